@@ -1,0 +1,1 @@
+"""Checkpoint in, engines in a Triton model repository out."""

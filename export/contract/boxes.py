@@ -1,0 +1,59 @@
+"""Boxes as arrays: overlap and non-maximum suppression, xyxy in pixels, numpy only."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True)
+class Detections:
+    """Scored boxes of one image, best first: boxes_xyxy (N, 4) in pixels, scores (N,), class_ids (N,)."""
+
+    boxes_xyxy: NDArray[np.float32]
+    scores: NDArray[np.float32]
+    class_ids: NDArray[np.int64]  # index of the prompt that the box answers
+
+    def __len__(self) -> int:
+        return len(self.scores)
+
+    def take(self, keep: NDArray[np.integer[Any]] | NDArray[np.bool_]) -> "Detections":
+        """The chosen rows, in the order given."""
+        return Detections(self.boxes_xyxy[keep], self.scores[keep], self.class_ids[keep])
+
+
+def iou_matrix(a_xyxy: NDArray[np.float32], b_xyxy: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Intersection over union of every box of a (N, 4) with every box of b (M, 4) -> (N, M)."""
+    top_left = np.maximum(a_xyxy[:, None, :2], b_xyxy[None, :, :2])
+    bottom_right = np.minimum(a_xyxy[:, None, 2:], b_xyxy[None, :, 2:])
+    intersection = np.prod(np.clip(bottom_right - top_left, 0, None), axis=2)
+    area_a = np.prod(np.clip(a_xyxy[:, 2:] - a_xyxy[:, :2], 0, None), axis=1)
+    area_b = np.prod(np.clip(b_xyxy[:, 2:] - b_xyxy[:, :2], 0, None), axis=1)
+    union = area_a[:, None] + area_b[None, :] - intersection
+    overlap: NDArray[np.float32] = intersection / np.maximum(union, np.finfo(np.float32).tiny)
+    return overlap
+
+
+def nms(detections: Detections, iou_threshold: float, max_detections: int) -> Detections:
+    """Greedy non-maximum suppression within each class, best first.
+
+    A box is dropped when it overlaps a better one of its class by more than `iou_threshold`.
+    Equal scores keep the order in which they came, so the result does not depend on the sort.
+    """
+    order = np.argsort(-detections.scores, kind="stable")
+    boxes = detections.boxes_xyxy[order]
+    classes = detections.class_ids[order]
+    alive = np.ones(len(order), dtype=bool)
+    keep: list[int] = []
+    for index in range(len(order)):
+        if not alive[index]:
+            continue
+        keep.append(index)
+        if len(keep) == max_detections:
+            break
+        later = np.flatnonzero(alive[index + 1 :] & (classes[index + 1 :] == classes[index])) + index + 1
+        if len(later):
+            overlap = iou_matrix(boxes[index : index + 1], boxes[later])[0]
+            alive[later[overlap > iou_threshold]] = False
+    return detections.take(order[np.array(keep, dtype=np.int64)])

@@ -1,0 +1,26 @@
+"""Pixels to Florence-2's location tokens and back: 1,000 bins per axis, `<loc_0>` to `<loc_999>`."""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+NUM_BINS = 1000
+
+
+def location_token(bin_index: int) -> str:
+    """The text of a location token, e.g. `<loc_42>`."""
+    return f"<loc_{bin_index}>"
+
+
+def quantise(boxes_xyxy: NDArray[np.floating[Any]], resolution_wh: tuple[int, int]) -> NDArray[np.int64]:
+    """Boxes in pixels (..., 4) to bins 0..999: floor(x * 1000 / W), clamped, as Florence-2 does."""
+    scale = np.array([*resolution_wh, *resolution_wh], dtype=np.float64)
+    bins: NDArray[np.int64] = np.clip(np.floor(boxes_xyxy * NUM_BINS / scale), 0, NUM_BINS - 1).astype(np.int64)
+    return bins
+
+
+def dequantise(bins: NDArray[np.integer[Any]], resolution_wh: tuple[int, int]) -> NDArray[np.float32]:
+    """Bins (..., 4) to boxes in pixels: the middle of each bin, (q + 0.5) * W / 1000."""
+    scale = np.array([*resolution_wh, *resolution_wh], dtype=np.float64)
+    return ((bins + 0.5) * scale / NUM_BINS).astype(np.float32)

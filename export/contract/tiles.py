@@ -1,0 +1,80 @@
+"""One image as overlapping square tiles, and the detector's answers to them as one list of boxes.
+
+Training judges, export verifies and the gateway serves through these same functions, so a figure
+measured in one room holds in the others.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from export.contract.boxes import Detections, nms
+
+OVERLAP = 0.25  # of the tile side: a defect up to this size is whole in at least one tile
+EDGE_PIXELS = 2.0  # a box this near to an inner tile edge is taken to be cut by it
+CUT_SCORE_FACTOR = 0.3  # what a cut box keeps of its score: the neighbouring tile sees it whole
+
+
+def tile_origins(resolution_wh: tuple[int, int], tile: int) -> NDArray[np.int64]:
+    """Top-left corners (T, 2) as x, y of the tiles that cover an image, row by row.
+
+    The stride is tile * (1 - OVERLAP) at most; the last tile of a row ends at the image's edge.
+    """
+    columns, rows = (_starts(length, tile) for length in resolution_wh)
+    return np.array([(x, y) for y in rows for x in columns], dtype=np.int64)
+
+
+def cut_tiles(image: NDArray[np.uint8], origins: NDArray[np.int64], tile: int) -> NDArray[np.uint8]:
+    """The tiles (T, tile, tile, 3) of an RGB image (H, W, 3); a smaller image is padded by its edge pixels."""
+    height, width = image.shape[:2]
+    pad = ((0, max(0, tile - height)), (0, max(0, tile - width)), (0, 0))
+    padded = np.pad(image, pad, mode="edge") if any(after for _, after in pad) else image
+    return np.stack([padded[y : y + tile, x : x + tile] for x, y in origins])
+
+
+def merge_tiles(
+    boxes: NDArray[np.float32],
+    scores: NDArray[np.float32],
+    origins: NDArray[np.int64],
+    resolution_wh: tuple[int, int],
+    tile: int,
+    *,
+    score_threshold: float | Sequence[float],
+    nms_threshold: float,
+    max_detections: int,
+) -> Detections:
+    """The detector's answers for all tiles of an image as one list of boxes in its pixels.
+
+    Args:
+        boxes: (T, K, 4) xyxy as fractions of the tile.
+        scores: (T, K, P) probabilities.
+        origins: (T, 2) from `tile_origins`.
+        score_threshold: one for all prompts, or one for each of the P prompts.
+    """
+    num_prompts = scores.shape[2]
+    limit = np.array([*resolution_wh, *resolution_wh], dtype=np.float32)
+    offset = np.concatenate([origins, origins], axis=1).astype(np.float32)[:, None, :]
+    placed = boxes * np.float32(tile) + offset  # (T, K, 4)
+    # An edge is inner where the image goes on beyond it.
+    near_start = (boxes[..., :2] * tile <= EDGE_PIXELS) & (offset[..., :2] > 0)
+    near_end = (boxes[..., 2:] * tile >= tile - EDGE_PIXELS) & (offset[..., :2] + tile < limit[:2])
+    cut = (near_start | near_end).any(axis=-1)  # (T, K)
+    honest = np.where(cut[..., None], scores * np.float32(CUT_SCORE_FACTOR), scores)
+    thresholds = np.broadcast_to(np.asarray(score_threshold, dtype=np.float32), (num_prompts,))
+    tile_ids, box_ids, class_ids = np.nonzero(honest >= thresholds)
+    found = Detections(
+        boxes_xyxy=np.clip(placed[tile_ids, box_ids], 0, limit),
+        scores=honest[tile_ids, box_ids, class_ids],
+        class_ids=class_ids.astype(np.int64),
+    )
+    whole = (found.boxes_xyxy[:, 2:] > found.boxes_xyxy[:, :2]).all(axis=1)  # padding lies outside the image
+    return nms(found.take(whole), nms_threshold, max_detections)
+
+
+def _starts(length: int, tile: int) -> list[int]:
+    if length <= tile:
+        return [0]
+    stride = int(tile * (1 - OVERLAP))
+    count = -(-(length - tile) // stride) + 1
+    return [min(index * stride, length - tile) for index in range(count)]

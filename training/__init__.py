@@ -1,0 +1,1 @@
+"""Boards and words in, a self-contained checkpoint out."""

@@ -1,0 +1,79 @@
+"""The checkpoint: a folder that needs nothing else.
+
+config.json and model.safetensors (fp16) with the code of the network beside them, tokenizer.json with its
+transformers configuration, preprocessor_config.json, and manifest.json (data, seeds, metrics, git commit).
+"""
+
+import datetime
+import json
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import torch
+from tokenizers import Tokenizer
+from transformers import PreTrainedTokenizerFast
+
+from training.modeling_florence2_grounding import Florence2ForGrounding
+from training.tokenizer import BOS, EOS, PAD, UNK
+
+MANIFEST = "manifest.json"
+
+
+class CheckpointError(ValueError):
+    """A folder is not a checkpoint of this project."""
+
+
+def save_checkpoint(
+    folder: Path, network: Florence2ForGrounding, tokenizer: Tokenizer, manifest: dict[str, Any]
+) -> None:
+    """Writes a checkpoint beside its final place and renames it there, replacing an earlier one."""
+    partial = folder.with_name(folder.name + ".partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    half = Florence2ForGrounding(network.config).to(torch.float16)
+    half.load_state_dict(network.state_dict())
+    half.save_pretrained(partial)
+    PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, bos_token=BOS, pad_token=PAD, eos_token=EOS, unk_token=UNK
+    ).save_pretrained(partial)
+    config = network.config
+    preprocessing = {
+        "size": {"height": config.tile_size, "width": config.tile_size},
+        "image_mean": [config.image_mean] * 3,
+        "image_std": [config.image_std] * 3,
+        "rescale_factor": 1 / 255,
+    }
+    (partial / "preprocessor_config.json").write_text(json.dumps(preprocessing, indent=2) + "\n")
+    complete = {
+        "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "git_commit": git_commit(),
+    }
+    (partial / MANIFEST).write_text(json.dumps(manifest | complete, indent=2, ensure_ascii=False) + "\n")
+    shutil.rmtree(folder, ignore_errors=True)
+    partial.rename(folder)
+
+
+def load_checkpoint(folder: Path) -> tuple[Florence2ForGrounding, Tokenizer, dict[str, Any]]:
+    """The network in fp32 and evaluation mode, its tokenizer and its manifest.
+
+    Raises:
+        CheckpointError: names the file that is missing.
+    """
+    for name in ("config.json", "model.safetensors", "tokenizer.json", MANIFEST):
+        if not (folder / name).is_file():
+            raise CheckpointError(f"{folder} is not a checkpoint: {name} is missing; give a folder that training wrote")
+    network = Florence2ForGrounding.from_pretrained(folder, dtype=torch.float32).eval()
+    tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+    return network, tokenizer, json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+
+
+def git_commit() -> str | None:
+    """The commit of the sources, with `-dirty` after it where they differ; None outside a checkout."""
+    here = Path(__file__).parent
+    describe = ["git", "-C", str(here), "describe", "--always", "--dirty", "--abbrev=40"]
+    try:
+        return subprocess.run(describe, capture_output=True, text=True, check=True).stdout.strip()  # noqa: S603
+    except (OSError, subprocess.CalledProcessError):
+        return None

@@ -1,0 +1,120 @@
+"""The training configuration: a strict schema of the YAML files under training/configs/."""
+
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+
+class ConfigError(ValueError):
+    """A configuration file is not usable; the message lists every fault."""
+
+
+class Strict(BaseModel):
+    """Unknown fields are faults, not ignored."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class DataConfig(Strict):
+    """Where the boards are and which of them judge."""
+
+    root: Path  # DeepPCB folder
+    train_split: str = "train"
+    holdout_groups: tuple[str, ...]  # board groups of the training split kept for validation
+
+
+class ModelConfig(Strict):
+    """Shape of a Florence-2 built from scratch."""
+
+    text_vocab: int = Field(gt=260)  # text tokens of the tokenizer, before the 1,000 locations
+    vision_widths: tuple[int, ...]
+    vision_depths: tuple[int, ...]
+    vision_heads: tuple[int, ...]
+    patch_sizes: tuple[int, ...]
+    patch_strides: tuple[int, ...]
+    window_size: int
+    width: int  # d_model of encoder and decoder, and of prompt embeddings
+    layers: int  # of the encoder, and as many of the decoder
+    heads: int
+    ffn: int
+    tile_size: int  # pixels
+    boxes_per_tile: int
+
+
+class CropConfig(Strict):
+    """How training crops are drawn."""
+
+    near_defect: float = Field(ge=0, le=1)  # share centred near a defect
+    scale_jitter: float = Field(ge=1)  # crops are scaled by 1/this to this
+    threshold_jitter: float = Field(ge=0, le=1)  # share re-thresholded: thinner or thicker copper
+    level_jitter: float = Field(ge=0, le=1)  # share with other gray levels and noise
+    min_visible: float = Field(gt=0, le=1)  # a box cut by the crop's edge is kept from this share on
+
+
+class StageConfig(Strict):
+    """One stretch of the run."""
+
+    steps: int = Field(gt=0)
+    mosaic: float = Field(ge=0, le=1)  # share of crops that are 2 x 2 mosaics
+
+
+class TrainConfig(Strict):
+    """Optimisation."""
+
+    seed: int = 0
+    batch_size: int = Field(gt=0)
+    generative_share: float = Field(ge=0, le=1)  # part of each batch that also trains the decoder
+    lr: float = Field(gt=0)  # peak, of embeddings, norms, biases and convolutions (AdamW)
+    matrix_lr: float = Field(gt=0)  # peak, of weight matrices (Muon, scaled to AdamW's update size)
+    weight_decay: float = Field(ge=0)  # on matrices only
+    warmup_steps: int = Field(ge=0)
+    clip_norm: float = Field(gt=0)
+    ema_decay: float = Field(ge=0, lt=1)
+    location_sigma: float = Field(gt=0)  # width of location targets, bins
+    threads: int = Field(gt=0)
+    validate_every: int = Field(gt=0)  # steps
+    save_every: int = Field(gt=0)  # steps between states to resume from
+    stages: tuple[StageConfig, ...] = Field(min_length=1)
+
+    @property
+    def steps(self) -> int:
+        """Steps of all stages."""
+        return sum(stage.steps for stage in self.stages)
+
+
+class Config(Strict):
+    """A whole training run."""
+
+    name: str  # of the checkpoint
+    out: Path  # folder of the run: log, states to resume from, checkpoint
+    data: DataConfig
+    model: ModelConfig
+    crops: CropConfig
+    train: TrainConfig
+
+
+def read_config(path: Path, overrides: list[str]) -> Config:
+    """A YAML file with `section.field=value` overrides applied.
+
+    Raises:
+        ConfigError: lists every unknown, missing or invalid field.
+    """
+    if not path.is_file():
+        raise ConfigError(f"configuration {path} does not exist")
+    tree: dict[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+    for override in overrides:
+        key, separator, value = override.partition("=")
+        if not separator:
+            raise ConfigError(f"override {override!r}: expected section.field=value")
+        *sections, field = key.split(".")
+        node = tree
+        for section in sections:
+            node = node.setdefault(section, {})
+        node[field] = yaml.safe_load(value)
+    try:
+        return Config.model_validate(tree)
+    except ValidationError as error:
+        faults = [f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in error.errors()]
+        raise ConfigError(f"{path}: " + "; ".join(faults)) from error

@@ -1,0 +1,116 @@
+"""The training objective of one batch: 0.8 matching + 0.2 boxes, and the language loss of the generative reading."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import cast
+
+import torch
+from tokenizers import Tokenizer
+from torch import Tensor
+from torch.nn import functional as F  # noqa: N812
+
+from training.losses import focal_loss, giou_loss, location_loss, location_targets
+from training.modeling_florence2_grounding import Florence2ForGrounding
+from training.targets import IGNORED, GenerativeBatch, GroundingPrompts, Positives, decoder_inputs
+from training.tokenizer import encode_batch
+
+MATCH_WEIGHT = 0.8
+BOX_WEIGHT = 0.2
+LANGUAGE_WEIGHT = 0.3  # the shared encoder serves the grounding reading first
+
+
+@dataclass(frozen=True)
+class Terms:
+    """The parts of the loss, each a scalar."""
+
+    match: Tensor
+    giou: Tensor
+    location: Tensor
+    language: Tensor
+
+    def total(self) -> Tensor:
+        """What is minimised."""
+        return MATCH_WEIGHT * self.match + BOX_WEIGHT * (self.giou + self.location) + LANGUAGE_WEIGHT * self.language
+
+
+def grounding_terms(
+    network: Florence2ForGrounding,
+    states: Tensor,
+    prompts: GroundingPrompts,
+    embeddings: Tensor,
+    found: Positives,
+    sigma: float,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Matching, GIoU and location losses of encoder states (B, N, D), each per positive token."""
+    logits = network.grounding.match(states, embeddings)
+    targets = torch.zeros_like(logits)
+    asked = (found.class_ids[:, None] == prompts.class_ids[None, :]).to(logits.dtype)  # (M, P)
+    targets[found.image_ids, found.token_ids] = asked
+    match = focal_loss(logits, targets) / asked.sum().clamp(min=1)
+    if not len(found.token_ids):
+        return match, logits.new_zeros(()), logits.new_zeros(())
+    centres = network.centres(states.shape[1])[found.token_ids]
+    edges = network.grounding.edges(states[found.image_ids, found.token_ids], network.location_embeddings)
+    half = network.grounding.num_bins / 2
+    bins = (found.boxes_xyxy - torch.cat([centres, centres], -1)) * half + half
+    boxes = network.grounding.read_boxes(edges, centres)
+    return match, giou_loss(boxes, found.boxes_xyxy).mean(), location_loss(edges, bins, sigma)
+
+
+def language_term(
+    network: Florence2ForGrounding, features: Tensor, batch: GenerativeBatch, tokenizer: Tokenizer, sigma: float
+) -> Tensor:
+    """Language loss of the generative reading from image features (G, 1 + N, D): text exact, locations soft."""
+    language_model = network.model.language_model
+    prompt = network.get_input_embeddings()(batch.input_ids)
+    image_mask = batch.attention_mask.new_ones(features.shape[:2])
+    mask = torch.cat([image_mask, batch.attention_mask], dim=1)
+    states = language_model.encoder(
+        inputs_embeds=torch.cat([features, prompt], dim=1), attention_mask=mask
+    ).last_hidden_state
+    decoded = language_model.decoder(
+        input_ids=decoder_inputs(batch.labels, tokenizer),
+        encoder_hidden_states=states,
+        encoder_attention_mask=mask,
+        use_cache=False,
+    ).last_hidden_state
+    real = batch.labels != IGNORED
+    labels = batch.labels[real]
+    logits = network.lm_head(decoded[real])  # (tokens, vocabulary)
+    first = network.config.location_token_id
+    located = (labels >= first) & (labels < first + network.grounding.num_bins)
+    text = F.cross_entropy(logits[~located], labels[~located], reduction="sum")
+    if not located.any():
+        return text / len(labels)
+    # The soft target lies within the location tokens; the mass outside them is a mistake like any other.
+    log_probabilities = logits[located].log_softmax(-1)[:, first : first + network.grounding.num_bins]
+    targets = location_targets(labels[located] - first + 0.5, sigma, network.grounding.num_bins)
+    return cast(Tensor, (text - (targets * log_probabilities).sum()) / len(labels))
+
+
+def batch_terms(
+    network: Florence2ForGrounding,
+    image: Tensor,
+    found: Positives,
+    prompts: GroundingPrompts,
+    generative: GenerativeBatch | None,
+    tokenizer: Tokenizer,
+    sigma: float,
+) -> Terms:
+    """All terms for tiles (B, S, S, 3) uint8; the generative batch, if any, asks about the first G of them."""
+    features = network.image_features(network.normalise(image))
+    states = network.encode_image(features)
+    embeddings = network.encode_prompts(*encode_batch(tokenizer, prompts.texts))
+    match, giou, location = grounding_terms(network, states, prompts, embeddings, found, sigma)
+    if generative is None:
+        return Terms(match, giou, location, states.new_zeros(()))
+    asked = features[: len(generative.labels)]
+    return Terms(match, giou, location, language_term(network, asked, generative, tokenizer, sigma))
+
+
+def mean_terms(history: Sequence[Terms]) -> dict[str, float]:
+    """The mean of each term, for the log."""
+    return {
+        name: float(torch.stack([getattr(terms, name).detach() for terms in history]).mean())
+        for name in ("match", "giou", "location", "language")
+    }

@@ -1,0 +1,223 @@
+"""Trains a checkpoint; knows nothing of engines and services.
+
+    python -m training.train --config training/configs/deeppcb_tiny.yaml [--set section.field=value ...]
+
+A killed run goes on from its last saved state when the same command is given again. The run's folder
+holds config.json, log.jsonl, state.pt and checkpoint/.
+"""
+
+import argparse
+import json
+import random
+import sys
+import time
+from collections import deque
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from export.contract.defects import BARE_BOARD
+from training.checkpoint import save_checkpoint
+from training.config import Config, ConfigError, StageConfig, read_config
+from training.crops import CropSampler, read_gray
+from training.deeppcb import Board, DatasetError, read_split
+from training.detect import detect_image, embed_prompts
+from training.metrics import MAX_DETECTIONS, Figures, Truth, evaluate_detections
+from training.network import build_network
+from training.objective import Terms, batch_terms, mean_terms
+from training.optimizer import Optimizer
+from training.prompts import corpus
+from training.targets import assign, draw_generative_batch, draw_grounding_prompts
+from training.tokenizer import train_tokenizer
+
+LOG_EVERY = 20
+
+
+class Run:
+    """One training run: its network, the moving average that becomes the checkpoint, and its progress."""
+
+    def __init__(self, config: Config) -> None:
+        self.config = config
+        torch.set_num_threads(config.train.threads)
+        cv2.setNumThreads(0)
+        torch.manual_seed(config.train.seed)
+        boards = read_split(config.data.root, config.data.train_split)
+        held = set(config.data.holdout_groups)
+        unknown = held - {board.group for board in boards}
+        if unknown:
+            raise DatasetError(f"holdout groups {sorted(unknown)} have no board in {config.data.root}")
+        self.holdout = [board for board in boards if board.group in held]
+        self.sampler = CropSampler([board for board in boards if board.group not in held], config.crops)
+        self.tokenizer = train_tokenizer(corpus(), config.model.text_vocab)
+        self.network = build_network(config.model, self.tokenizer).train()
+        self.average = build_network(config.model, self.tokenizer).eval()
+        self.average.load_state_dict(self.network.state_dict())
+        self.optimizer = Optimizer(self.network, config.train)
+        self.step = 0
+        self.seconds = 0.0  # spent training, over all sittings
+        self.best: dict[str, Any] = {}
+
+    def train(self) -> None:
+        """Trains to the last step, validating, saving and logging on the way."""
+        train = self.config.train
+        self.config.out.mkdir(parents=True, exist_ok=True)
+        self._resume()
+        recent: deque[Terms] = deque(maxlen=LOG_EVERY)
+        progress = tqdm(total=train.steps, initial=self.step, unit="step", file=sys.stderr)
+        started = time.monotonic() - self.seconds
+        while self.step < train.steps:
+            terms, norm = self._train_step()
+            recent.append(terms)
+            self.step += 1
+            self.seconds = time.monotonic() - started
+            progress.update()
+            if self.step % LOG_EVERY == 0:
+                losses = {name: round(value, 4) for name, value in mean_terms(recent).items()}
+                if not np.isfinite(list(losses.values())).all():
+                    raise FloatingPointError(
+                        f"step {self.step}: loss is not finite: {losses}; lower the learning rates"
+                    )
+                self._log({"losses": losses, "gradient_norm": round(norm, 3)})
+                progress.set_postfix(losses)
+            if self.step % train.validate_every == 0 or self.step == train.steps:
+                figures = self.validate()
+                self._log({"holdout": figures.as_json()})
+                self._save_checkpoint(figures)
+            if self.step % train.save_every == 0 or self.step == train.steps:
+                self._save_state()
+        progress.close()
+
+    def _train_step(self) -> tuple[Terms, float]:
+        train, model = self.config.train, self.config.model
+        # Every step draws from its own seed: a resumed run sees what the uninterrupted one would have seen.
+        arrays = np.random.default_rng((train.seed, self.step))
+        words = random.Random(f"{train.seed}/{self.step}")
+        stage = self._stage()
+        crops = [
+            self.sampler.draw(model.tile_size, bool(arrays.random() < stage.mosaic), arrays)
+            for _ in range(train.batch_size)
+        ]
+        image = torch.from_numpy(np.stack([crop.image for crop in crops]))[..., None].expand(-1, -1, -1, 3)
+        asked = round(train.batch_size * train.generative_share)
+        grid = model.tile_size // int(np.prod(model.patch_strides))
+        terms = batch_terms(
+            self.network,
+            image,
+            assign(crops, grid, model.tile_size),
+            draw_grounding_prompts(words),
+            draw_generative_batch(crops[:asked], model.tile_size, self.tokenizer, words) if asked else None,
+            self.tokenizer,
+            train.location_sigma,
+        )
+        terms.total().backward()
+        norm = self.optimizer.step(self.step)
+        self._update_average()
+        return terms, norm
+
+    def _stage(self) -> StageConfig:
+        end = 0
+        for stage in self.config.train.stages:
+            end += stage.steps
+            if self.step < end:
+                return stage
+        return self.config.train.stages[-1]
+
+    @torch.no_grad()
+    def _update_average(self) -> None:
+        decay = min(self.config.train.ema_decay, (1 + self.step) / (10 + self.step))
+        averages, weights = list(self.average.parameters()), list(self.network.parameters())
+        torch._foreach_lerp_(averages, weights, 1 - decay)
+
+    def validate(self) -> Figures:
+        """The averaged weights on the held-out boards, each class asked for by its usual English name."""
+        texts = [defect.names_en[0] for defect in BARE_BOARD]
+        embeddings = embed_prompts(self.average, self.tokenizer, texts)
+        found = [
+            detect_image(
+                self.average,
+                embeddings,
+                np.repeat(read_gray(board.path)[..., None], 3, axis=2),
+                score_threshold=0.01,
+                nms_threshold=0.3,
+                max_detections=MAX_DETECTIONS,
+            )
+            for board in self.holdout
+        ]
+        return evaluate_detections([_truth(b) for b in self.holdout], found, [d.id for d in BARE_BOARD])
+
+    def _save_checkpoint(self, figures: Figures) -> None:
+        config = self.config
+        manifest = {
+            "name": config.name,
+            "defects": [defect.id for defect in BARE_BOARD],
+            "score_threshold": round(figures.score_threshold, 4),
+            "metrics": {"holdout": figures.as_json()},
+            "data": {
+                "dataset": "DeepPCB",
+                "split": config.data.train_split,
+                "holdout_groups": list(config.data.holdout_groups),
+                "boards": len(self.sampler.boards),
+                "holdout_boards": len(self.holdout),
+            },
+            "training": {"steps": self.step, "seconds": round(self.seconds), "config": config.model_dump(mode="json")},
+        }
+        save_checkpoint(config.out / "checkpoint", self.average, self.tokenizer, manifest)
+
+    def _save_state(self) -> None:
+        state = {
+            "step": self.step,
+            "seconds": self.seconds,
+            "network": self.network.state_dict(),
+            "average": self.average.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+        }
+        partial = self.config.out / "state.pt.partial"
+        torch.save(state, partial)
+        partial.replace(self.config.out / "state.pt")
+
+    def _resume(self) -> None:
+        given = self.config.model_dump(mode="json", exclude={"train": {"threads"}})  # changes the speed only
+        record = self.config.out / "config.json"
+        state_file = self.config.out / "state.pt"
+        if state_file.is_file():
+            if json.loads(record.read_text()) != given:
+                raise ConfigError(
+                    f"{self.config.out} holds a run with another configuration; give another 'out' or remove it"
+                )
+            state = torch.load(state_file, weights_only=True)
+            self.step, self.seconds = state["step"], state["seconds"]
+            self.network.load_state_dict(state["network"])
+            self.average.load_state_dict(state["average"])
+            self.optimizer.load_state_dict(state["optimizer"])
+        record.write_text(json.dumps(given, indent=2) + "\n")
+
+    def _log(self, entry: dict[str, Any]) -> None:
+        line = {"step": self.step, "seconds": round(self.seconds, 1)} | entry
+        with (self.config.out / "log.jsonl").open("a", encoding="utf-8") as log:
+            log.write(json.dumps(line) + "\n")
+
+
+def _truth(board: Board) -> Truth:
+    return Truth(board.boxes_xyxy, board.class_ids)
+
+
+def main() -> int:
+    """Runs the command line; 2 for a configuration or dataset that cannot be used."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--config", type=Path, required=True)
+    parser.add_argument("--set", action="append", default=[], metavar="SECTION.FIELD=VALUE", dest="overrides")
+    arguments = parser.parse_args()
+    try:
+        Run(read_config(arguments.config, arguments.overrides)).train()
+    except (ConfigError, DatasetError) as error:
+        print(f"error: {error}", file=sys.stderr)  # noqa: T201
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
