@@ -46,11 +46,8 @@ def save_checkpoint(
         "rescale_factor": 1 / 255,
     }
     (partial / "preprocessor_config.json").write_text(json.dumps(preprocessing, indent=2) + "\n")
-    complete = {
-        "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        "git_commit": git_commit(),
-    }
-    (partial / MANIFEST).write_text(json.dumps(manifest | complete, indent=2, ensure_ascii=False) + "\n")
+    complete = manifest | {"created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")}
+    (partial / MANIFEST).write_text(json.dumps(complete, indent=2, ensure_ascii=False) + "\n")
     shutil.rmtree(folder, ignore_errors=True)
     partial.rename(folder)
 

@@ -21,7 +21,7 @@ import torch
 from tqdm import tqdm
 
 from export.contract.defects import BARE_BOARD
-from training.checkpoint import save_checkpoint
+from training.checkpoint import git_commit, save_checkpoint
 from training.config import Config, ConfigError, StageConfig, read_config
 from training.crops import CropSampler, read_gray
 from training.deeppcb import Board, DatasetError, read_split
@@ -57,6 +57,7 @@ class Run:
         self.average = build_network(config.model, self.tokenizer).eval()
         self.average.load_state_dict(self.network.state_dict())
         self.optimizer = Optimizer(self.network, config.train)
+        self.commit = git_commit()  # of the code that runs, whatever is committed meanwhile
         self.step = 0
         self.seconds = 0.0  # spent training, over all sittings
         self.best: dict[str, Any] = {}
@@ -163,6 +164,7 @@ class Run:
                 "boards": len(self.sampler.boards),
                 "holdout_boards": len(self.holdout),
             },
+            "git_commit": self.commit,
             "training": {"steps": self.step, "seconds": round(self.seconds), "config": config.model_dump(mode="json")},
         }
         save_checkpoint(config.out / "checkpoint", self.average, self.tokenizer, manifest)

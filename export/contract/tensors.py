@@ -24,6 +24,9 @@ PROMPT_BUCKETS = (16, 64)
 LENGTH_BUCKETS = (32, 128)
 VARYING = ("prompts", "length")
 
+INSTANCES = 2  # of each model; a Python-backend instance is a process, so each gets its share of the cores
+QUEUE_DELAY_MICROSECONDS = 1000  # how long Triton waits for company before it runs a batch
+
 
 class ContractError(ValueError):
     """A model, engine or request does not have the tensors that the contract states."""

@@ -1,0 +1,1 @@
+"""What runs inside Triton's Python backend: engines behind one small interface, and the batching model."""

@@ -1,0 +1,55 @@
+"""The model that every version's model.py hands to Triton: requests joined into one batch, one engine call, split again."""
+
+from collections import defaultdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import triton_python_backend_utils as pb_utils
+from numpy.typing import NDArray
+
+from export.contract.tensors import MODELS
+from export.runtime.engine import check_inputs, load_engine
+
+
+class TritonPythonModel:
+    """Triton's interface; one object, and one process, per instance."""
+
+    def initialize(self, args: dict[str, str]) -> None:
+        """Loads the engine that lies beside model.py and runs it once, so that no request pays for it."""
+        self.spec = next(spec for spec in MODELS if spec.name == args["model_name"])
+        self.engine = load_engine(Path(args["model_repository"]) / args["model_version"])
+
+    def execute(self, requests: list[Any]) -> list[Any]:
+        """Answers requests; those whose shapes agree run as one batch, a fault reaches only its own batch."""
+        inputs = [self._read(request) for request in requests]
+        answers: list[Any] = [None] * len(requests)
+        groups: defaultdict[tuple[tuple[int, ...], ...], list[int]] = defaultdict(list)
+        for index, arrays in enumerate(inputs):
+            groups[tuple(array.shape[1:] for array in arrays.values())].append(index)
+        for indices in groups.values():
+            try:
+                joined = {
+                    name: np.concatenate([inputs[index][name] for index in indices]) for name in inputs[indices[0]]
+                }
+                check_inputs(self.spec, joined)
+                outputs = self.engine.run(joined)
+            except Exception as error:  # noqa: BLE001 - whatever fails, the instance must live on
+                for index in indices:
+                    answers[index] = pb_utils.InferenceResponse(error=pb_utils.TritonError(str(error)))
+                continue
+            ends = np.cumsum([len(next(iter(inputs[index].values()))) for index in indices])
+            for index, end in zip(indices, ends, strict=True):
+                start = end - len(next(iter(inputs[index].values())))
+                answers[index] = self._answer({name: array[start:end] for name, array in outputs.items()})
+        return answers
+
+    def _read(self, request: Any) -> dict[str, NDArray[Any]]:  # noqa: ANN401
+        return {
+            tensor.name: pb_utils.get_input_tensor_by_name(request, tensor.name).as_numpy()
+            for tensor in self.spec.inputs
+        }
+
+    def _answer(self, outputs: dict[str, NDArray[Any]]) -> Any:  # noqa: ANN401
+        tensors = [pb_utils.Tensor(spec.name, np.ascontiguousarray(outputs[spec.name])) for spec in self.spec.outputs]
+        return pb_utils.InferenceResponse(output_tensors=tensors)
