@@ -95,12 +95,13 @@ class TritonServer:
         self._process = subprocess.Popen(  # noqa: S603
             command,
             env=_environment(wheel),
+            cwd=Path(__file__).resolve().parent.parent,  # the models import export.runtime from here
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
             errors="replace",
-            preexec_fn=_die_with_parent,  # noqa: PLW1509
+            preexec_fn=_die_with_parent,
             start_new_session=True,  # Ctrl-C reaches the launcher, which stops Triton in order
         )
         threading.Thread(target=self._forward_log, daemon=True).start()
@@ -123,7 +124,7 @@ class TritonServer:
     def is_ready(self) -> bool:
         """Whether Triton and all its models answer."""
         try:
-            with urllib.request.urlopen(f"http://{self.http_url}/v2/health/ready", timeout=2) as answer:  # noqa: S310
+            with urllib.request.urlopen(f"http://{self.http_url}/v2/health/ready", timeout=2) as answer:
                 return bool(answer.status == 200)
         except (OSError, urllib.error.URLError):
             return False
@@ -209,22 +210,19 @@ def _lay_out_python_backend(wheel: Path, folder: Path) -> None:
 
 
 def _environment(wheel: Path) -> dict[str, str]:
-    library = sysconfig.get_config_var("INSTSONAME") or ""
     folders = [Path(sysconfig.get_config_var("LIBDIR") or "/usr/lib"), Path("/usr/lib/x86_64-linux-gnu")]
-    found = [folder for folder in folders if ".so" in library and (folder / library).is_file()]
     soname = f"libpython{sys.version_info.major}.{sys.version_info.minor}.so.1.0"
-    found += [folder for folder in folders if (folder / soname).is_file()]
+    found = [folder for folder in folders if (folder / soname).is_file()]
     if not found:
         raise ServerError(
             f"{soname}, which Triton's Python backend loads, is in none of {', '.join(map(str, folders))}; install it "
             f"(Debian: apt-get install libpython{sys.version_info.major}.{sys.version_info.minor}) or use a Python "
             "built with --enable-shared"
         )
-    sources = Path(__file__).resolve().parent.parent
     environment = dict(os.environ)
     environment["LD_LIBRARY_PATH"] = os.pathsep.join([str(wheel / "nvidia_pytriton.libs"), str(found[0])])
-    environment["PYTHONPATH"] = os.pathsep.join([str(sources), *(path for path in sys.path if "site-packages" in path)])
-    environment["PYTHONHOME"] = sys.base_prefix
+    # The stub ignores PYTHONPATH; it takes the packages of the first python3 on PATH, virtual environment or not.
+    environment["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), environment.get("PATH", os.defpath)])
     return environment
 
 

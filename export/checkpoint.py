@@ -1,0 +1,74 @@
+"""Reads a checkpoint folder. Its own code rebuilds the network, so this room knows nothing of training."""
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from tokenizers import Tokenizer
+from torch import nn
+from transformers import AutoModel
+
+from export.contract.tensors import Dimensions
+
+FILES = ("config.json", "model.safetensors", "tokenizer.json", "manifest.json", "modeling_florence2_grounding.py")
+
+
+class CheckpointError(ValueError):
+    """A checkpoint folder cannot be exported."""
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A network in fp32 and evaluation mode, and what was handed over with it."""
+
+    folder: Path
+    name: str
+    sha256: str  # of model.safetensors
+    network: nn.Module
+    tokenizer: Tokenizer
+    dimensions: Dimensions
+    defects: tuple[str, ...]  # ids of the classes that it was trained on
+    score_threshold: float
+
+
+def load_checkpoint(folder: Path) -> Checkpoint:
+    """Loads a checkpoint; its Python file is executed, so export only what you trust.
+
+    Raises:
+        CheckpointError: names the missing file, the missing field or the weight that is not finite.
+    """
+    missing = [name for name in FILES if not (folder / name).is_file()]
+    if missing:
+        raise CheckpointError(f"{folder} is not a checkpoint: {', '.join(missing)} missing; train one first")
+    manifest: dict[str, Any] = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
+    absent = [field for field in ("name", "defects", "score_threshold") if field not in manifest]
+    if absent:
+        raise CheckpointError(f"{folder / 'manifest.json'} lacks {', '.join(absent)}")
+    try:
+        network = AutoModel.from_pretrained(folder, trust_remote_code=True, dtype=torch.float32).eval()
+        tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+    except Exception as error:  # safetensors and tokenizers raise their own types
+        raise CheckpointError(f"{folder} cannot be loaded: {error}") from error
+    broken = [name for name, weight in network.named_parameters() if not bool(weight.isfinite().all())]
+    if broken:
+        raise CheckpointError(f"{folder}: weights that are not finite: {', '.join(broken)}; train again")
+    config = network.config
+    return Checkpoint(
+        folder=folder,
+        name=manifest["name"],
+        sha256=sha256_of(folder / "model.safetensors"),
+        network=network,
+        tokenizer=tokenizer,
+        dimensions=Dimensions(config.tile_size, config.text_config.d_model, config.boxes_per_tile),
+        defects=tuple(manifest["defects"]),
+        score_threshold=float(manifest["score_threshold"]),
+    )
+
+
+def sha256_of(path: Path) -> str:
+    """The hash of a file's bytes, in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
