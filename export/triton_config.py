@@ -30,7 +30,7 @@ def render_config(spec: ModelSpec, dimensions: Dimensions, parameters: Mapping[s
         ),
         parameters={name: pb.ModelParameter(string_value=value) for name, value in parameters.items()},
     )
-    return text_format.MessageToString(config)
+    return str(text_format.MessageToString(config))
 
 
 def _tensor(tensor: TensorSpec, dimensions: Dimensions) -> dict[str, object]:

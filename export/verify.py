@@ -161,7 +161,7 @@ def _align(wanted: NDArray[np.float32], got: NDArray[np.float32]) -> NDArray[np.
 
 def _cosine(a: NDArray[np.float32], b: NDArray[np.float32]) -> float:
     x, y = a.ravel().astype(np.float64), b.ravel().astype(np.float64)
-    return float(x @ y / max(np.linalg.norm(x) * np.linalg.norm(y), 1e-30))
+    return float(np.dot(x, y)) / max(float(np.linalg.norm(x)) * float(np.linalg.norm(y)), 1e-30)
 
 
 def _detections(

@@ -1,0 +1,1 @@
+"""HTTP in front of Triton: pictures and words in, scored boxes out. Knows no torch."""

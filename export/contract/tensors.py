@@ -78,7 +78,7 @@ DETECTOR = ModelSpec(
         TensorSpec("BOXES", "FP32", ("boxes", 4)),  # xyxy as fractions of the tile, 0..1
         TensorSpec("SCORES", "FP32", ("boxes", "prompts")),  # probability that the box shows the prompt
     ),
-    max_batch_size=16,
+    max_batch_size=8,  # the nine tiles of a 640 x 640 board make two batches, one for each instance
 )
 
 PROMPT_ENCODER = ModelSpec(

@@ -1,4 +1,4 @@
-"""The model that every version's model.py hands to Triton: requests joined into one batch, one engine call, split again."""
+"""The model behind every version's model.py: requests joined into one batch, one engine call, split again."""
 
 from collections import defaultdict
 from pathlib import Path

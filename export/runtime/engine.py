@@ -1,7 +1,7 @@
 """One engine interface over OpenVINO and ONNX Runtime; the file in a version folder decides which."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -62,7 +62,7 @@ class OnnxRuntimeEngine:
         return dict(zip(self._outputs, self._session.run(self._outputs, dict(inputs)), strict=True))
 
 
-ENGINES = {"model.xml": OpenVinoEngine, "model.onnx": OnnxRuntimeEngine}
+ENGINES: dict[str, Callable[[Path, int], Engine]] = {"model.xml": OpenVinoEngine, "model.onnx": OnnxRuntimeEngine}
 
 
 def load_engine(folder: Path) -> Engine:

@@ -1,0 +1,86 @@
+"""Puts the application together."""
+
+import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from importlib.metadata import version
+
+from fastapi import FastAPI, Request, Response
+from starlette.exceptions import HTTPException
+
+from gateway import detect, health
+from gateway.detect import Service
+from gateway.errors import PROBLEM_JSON, STATUS, ServiceError, problem
+from gateway.metrics import Metrics
+from gateway.settings import Settings
+from gateway.trace import Trace
+from gateway.watch import Watch
+
+LOG = logging.getLogger("gateway.app")
+PROBLEM_SCHEMA = {
+    "type": "object",
+    "required": ["type", "title", "status", "detail"],
+    "properties": {
+        "type": {"type": "string"},
+        "title": {"type": "string"},
+        "status": {"type": "integer"},
+        "detail": {"type": "string"},
+        "request_id": {"type": "string"},
+    },
+}
+
+
+def create_app(settings: Settings) -> FastAPI:
+    """An application of its own, with metrics and connections of its own."""
+    metrics = Metrics()
+    watch = Watch(settings, metrics)
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        async with watch:
+            yield
+
+    app = FastAPI(
+        title="PCB defect detector",
+        version=version("pcb-defect-detector"),
+        description="Finds circuit-board defects described in plain words, Chinese or English.",
+        lifespan=lifespan,
+        responses={status: _problem_response(title) for status, title in STATUS.values()},
+    )
+    app.state.service = Service(settings, watch, metrics)
+    app.state.draining = False
+    app.include_router(detect.ROUTER)
+    app.include_router(health.ROUTER)
+    app.add_exception_handler(ServiceError, _answer_service_error)
+    app.add_exception_handler(HTTPException, _answer_http_error)
+    app.add_exception_handler(Exception, _answer_fault)
+    app.add_middleware(Trace, metrics=metrics)
+    return app
+
+
+def _problem_response(title: str) -> dict[str, object]:
+    return {"description": title, "content": {PROBLEM_JSON: {"schema": PROBLEM_SCHEMA}}}
+
+
+def _request_id(request: Request) -> str | None:
+    return getattr(request.state, "request_id", None)
+
+
+async def _answer_service_error(request: Request, error: Exception) -> Response:
+    status, title = STATUS[type(error)]  # type: ignore[index]
+    return problem(status, title, str(error), _request_id(request))
+
+
+async def _answer_http_error(request: Request, error: Exception) -> Response:
+    if not isinstance(error, HTTPException):
+        raise error
+    detail = f"{request.method} {request.url.path}: {error.detail}"
+    answer = problem(error.status_code, str(error.detail), detail, _request_id(request))
+    answer.headers.update(error.headers or {})
+    return answer
+
+
+async def _answer_fault(request: Request, error: Exception) -> Response:
+    LOG.error("request %s failed", _request_id(request), exc_info=error)
+    detail = "the gateway failed; its log has the cause under this request_id"
+    return problem(500, "Internal error", detail, _request_id(request))

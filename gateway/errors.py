@@ -1,0 +1,71 @@
+"""Everything that a client can be told went wrong, and the one table from it to HTTP (RFC 9457)."""
+
+from typing import Any
+
+from starlette.responses import JSONResponse
+
+RETRY_AFTER_S = 1
+PROBLEM_JSON = "application/problem+json"
+
+
+class ServiceError(Exception):
+    """Base of all; the message names the thing, what came, what was expected and the remedy."""
+
+
+class ParameterError(ServiceError):
+    """A field or query parameter is unknown, missing or out of range."""
+
+
+class MediaTypeError(ServiceError):
+    """What came is not a picture in a format that is understood."""
+
+
+class ImageError(ServiceError):
+    """A picture is empty, truncated or damaged."""
+
+
+class TooLargeError(ServiceError):
+    """A body has too many bytes or a picture too many pixels."""
+
+
+class SlowBodyError(ServiceError):
+    """A request's body did not arrive in time."""
+
+
+class OverloadError(ServiceError):
+    """There is no room for another request now."""
+
+
+class UnavailableError(ServiceError):
+    """Triton or a model cannot be used now."""
+
+
+class DeadlineError(ServiceError):
+    """The answer took too long."""
+
+
+class ModelError(ServiceError):
+    """Triton answered with an error that no client can mend."""
+
+
+STATUS: dict[type[ServiceError], tuple[int, str]] = {
+    ParameterError: (422, "Invalid parameter"),
+    MediaTypeError: (415, "Unsupported media type"),
+    ImageError: (422, "Unreadable image"),
+    TooLargeError: (413, "Too large"),
+    SlowBodyError: (408, "Request timeout"),
+    OverloadError: (429, "Too many requests"),
+    UnavailableError: (503, "Service unavailable"),
+    DeadlineError: (504, "Deadline exceeded"),
+    ModelError: (502, "Model error"),
+}
+RETRYABLE = (429, 503)
+
+
+def problem(status: int, title: str, detail: str, request_id: str | None = None) -> JSONResponse:
+    """A problem details answer; one that can be tried again says when."""
+    content: dict[str, Any] = {"type": "about:blank", "title": title, "status": status, "detail": detail}
+    if request_id is not None:
+        content["request_id"] = request_id
+    headers = {"Retry-After": str(RETRY_AFTER_S)} if status in RETRYABLE else None
+    return JSONResponse(content, status, headers, media_type=PROBLEM_JSON)

@@ -1,0 +1,37 @@
+"""Liveness is the process; readiness is 'send me work'."""
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, Request, Response
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+
+from gateway.detect import Service, service_of
+from gateway.errors import UnavailableError
+
+ROUTER = APIRouter()
+
+
+@ROUTER.get("/healthz", summary="The process lives")
+async def healthz() -> dict[str, str]:
+    """200 as long as the process answers, whatever Triton does."""
+    return {"status": "ok"}
+
+
+@ROUTER.get("/readyz", summary="Requests can be answered")
+async def readyz(request: Request, service: Annotated[Service, Depends(service_of)]) -> dict[str, Any]:
+    """200 while the models can be asked; 503 with the reason otherwise, and while draining."""
+    if request.app.state.draining:
+        raise UnavailableError("the gateway is stopping")
+    served = service.watch.detector().served
+    return {
+        "status": "ready",
+        "model": {"name": served.checkpoint_name, "version": served.version},
+        "checkpoint_sha256": served.checkpoint_sha256,
+        "defects": list(served.defects),
+    }
+
+
+@ROUTER.get("/metrics", include_in_schema=False)
+async def metrics(service: Annotated[Service, Depends(service_of)]) -> Response:
+    """Prometheus' text format."""
+    return Response(generate_latest(service.metrics.registry), media_type=CONTENT_TYPE_LATEST)

@@ -1,0 +1,71 @@
+"""Bytes to pixels: any JPEG, PNG, BMP or TIFF as 8-bit RGB, with its size checked before it is decoded.
+
+Pixels stay where the file has them: an EXIF orientation is not applied, since boxes are given in pixels of
+the image as sent.
+"""
+
+import io
+import struct
+import warnings
+import zlib
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from gateway.errors import ImageError, MediaTypeError, TooLargeError
+
+FORMATS = ("JPEG", "PNG", "BMP", "TIFF")
+MEDIA_TYPES = ("image/jpeg", "image/png", "image/bmp", "image/x-ms-bmp", "image/tiff")
+DEPTH_16 = ("I;16", "I;16L", "I;16B", "I;16N", "I")  # gray; Pillow itself reduces 16-bit colour to 8 bits
+
+Image.MAX_IMAGE_PIXELS = None  # it would only warn up to twice its value; `decode` checks the header
+
+
+def decode(data: bytes, max_pixels: int) -> NDArray[np.uint8]:
+    """An encoded picture as RGB (H, W, 3).
+
+    16-bit gray levels are divided by 257, transparency is dropped, of several pages the first is read.
+
+    Raises:
+        ImageError: empty, truncated or damaged.
+        MediaTypeError: none of FORMATS.
+        TooLargeError: more than `max_pixels`, by its header.
+    """
+    if not data:
+        raise ImageError("the image is empty, 0 bytes; send the bytes of a JPEG, PNG, BMP or TIFF file")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Pillow warns of oddities in metadata, which nobody reads here
+        try:
+            image = Image.open(io.BytesIO(data), formats=FORMATS)
+        except Exception as error:  # a damaged header raises almost anything
+            raise MediaTypeError(
+                f"the {len(data)} bytes sent are not a readable {', '.join(FORMATS[:-1])} or {FORMATS[-1]} picture"
+            ) from error
+        width, height = image.size
+        if width * height > max_pixels:
+            raise TooLargeError(
+                f"the image has {width} x {height} = {width * height} pixels, the limit is {max_pixels}; "
+                "send it in parts"
+            )
+        if not width or not height:
+            raise ImageError(f"the image has {width} x {height} pixels, expected at least one")
+        try:
+            return _as_rgb(image)
+        except (OSError, SyntaxError, ValueError, IndexError, KeyError, TypeError, struct.error, zlib.error) as error:
+            raise ImageError(
+                f"the {image.format} image of {width} x {height} pixels cannot be decoded ({error}); "
+                "it is truncated or damaged, send it again"
+            ) from error
+        except MemoryError as error:
+            raise TooLargeError(f"the image of {width} x {height} pixels does not fit into memory") from error
+
+
+def _as_rgb(image: Image.Image) -> NDArray[np.uint8]:
+    if image.mode in DEPTH_16:
+        levels = np.asarray(image).astype(np.int64) // 257
+        gray = np.clip(levels, 0, 255).astype(np.uint8)
+        return np.repeat(gray[..., None], 3, axis=2)
+    if image.mode == "F":
+        raise ValueError("floating-point pixels have no fixed range; send 8 or 16 bits")
+    return np.asarray(image.convert("RGB"))

@@ -1,0 +1,89 @@
+"""Words to prompt embeddings: tokens here, the text encoder in Triton, each text only once."""
+
+import json
+from collections import OrderedDict
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from tokenizers import Tokenizer
+
+from export.contract.tensors import LENGTH_BUCKETS, PROMPT_ENCODER, bucket
+from gateway.catalog import normalise
+from gateway.errors import ParameterError, UnavailableError
+from gateway.triton import Served, Triton
+
+CACHE_SIZE = 4096  # texts; 192 floats each
+PAD = "<pad>"
+
+
+class PromptEmbeddings:
+    """The embeddings of one served checkpoint, least recently used texts forgotten first."""
+
+    def __init__(self, triton: Triton, served: Served, model_repository: Path) -> None:
+        self._triton = triton
+        self._served = served
+        self._tokenizer = _load_tokenizer(model_repository, served)
+        self._pad = self._tokenizer.token_to_id(PAD)
+        self._cache: OrderedDict[str, NDArray[np.float32]] = OrderedDict()
+
+    async def embed(self, texts: Sequence[str], timeout_s: float) -> NDArray[np.float32]:
+        """Texts to embeddings (P, D) in the same order.
+
+        Raises:
+            ParameterError: a text has more tokens than the model reads.
+        """
+        keys = [normalise(text) for text in texts]
+        missing = list(dict.fromkeys(key for key in keys if key not in self._cache))
+        fresh = await self._encode(missing, timeout_s) if missing else {}
+        rows = [fresh[key] if key in fresh else self._cache[key] for key in keys]
+        self._cache.update(fresh)
+        for key in keys:
+            self._cache.move_to_end(key)
+        while len(self._cache) > CACHE_SIZE:
+            self._cache.popitem(last=False)
+        return np.stack(rows)
+
+    async def _encode(self, texts: list[str], timeout_s: float) -> dict[str, NDArray[np.float32]]:
+        encodings = [self._tokenizer.encode(text) for text in texts]
+        found: dict[str, NDArray[np.float32]] = {}
+        longest = LENGTH_BUCKETS[-1]
+        for text, encoding in zip(texts, encodings, strict=True):
+            if len(encoding.ids) > longest:
+                raise ParameterError(
+                    f"prompt {text[:40]!r}... has {len(encoding.ids)} tokens, the model reads {longest}; say it shorter"
+                )
+        for start in range(0, len(texts), PROMPT_ENCODER.max_batch_size):
+            batch = slice(start, start + PROMPT_ENCODER.max_batch_size)
+            length = bucket(max(len(encoding.ids) for encoding in encodings[batch]), LENGTH_BUCKETS, "tokens")
+            input_ids = np.full((len(encodings[batch]), length), self._pad, np.int64)
+            attention_mask = np.zeros_like(input_ids)
+            for row, encoding in enumerate(encodings[batch]):
+                input_ids[row, : len(encoding.ids)] = encoding.ids
+                attention_mask[row, : len(encoding.ids)] = 1
+            answer = await self._triton.infer(
+                PROMPT_ENCODER, {"INPUT_IDS": input_ids, "ATTENTION_MASK": attention_mask}, timeout_s
+            )
+            if answer.version != self._served.version:
+                raise UnavailableError("the served models are being replaced; try again")
+            found |= dict(zip(texts[batch], answer.outputs["PROMPT_EMBEDDINGS"], strict=True))
+        return found
+
+
+def _load_tokenizer(model_repository: Path, served: Served) -> Tokenizer:
+    folder = model_repository / PROMPT_ENCODER.name / served.version
+    try:
+        manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
+        tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+    except Exception as error:  # the tokenizers library raises bare Exception
+        raise UnavailableError(
+            f"{folder} with the tokenizer of the served version cannot be read ({error}); "
+            "set PCBD_MODEL_REPOSITORY to the repository that Triton serves"
+        ) from error
+    if manifest.get("checkpoint_sha256") != served.checkpoint_sha256:
+        raise UnavailableError(
+            f"the tokenizer in {folder} belongs to another checkpoint than the model that Triton serves; "
+            "set PCBD_MODEL_REPOSITORY to the repository that Triton serves"
+        )
+    return tokenizer

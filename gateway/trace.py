@@ -1,0 +1,51 @@
+"""Every request's identity, duration and outcome: response header, metric, one line of log."""
+
+import logging
+import re
+import time
+import uuid
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from gateway.metrics import Metrics
+
+LOG = logging.getLogger("gateway.access")
+REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+HEADER = "X-Request-ID"
+
+
+class Trace:
+    """ASGI middleware. A client's own X-Request-ID is kept where it is short and plain."""
+
+    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
+        self.app = app
+        self.metrics = metrics
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Passes the request on and takes note of its outcome."""
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        given = Headers(scope=scope).get(HEADER, "")
+        request_id = given if REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
+        scope.setdefault("state", {})["request_id"] = request_id
+        started = time.perf_counter()
+        status = 500
+
+        async def note(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                MutableHeaders(scope=message)[HEADER] = request_id
+            await send(message)
+
+        try:
+            await self.app(scope, receive, note)
+        finally:
+            seconds = time.perf_counter() - started
+            route = getattr(scope.get("route"), "path", "unknown")  # a path that exists: bounded label values
+            self.metrics.requests.labels(route, str(status)).inc()
+            self.metrics.request_seconds.labels(route).observe(seconds)
+            if route not in {"/healthz", "/readyz", "/metrics"}:
+                LOG.info("%s %s %d %.1f ms %s", scope["method"], route, status, seconds * 1e3, request_id)

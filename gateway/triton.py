@@ -1,0 +1,147 @@
+"""Triton over gRPC: what it serves, and one inference. The only file that knows tritonclient."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import grpc
+import numpy as np
+from numpy.typing import NDArray
+from tritonclient.grpc import InferInput
+from tritonclient.grpc.aio import InferenceServerClient
+from tritonclient.utils import InferenceServerException
+
+from export.contract.tensors import DETECTOR, MODELS, PROMPT_ENCODER, ContractError, Dimensions, ModelSpec, match
+from gateway.errors import DeadlineError, ModelError, OverloadError, ServiceError, UnavailableError
+
+DESCRIBE_TIMEOUT_S = 2.0
+QUEUE_FULL = ("maximum queue size", "Request timeout expired")
+CHANNEL = [
+    ("grpc.max_send_message_length", -1),
+    ("grpc.max_receive_message_length", -1),
+    ("grpc.initial_reconnect_backoff_ms", 100),
+    ("grpc.min_reconnect_backoff_ms", 100),
+    ("grpc.max_reconnect_backoff_ms", 1000),
+]
+
+
+@dataclass(frozen=True)
+class Served:
+    """What Triton serves now: one version of both models, made from one checkpoint."""
+
+    version: str
+    checkpoint_name: str
+    checkpoint_sha256: str
+    dimensions: Dimensions
+    defects: tuple[str, ...]  # ids of the classes that the checkpoint was trained on
+    score_threshold: float  # its operating point
+
+
+@dataclass(frozen=True)
+class Answer:
+    """Output tensors by name, and the version of the model that made them."""
+
+    outputs: dict[str, NDArray[Any]]
+    version: str
+
+
+class Triton:
+    """A connection that comes back by itself."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        self._client = InferenceServerClient(url, channel_args=CHANNEL)
+
+    async def close(self) -> None:
+        """Ends the connection."""
+        await self._client.close()
+
+    async def is_ready(self) -> bool:
+        """Whether Triton and both models answer."""
+        try:
+            if not await self._client.is_server_ready(client_timeout=DESCRIBE_TIMEOUT_S):
+                return False
+            states = [await self._client.is_model_ready(m.name, client_timeout=DESCRIBE_TIMEOUT_S) for m in MODELS]
+        except (InferenceServerException, grpc.RpcError):
+            return False
+        return all(states)
+
+    async def describe(self) -> Served:
+        """Reads both models' metadata and configuration and compares them with the contract.
+
+        Raises:
+            UnavailableError: Triton does not answer, a model is missing or differs, or the two do not belong together.
+        """
+        sizes: dict[str, int] = {}
+        parameters: dict[str, dict[str, str]] = {}
+        versions: dict[str, str] = {}
+        try:
+            for spec in MODELS:
+                metadata = await self._client.get_model_metadata(spec.name, client_timeout=DESCRIBE_TIMEOUT_S)
+                sizes = match(spec, _tensors(metadata.inputs), _tensors(metadata.outputs), sizes)
+                versions[spec.name] = max(metadata.versions, key=int)
+                config = (await self._client.get_model_config(spec.name, client_timeout=DESCRIBE_TIMEOUT_S)).config
+                parameters[spec.name] = {name: value.string_value for name, value in config.parameters.items()}
+            detector, encoder = parameters[DETECTOR.name], parameters[PROMPT_ENCODER.name]
+            if detector["checkpoint_sha256"] != encoder["checkpoint_sha256"] or len(set(versions.values())) != 1:
+                raise UnavailableError(
+                    f"detector {versions[DETECTOR.name]} and prompt_encoder {versions[PROMPT_ENCODER.name]} come from "
+                    "different checkpoints; publish both with python -m export.build"
+                )
+            return Served(
+                version=versions[DETECTOR.name],
+                checkpoint_name=detector["checkpoint_name"],
+                checkpoint_sha256=detector["checkpoint_sha256"],
+                dimensions=Dimensions(**{name: sizes[name] for name in ("tile", "embedding", "boxes")}),
+                defects=tuple(detector["defects"].split(",")),
+                score_threshold=float(detector["score_threshold"]),
+            )
+        except ContractError as error:
+            raise UnavailableError(str(error)) from error
+        except KeyError as error:
+            raise UnavailableError(f"config.pbtxt lacks the parameter {error}; export the models again") from error
+        except (InferenceServerException, grpc.RpcError) as error:
+            raise _translate(error, self.url) from error
+
+    async def infer(self, spec: ModelSpec, inputs: Mapping[str, NDArray[Any]], timeout_s: float) -> Answer:
+        """One request to a model; cancelling the caller cancels it in Triton too.
+
+        Raises:
+            UnavailableError, OverloadError, DeadlineError, ModelError: what Triton answered, or that it did not.
+        """
+        tensors = []
+        for tensor in spec.inputs:
+            array = inputs[tensor.name]
+            entry = InferInput(tensor.name, list(array.shape), tensor.dtype)
+            entry.set_data_from_numpy(np.ascontiguousarray(array))
+            tensors.append(entry)
+        try:
+            result = await self._client.infer(spec.name, tensors, client_timeout=timeout_s)
+        except (InferenceServerException, grpc.RpcError) as error:
+            raise _translate(error, self.url) from error
+        outputs = {tensor.name: result.as_numpy(tensor.name) for tensor in spec.outputs}
+        return Answer(outputs, result.get_response().model_version)
+
+
+def _tensors(served: Sequence[Any]) -> dict[str, tuple[str, list[int]]]:
+    # Metadata shows the batch as a first dimension of -1; the contract leaves it out.
+    return {tensor.name: (tensor.datatype, list(tensor.shape)[1:]) for tensor in served}
+
+
+def _translate(error: Exception, url: str) -> ServiceError:
+    status, message = _status(error)
+    if any(sign in message for sign in QUEUE_FULL):
+        return OverloadError("Triton's queue is full; try again")
+    if "DEADLINE_EXCEEDED" in status:
+        return DeadlineError("Triton did not answer before the deadline")
+    if "UNAVAILABLE" in status or "CANCELLED" in status:
+        return UnavailableError(f"Triton at {url} does not answer; it is starting, stopping or away")
+    if "NOT_FOUND" in status or "not ready" in message or "unknown model" in message:
+        return UnavailableError(f"Triton at {url} does not serve the model: {message}")
+    return ModelError(f"Triton answered {status or 'an error'}: {message}")
+
+
+def _status(error: Exception) -> tuple[str, str]:
+    if isinstance(error, InferenceServerException):
+        return str(error.status()), str(error.message())
+    return str(error.code()), str(error.details())  # type: ignore[attr-defined]

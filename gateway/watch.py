@@ -1,0 +1,91 @@
+"""Keeps an eye on Triton: the detector in use, or the reason why there is none."""
+
+import asyncio
+import contextlib
+import logging
+
+from gateway.catalog import Catalog
+from gateway.detector import Detector
+from gateway.errors import ServiceError, UnavailableError
+from gateway.metrics import Metrics
+from gateway.prompts import PromptEmbeddings
+from gateway.settings import Settings
+from gateway.triton import Triton
+
+LOG = logging.getLogger("gateway.watch")
+
+
+class Watch:
+    """Looks at Triton every `watch_interval_s` and rebuilds the detector when another version is served."""
+
+    def __init__(self, settings: Settings, metrics: Metrics) -> None:
+        self._settings = settings
+        self._metrics = metrics
+        self._detector: Detector | None = None
+        self._catalog: Catalog | None = None
+        self._reason = "the gateway has just started and has not reached Triton yet"
+        self._task: asyncio.Task[None] | None = None
+
+    def detector(self) -> Detector:
+        """The detector to ask now.
+
+        Raises:
+            UnavailableError: there is none; the message says why.
+        """
+        if self._detector is None:
+            raise UnavailableError(self._reason)
+        return self._detector
+
+    def catalog(self) -> Catalog:
+        """The catalog of the served checkpoint; raises as `detector` does."""
+        if self._catalog is None:
+            raise UnavailableError(self._reason)
+        return self._catalog
+
+    def lost(self, error: UnavailableError) -> None:
+        """Takes note that a request could not reach Triton: the next are refused at once until it is back."""
+        self._set(None, None, str(error))
+
+    async def look(self) -> None:
+        """Compares what Triton serves with what is in use."""
+        try:
+            if not await self._triton.is_ready():
+                raise UnavailableError(f"Triton at {self._triton.url} is not ready")
+            served = await self._triton.describe()
+            if self._detector is not None and self._detector.served == served:
+                return
+            catalog = Catalog(served.defects)
+            prompts = PromptEmbeddings(self._triton, served, self._settings.model_repository)
+            names = [name for defect in catalog.defects for name in (defect.names_en[0], defect.names_zh[0])]
+            await prompts.embed(names, self._settings.deadline_s)  # the first request need not wait for them
+            self._set(Detector(self._triton, served, prompts), catalog, "")
+        except ServiceError as error:
+            self._set(None, None, str(error))
+
+    def _set(self, detector: Detector | None, catalog: Catalog | None, reason: str) -> None:
+        if detector is not None:
+            LOG.info("ready: %s, version %s", detector.served.checkpoint_name, detector.served.version)
+        elif reason != self._reason:
+            LOG.warning("not ready: %s", reason)
+        self._detector, self._catalog, self._reason = detector, catalog, reason
+        self._metrics.ready.set(detector is not None)
+
+    async def _run(self) -> None:
+        while True:
+            try:
+                await self.look()
+            except Exception:
+                LOG.exception("looking at Triton failed")  # the watch must outlive whatever it meets
+            await asyncio.sleep(self._settings.watch_interval_s)
+
+    async def __aenter__(self) -> "Watch":
+        self._triton = Triton(self._settings.triton_url)  # gRPC belongs to the event loop that it is made in
+        self._task = asyncio.create_task(self._run())
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        if self._task is not None:
+            self._task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._task
+        await self._triton.close()
