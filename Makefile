@@ -1,0 +1,56 @@
+# Two environments: $(SERVING) holds what the service needs and no torch, $(DEV) holds everything.
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+SERVING := .venv
+DEV := .venv-dev
+PIP_INSTALL := -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
+TRITON := nvidia-pytriton==0.7.0
+IMAGE ?= tests/data/board.png
+
+export HF_HUB_OFFLINE ?= 1
+
+.DEFAULT_GOAL := help
+.PHONY: help demo run test check train evaluate export clean
+
+help: ## list the commands
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
+
+demo: $(SERVING)/.installed ## find defects in one picture through the whole service (IMAGE=path for another)
+	$(SERVING)/bin/python -m gateway.demo --image $(IMAGE)
+
+run: $(SERVING)/.installed ## leave the service up on 127.0.0.1:8080
+	$(SERVING)/bin/python -m gateway.up
+
+test: $(DEV)/.installed ## all tests, with the real Triton
+	$(DEV)/bin/python -m pytest
+
+check: $(DEV)/.installed ## format, lint, types, import rules
+	$(DEV)/bin/ruff format --check .
+	$(DEV)/bin/ruff check .
+	$(DEV)/bin/mypy
+	$(DEV)/bin/lint-imports
+
+train: $(DEV)/.installed ## train the shipped checkpoint again (hours on a CPU)
+	$(DEV)/bin/python -m training.train --config training/configs/deeppcb_tiny.yaml
+
+evaluate: $(DEV)/.installed ## judge the shipped checkpoint on DeepPCB's val.txt
+	$(DEV)/bin/python -m training.evaluate --checkpoint training/checkpoints/deeppcb_tiny --data ../shared/data/deeppcb
+
+export: $(DEV)/.installed ## build the shipped engines from the shipped checkpoint
+	$(DEV)/bin/python -m export.build --checkpoint training/checkpoints/deeppcb_tiny --precision fp32 --target openvino --out model_repository
+
+clean: ## remove environments and build results
+	rm -rf $(SERVING) $(DEV) build
+
+$(SERVING)/.installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(SERVING)
+	$(SERVING)/bin/python $(PIP_INSTALL) --editable '.[gateway,serving]'
+	$(SERVING)/bin/python $(PIP_INSTALL) --no-deps $(TRITON)
+	touch $@
+
+# torch comes first and by itself: a CPU wheel that lies on disk is taken, and nothing asks for a newer one.
+$(DEV)/.installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(DEV)
+	$(DEV)/bin/python $(PIP_INSTALL) torch==2.13.0
+	$(DEV)/bin/python $(PIP_INSTALL) --editable '.[gateway,serving,training,export,dev]'
+	$(DEV)/bin/python $(PIP_INSTALL) --no-deps $(TRITON)
+	touch $@

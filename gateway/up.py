@@ -1,0 +1,125 @@
+"""Brings the whole service up on this machine: the embedded Triton and the gateway, ended together.
+
+python -m gateway.up [--port 8080]
+"""
+
+import argparse
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from types import FrameType
+
+READY_TIMEOUT_S = 120.0
+STOP_TIMEOUT_S = 30.0
+
+
+class StartError(RuntimeError):
+    """The service did not come up."""
+
+
+def free_port() -> int:
+    """A TCP port of 127.0.0.1 that nobody listens on now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@contextmanager
+def service(model_repository: Path, port: int, settings: Mapping[str, str] | None = None) -> Iterator[str]:
+    """The service's base URL, ready; Triton listens on free ports. `settings` are further PCBD_* variables.
+
+    Raises:
+        StartError: a process ended, or the service was not ready within READY_TIMEOUT_S.
+    """
+    grpc_port = free_port()
+    triton = [sys.executable, "-m", "export.server", "--model-repository", str(model_repository)]
+    triton += [
+        f"--{name}-port={number}" for name, number in zip(("http", "metrics"), (free_port(), free_port()), strict=True)
+    ]
+    triton += [f"--grpc-port={grpc_port}"]
+    environment = {
+        **os.environ,
+        "PCBD_TRITON_URL": f"127.0.0.1:{grpc_port}",
+        "PCBD_PORT": str(port),
+        "PCBD_MODEL_REPOSITORY": str(model_repository),
+        **(settings or {}),
+    }
+    with ExitStack() as stack:
+        processes = [
+            stack.enter_context(_process(triton, environment)),
+            stack.enter_context(_process([sys.executable, "-m", "gateway"], environment)),
+        ]
+        url = f"http://127.0.0.1:{port}"
+        _wait_ready(url, processes)
+        yield url
+
+
+@contextmanager
+def _process(command: list[str], environment: Mapping[str, str]) -> Iterator[subprocess.Popen[bytes]]:
+    # A session of its own: Ctrl-C reaches only this launcher, which then stops its children in order.
+    process = subprocess.Popen(command, env=environment, start_new_session=True)  # noqa: S603
+    try:
+        yield process
+    finally:
+        process.send_signal(signal.SIGTERM)
+        try:
+            process.wait(STOP_TIMEOUT_S)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+def _wait_ready(url: str, processes: list[subprocess.Popen[bytes]]) -> None:
+    deadline = time.monotonic() + READY_TIMEOUT_S
+    while True:
+        for process in processes:
+            if process.poll() is not None:
+                raise StartError(
+                    f"{' '.join(map(str, process.args))} ended with code {process.returncode}; see its log above"
+                )  # type: ignore[arg-type]
+        try:
+            with urllib.request.urlopen(f"{url}/readyz", timeout=2):  # noqa: S310
+                return
+        except (OSError, urllib.error.URLError) as error:
+            if time.monotonic() > deadline:
+                raise StartError(f"{url} was not ready within {READY_TIMEOUT_S:.0f} s: {error}") from error
+        time.sleep(0.1)
+
+
+def _interrupt(_number: int, _frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
+
+
+def main() -> int:
+    """Runs until Ctrl-C or SIGTERM; 1 when the service does not come up."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model-repository", type=Path, default=Path("model_repository"))
+    parser.add_argument("--port", type=int, default=8080)
+    arguments = parser.parse_args()
+    signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        with service(arguments.model_repository, arguments.port) as url:
+            print(  # noqa: T201
+                f"\nready; try:\n  curl -F image=@tests/data/board.png -F 'prompt=寻找短路' -F 'prompt=find spurs' "
+                f"{url}/detect\nCtrl-C stops it.",
+                flush=True,
+            )
+            signal.pause()
+    except StartError as error:
+        print(f"error: {error}", file=sys.stderr)  # noqa: T201
+        return 1
+    except KeyboardInterrupt:
+        pass
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
