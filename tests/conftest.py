@@ -36,6 +36,40 @@ def gateway_url() -> Iterator[str]:
         yield url
 
 
+@pytest.fixture(scope="session")
+def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A randomly initialised checkpoint of another shape than the shipped one."""
+    import torch
+
+    from training.checkpoint import save_checkpoint
+    from training.config import ModelConfig
+    from training.network import build_network
+    from training.prompts import corpus
+    from training.tokenizer import train_tokenizer
+
+    torch.manual_seed(0)
+    tokenizer = train_tokenizer(corpus(), 600)
+    shape = ModelConfig(
+        text_vocab=600,
+        vision_widths=(16, 32),
+        vision_depths=(0, 1),
+        vision_heads=(1, 2),
+        patch_sizes=(7, 3),
+        patch_strides=(8, 2),
+        window_size=4,
+        width=64,
+        layers=1,
+        heads=2,
+        ffn=128,
+        tile_size=128,
+        boxes_per_tile=20,
+    )
+    folder = tmp_path_factory.mktemp("checkpoint") / "tiny"
+    manifest = {"name": "tiny", "defects": ["open", "short"], "score_threshold": 0.25}
+    save_checkpoint(folder, build_network(shape, tokenizer).eval(), tokenizer, manifest)
+    return folder
+
+
 def run_module(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
     """Runs `python -m ...` from the root of the repository and returns what it printed."""
     return subprocess.run(

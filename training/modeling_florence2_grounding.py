@@ -129,13 +129,14 @@ class Florence2ForGrounding(Florence2ForConditionalGeneration):
 
         Args:
             image: (B, S, S, 3) uint8 RGB.
-            prompt_embeddings: (B, P, D) from `encode_prompts`.
+            prompt_embeddings: (B, P, D) from `encode_prompts`; rows of zeros are padding and score 0.
 
         Returns:
             boxes (B, K, 4), xyxy as fractions of the tile within 0..1, and scores (B, K, P) in 0..1.
         """
         states = self.encode_image(self.image_features(self.normalise(image)))
-        scores = self.grounding.match(states, prompt_embeddings).sigmoid()
+        asked = (prompt_embeddings != 0).any(-1).to(states.dtype)[:, None]  # (B, 1, P)
+        scores = self.grounding.match(states, prompt_embeddings).sigmoid() * asked
         best = scores.amax(-1).topk(self.config.boxes_per_tile, dim=1).indices  # (B, K)
         chosen = states.gather(1, best[..., None].expand(-1, -1, states.shape[-1]))
         centres = self.centres(states.shape[1])[best]  # (B, K, 2)

@@ -38,9 +38,7 @@ def merged(boxes_by_tile: dict[int, list[float]], size: tuple[int, int] = (448, 
     for tile, box in boxes_by_tile.items():
         boxes[tile, 0] = np.array(box) / TILE
         scores[tile, 0] = 0.9
-    found = merge_tiles(
-        boxes, scores, origins, size, TILE, score_threshold=0.1, nms_threshold=0.3, max_detections=10
-    )
+    found = merge_tiles(boxes, scores, origins, size, TILE, score_threshold=0.1, nms_threshold=0.3, max_detections=10)
     return np.concatenate([found.boxes_xyxy, found.scores[:, None]], axis=1)
 
 

@@ -1,0 +1,122 @@
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from export import build as build_module
+from export.build import build
+from export.checkpoint import CheckpointError, load_checkpoint, sha256_of
+from export.contract.tensors import MODELS
+from export.repository import versions
+from export.runtime.engine import Arrays, Engine, EngineError, load_engine
+from export.verify import GateError
+from tests.conftest import BOARD, embedded_triton, run_module
+
+PICTURES = BOARD.parent
+
+
+@pytest.fixture(scope="module", params=["openvino", "onnxruntime"])
+def built(request: pytest.FixtureRequest, tiny_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp(request.param) / "models"
+    assert (
+        build(load_checkpoint(tiny_checkpoint), "fp32", request.param, out, PICTURES, out.parent / "report.json") == 1
+    )
+    return out
+
+
+def test_build_publishes_what_the_manifest_says(built: Path, tiny_checkpoint: Path) -> None:
+    for spec in MODELS:
+        folder = built / spec.name / "1"
+        manifest = json.loads((folder / "manifest.json").read_text())
+        assert manifest["checkpoint_sha256"] == sha256_of(tiny_checkpoint / "model.safetensors")
+        assert manifest["files"] == {name: sha256_of(folder / name) for name in manifest["files"]}
+        assert {path.name for path in folder.iterdir()} == {*manifest["files"], "manifest.json"}
+    assert not json.loads((built.parent / "report.json").read_text())["faults"]
+
+
+def test_triton_serves_what_was_built(built: Path) -> None:
+    with embedded_triton(built) as server:
+        assert server.is_ready()
+
+
+def test_engine_gives_a_batch_what_it_gives_its_items(built: Path) -> None:
+    engine = load_engine(built / "detector" / "1")
+    rng = np.random.default_rng(0)
+    image = rng.integers(0, 256, (3, 128, 128, 3), dtype=np.uint8)
+    prompts = rng.normal(size=(3, 16, 64)).astype(np.float32)
+    prompts /= np.linalg.norm(prompts, axis=2, keepdims=True)
+    together = engine.run({"IMAGE": image, "PROMPT_EMBEDDINGS": prompts})
+    for index in range(3):
+        item = slice(index, index + 1)
+        alone = engine.run({"IMAGE": image[item], "PROMPT_EMBEDDINGS": prompts[item]})
+        np.testing.assert_allclose(together["SCORES"][item], alone["SCORES"], atol=1e-4)
+        np.testing.assert_allclose(together["BOXES"][item], alone["BOXES"], atol=1e-4)
+
+
+class Disturbed:
+    """An engine whose outputs are changed."""
+
+    def __init__(self, engine: Engine, change: Any) -> None:  # noqa: ANN401
+        self.engine, self.change = engine, change
+
+    def run(self, inputs: Arrays) -> dict[str, NDArray[Any]]:
+        return {name: self.change(array) for name, array in self.engine.run(inputs).items()}
+
+
+def to_nan(array: NDArray[Any]) -> NDArray[Any]:
+    changed = array.copy()
+    changed.flat[0] = np.nan
+    return changed
+
+
+def one_value(array: NDArray[Any]) -> NDArray[Any]:
+    changed = array.copy()
+    changed.flat[0] += 0.05
+    return changed
+
+
+@pytest.mark.parametrize("change", [to_nan, one_value], ids=["nan", "one value off"])
+def test_the_gate_refuses_a_wrong_engine(
+    change: Any,  # noqa: ANN401
+    tiny_checkpoint: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(build_module, "load_engine", lambda folder: Disturbed(load_engine(folder), change))
+    report = tmp_path / "report.json"
+    with pytest.raises(GateError):
+        build(load_checkpoint(tiny_checkpoint), "fp32", "onnxruntime", tmp_path / "models", PICTURES, report)
+    assert json.loads(report.read_text())["faults"]
+    assert all(versions(tmp_path / "models", spec.name) == [] for spec in MODELS)
+
+
+def test_a_checkpoint_without_weights_is_named(tiny_checkpoint: Path, tmp_path: Path) -> None:
+    broken = shutil.copytree(tiny_checkpoint, tmp_path / "broken")
+    (broken / "model.safetensors").unlink()
+    result = run_module("export.build", "--checkpoint", str(broken), "--out", str(tmp_path / "models"))
+    assert result.returncode == 2
+    assert "model.safetensors" in result.stderr
+    assert not (tmp_path / "models").exists()
+
+
+def test_a_truncated_checkpoint_is_refused(tiny_checkpoint: Path, tmp_path: Path) -> None:
+    broken = shutil.copytree(tiny_checkpoint, tmp_path / "truncated")
+    weights = broken / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:1000])
+    with pytest.raises(CheckpointError, match="truncated"):
+        load_checkpoint(broken)
+
+
+def test_an_unsupported_precision_is_refused_with_what_is_supported() -> None:
+    result = run_module("export.build", "--checkpoint", "nowhere", "--precision", "int4")
+    assert result.returncode == 2
+    assert "fp32" in result.stderr
+
+
+def test_load_engine_names_an_empty_folder(tmp_path: Path) -> None:
+    with pytest.raises(EngineError, match=r"model\.xml"):
+        load_engine(tmp_path)
