@@ -227,7 +227,8 @@ def _environment(wheel: Path) -> dict[str, str]:
 
 
 def _die_with_parent() -> None:
-    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+    # SIGKILL: at SIGTERM Triton would want to log to a pipe that nobody holds any more, and hang.
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def main() -> int:
@@ -247,7 +248,11 @@ def main() -> int:
         options=arguments.options,
     )
 
+    asked_to_stop = False
+
     def forward(number: int, _frame: FrameType | None) -> None:
+        nonlocal asked_to_stop
+        asked_to_stop = True
         server.signal(number)
 
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -256,8 +261,10 @@ def main() -> int:
         server.start()
         server.wait_ready()
     except ServerError as error:
-        print(f"error: {error}", file=sys.stderr)  # noqa: T201
         server.stop()
+        if asked_to_stop:  # while it was still starting
+            return 0
+        print(f"error: {error}", file=sys.stderr)  # noqa: T201
         return 1
     return server.wait()
 
