@@ -1,0 +1,52 @@
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from training.checkpoint import load_checkpoint
+from training.generate import MAX_TOKENS, Grammar, generate
+
+
+def test_grammar_allows_labels_with_four_locations_each(tiny_checkpoint: Path) -> None:
+    network, tokenizer, _ = load_checkpoint(tiny_checkpoint)
+    grammar = Grammar(network, tokenizer, 1)
+    text = tokenizer.encode("open", add_special_tokens=False).ids[0]
+    location = tokenizer.token_to_id("<loc_5>")
+
+    def may(token: int) -> bool:
+        return bool(grammar.allowed()[0, token])
+
+    assert (may(text), may(location), may(grammar.eos)) == (True, False, True)
+    grammar.advance(torch.tensor([text]))
+    assert (may(text), may(location), may(grammar.eos)) == (True, True, False)
+    for _ in range(3):
+        grammar.advance(torch.tensor([location]))
+        assert (may(text), may(location), may(grammar.eos)) == (False, True, False)
+    grammar.advance(torch.tensor([location]))
+    assert (may(text), may(location), may(grammar.eos)) == (True, False, True)
+    grammar.advance(torch.tensor([grammar.eos]))
+    assert grammar.allowed()[0].nonzero().flatten().tolist() == [grammar.pad]
+
+
+def test_generate_gives_whole_boxes_within_the_tile(tiny_checkpoint: Path) -> None:
+    """Random weights babble: whatever they say must parse."""
+    network, tokenizer, _ = load_checkpoint(tiny_checkpoint)
+    image = torch.randint(0, 256, (3, 128, 128, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(1))
+    features = network.image_features(network.normalise(image))
+    answers = generate(network, tokenizer, features, ["find open", "寻找短路", "find all defects"])
+    assert len(answers) == 3
+    for answer in answers:
+        assert len(answer.labels) == len(answer.scores) == len(answer.boxes_xyxy) <= MAX_TOKENS // 5
+        assert ((answer.boxes_xyxy > 0) & (answer.boxes_xyxy < 1)).all()
+        assert ((answer.scores > 0) & (answer.scores <= 1)).all()
+
+
+def test_generate_answers_do_not_depend_on_the_batch(tiny_checkpoint: Path) -> None:
+    network, tokenizer, _ = load_checkpoint(tiny_checkpoint)
+    image = torch.randint(0, 256, (2, 128, 128, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(2))
+    features = network.image_features(network.normalise(image))
+    prompts = ["find open", "a much longer prompt that makes the first one be padded"]
+    together = generate(network, tokenizer, features, prompts)
+    alone = generate(network, tokenizer, features[:1], prompts[:1])
+    assert together[0].labels == alone[0].labels
+    np.testing.assert_allclose(together[0].boxes_xyxy, alone[0].boxes_xyxy)

@@ -1,0 +1,111 @@
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests.conftest import ROOT, run_module
+from tests.training.boards import write_boards
+from training.checkpoint import CheckpointError, load_checkpoint
+from training.detect import embed_prompts
+
+CONFIG = ROOT / "training" / "configs" / "deeppcb_tiny.yaml"
+
+
+def command(data: Path, out: Path, steps: int = 4) -> list[str]:
+    """A run of a few steps of a smaller network."""
+    settings = [
+        f"data.root={data}",
+        f"out={out}",
+        "data.holdout_groups=['22222']",
+        "model.vision_widths=[8, 16]",
+        "model.vision_depths=[0, 1]",
+        "model.vision_heads=[1, 2]",
+        "model.patch_sizes=[7, 3]",
+        "model.patch_strides=[8, 2]",
+        "model.window_size=4",
+        "model.width=32",
+        "model.layers=1",
+        "model.heads=2",
+        "model.ffn=64",
+        "model.tile_size=128",
+        "model.boxes_per_tile=8",
+        "train.batch_size=4",
+        "train.threads=1",
+        "train.validate_every=2",
+        "train.save_every=2",
+        f"train.stages=[{{steps: {steps - 2}, mosaic: 0.5}}, {{steps: 2, mosaic: 0.0}}]",
+    ]
+    return ["training.train", "--config", str(CONFIG), *(word for value in settings for word in ("--set", value))]
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("train")
+    result = run_module(*command(write_boards(root / "data"), root / "run"))
+    assert result.returncode == 0, result.stderr
+    return root
+
+
+def test_a_run_leaves_a_checkpoint_that_needs_nothing_else(trained: Path) -> None:
+    network, tokenizer, manifest = load_checkpoint(trained / "run" / "checkpoint")
+    assert embed_prompts(network, tokenizer, ["断路", "find open circuits"]).shape == (2, 32)
+    assert manifest["data"]["holdout_groups"] == ["22222"]
+    assert manifest["training"]["steps"] == 4
+    assert manifest["training"]["config"]["train"]["seed"] == 0
+    assert 0 <= manifest["metrics"]["holdout"]["map50"] <= 1
+    entries = [json.loads(line) for line in (trained / "run" / "log.jsonl").read_text().splitlines()]
+    assert [entry["step"] for entry in entries if "holdout" in entry] == [2, 4]
+
+
+def test_a_killed_run_goes_on_to_the_same_weights(trained: Path, tmp_path: Path) -> None:
+    arguments = [sys.executable, "-m", *command(trained / "data", tmp_path / "run")]
+    process = subprocess.Popen(arguments, cwd=ROOT, stderr=subprocess.PIPE, text=True)
+    assert process.stderr is not None
+    state = tmp_path / "run" / "state.pt"
+    while not state.exists() and process.poll() is None:
+        os.sched_yield()
+    process.send_signal(signal.SIGKILL)
+    process.stderr.close()
+    process.wait()
+    result = run_module(*command(trained / "data", tmp_path / "run"))
+    assert result.returncode == 0, result.stderr
+    uninterrupted = torch.load(trained / "run" / "state.pt", weights_only=True)
+    resumed = torch.load(state, weights_only=True)
+    assert resumed["step"] == uninterrupted["step"] == 4
+    for name, weight in uninterrupted["network"].items():
+        assert torch.equal(weight, resumed["network"][name]), name
+
+
+def test_a_run_is_not_continued_with_another_configuration(trained: Path) -> None:
+    result = run_module(*command(trained / "data", trained / "run", steps=6))
+    assert result.returncode == 2
+    assert "another configuration" in result.stderr
+
+
+def test_an_unknown_holdout_group_is_named(trained: Path, tmp_path: Path) -> None:
+    arguments = command(trained / "data", tmp_path / "run")
+    result = run_module(*arguments, "--set", "data.holdout_groups=['99999']")
+    assert result.returncode == 2
+    assert "99999" in result.stderr
+
+
+def test_evaluate_ends_with_one_json_object(trained: Path) -> None:
+    checkpoint = trained / "run" / "checkpoint"
+    result = run_module("training.evaluate", "--checkpoint", str(checkpoint), "--data", str(trained / "data"))
+    assert result.returncode == 0, result.stderr
+    report = json.loads(result.stdout.splitlines()[-1])
+    for reading in ("grounding", "generative"):
+        for language in ("en", "zh"):
+            figures = report[reading][language]
+            assert set(figures) == {"map50", "map50_95", "ap50", "best_f1_iou33", "score_threshold"}
+            assert len(figures["ap50"]) == 6
+
+
+def test_load_checkpoint_names_what_is_missing(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match=r"config\.json"):
+        load_checkpoint(tmp_path)
