@@ -45,7 +45,7 @@ def create_app(settings: Settings) -> FastAPI:
         version=version("pcb-defect-detector"),
         description="Finds circuit-board defects described in plain words, Chinese or English.",
         lifespan=lifespan,
-        responses={status: _problem_response(title) for status, title in STATUS.values()},
+        responses={status: _problem_response(title) for status, title in ((400, "Malformed body"), *STATUS.values())},
     )
     app.state.service = Service(settings, watch, metrics)
     app.state.draining = False

@@ -8,7 +8,6 @@ from typing import Annotated
 from fastapi import Request
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from starlette.datastructures import UploadFile
-from starlette.formparsers import MultiPartException
 from starlette.requests import ClientDisconnect
 from starlette.types import Message
 
@@ -101,10 +100,7 @@ def read_parameters(items: Iterable[tuple[str, str]], settings: Settings) -> Det
 async def _read_form(request: Request, settings: Settings) -> DetectRequest:
     if request.query_params:
         raise ParameterError("with multipart/form-data every parameter is a form field; the query must be empty")
-    try:
-        form = await request.form(max_files=1, max_fields=MAX_FORM_FIELDS, max_part_size=64 * 1024)
-    except MultiPartException as error:
-        raise ParameterError(f"the multipart body cannot be read: {error.message}") from error
+    form = await request.form(max_files=1, max_fields=MAX_FORM_FIELDS, max_part_size=64 * 1024)  # 400 if malformed
     try:
         uploads = [(name, value) for name, value in form.multi_items() if isinstance(value, UploadFile)]
         fields = [(name, value) for name, value in form.multi_items() if isinstance(value, str)]

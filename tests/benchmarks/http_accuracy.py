@@ -1,0 +1,77 @@
+"""Judges the running service, not the checkpoint: every board of DeepPCB's val.txt through POST /detect.
+
+    python -m tests.benchmarks.http_accuracy --data ../shared/data/deeppcb [--url http://127.0.0.1:8080]
+
+Starts the service itself when no --url is given. Progress goes to stderr, one JSON object to stdout.
+"""
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+from tqdm import tqdm
+
+from export.contract.boxes import Detections
+from export.contract.defects import BARE_BOARD
+from gateway.up import free_port, service
+from training.deeppcb import read_split
+from training.metrics import MAX_DETECTIONS, Truth, evaluate_detections
+
+CLIENTS = 3
+PARAMETERS = {"score_threshold": "0.01", "nms_threshold": "0.3"}
+NAMES = {
+    "en": [defect.names_en[0] for defect in BARE_BOARD],
+    "zh": [defect.names_zh[0] for defect in BARE_BOARD],
+}
+
+
+def ask(client: httpx.Client, image: bytes) -> dict[str, Detections]:
+    """The detections of one board by language; both are asked for in one request, as the evaluation does."""
+    prompts = NAMES["en"] + NAMES["zh"]
+    data: dict[str, Any] = {**PARAMETERS, "max_detections": str(MAX_DETECTIONS * len(NAMES)), "prompt": prompts}
+    answer = client.post("/detect", files={"image": image}, data=data)
+    answer.raise_for_status()
+    return {language: chosen(answer.json()["detections"], names) for language, names in NAMES.items()}
+
+
+def chosen(found: Sequence[dict[str, Any]], names: Sequence[str]) -> Detections:
+    """The detections that answer one language's names."""
+    own = [detection for detection in found if detection["prompt"] in names][:MAX_DETECTIONS]
+    corners = [[detection["box"][name] for name in ("x1", "y1", "x2", "y2")] for detection in own]
+    return Detections(
+        np.array(corners, np.float32).reshape(-1, 4),
+        np.array([detection["score"] for detection in own], np.float32),
+        np.array([names.index(detection["prompt"]) for detection in own], np.int64),
+    )
+
+
+def main() -> None:
+    """Runs the command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, required=True, help="DeepPCB folder")
+    parser.add_argument("--split", default="val")
+    parser.add_argument("--url", help="of a running gateway")
+    arguments = parser.parse_args()
+    boards = read_split(arguments.data, arguments.split)
+    running = nullcontext(arguments.url) if arguments.url else service(Path("model_repository"), free_port())
+    with running as url, httpx.Client(base_url=url, timeout=120) as client, ThreadPoolExecutor(CLIENTS) as pool:
+        model = client.get("/readyz").json()["model"]
+        answers = pool.map(lambda board: ask(client, board.path.read_bytes()), boards)
+        found = list(tqdm(answers, total=len(boards), unit="board", file=sys.stderr))
+    truths = [Truth(board.boxes_xyxy, board.class_ids) for board in boards]
+    ids = [defect.id for defect in BARE_BOARD]
+    report: dict[str, Any] = {"model": model, "split": arguments.split, "boards": len(boards)}
+    for language in NAMES:
+        report[language] = evaluate_detections(truths, [answer[language] for answer in found], ids).as_json()
+    print(json.dumps(report))  # noqa: T201
+
+
+if __name__ == "__main__":
+    main()

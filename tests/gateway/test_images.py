@@ -1,0 +1,96 @@
+import contextlib
+import io
+import struct
+import zlib
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from PIL import Image
+
+from gateway.errors import ImageError, MediaTypeError, TooLargeError
+from gateway.images import decode
+
+PIXELS = 1_000_000
+GRAY = np.arange(40 * 30, dtype=np.uint32).reshape(30, 40).astype(np.uint8)
+
+
+def encoded(image: Image.Image, kind: str, **options: object) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, kind, **options)
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize("kind", ["PNG", "BMP", "TIFF"])
+@pytest.mark.parametrize("mode", ["1", "L", "P", "RGB", "RGBA"])
+def test_decode_gives_rgb_of_every_lossless_kind(kind: str, mode: str) -> None:
+    image = Image.fromarray(GRAY).convert("RGB").convert(mode)
+    expected = np.asarray(image.convert("RGB"))
+    np.testing.assert_array_equal(decode(encoded(image, kind), PIXELS), expected)
+
+
+@pytest.mark.parametrize("mode", ["L", "RGB", "CMYK"])
+def test_decode_reads_jpeg(mode: str) -> None:
+    image = Image.new("RGB", (64, 48), (200, 100, 50)).convert(mode)
+    assert decode(encoded(image, "JPEG", quality=95), PIXELS).shape == (48, 64, 3)
+
+
+@pytest.mark.parametrize("kind", ["PNG", "TIFF"])
+def test_decode_scales_16_bit_gray_to_8(kind: str) -> None:
+    deep: NDArray[np.uint16] = np.array([[0, 257, 65535], [128 * 257, 256, 1000]], np.uint16)
+    pixels = decode(encoded(Image.fromarray(deep), kind), PIXELS)
+    assert pixels[..., 0].tolist() == [[0, 1, 255], [128, 0, 3]]
+
+
+def test_decode_leaves_the_pixels_where_the_file_has_them() -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6  # a viewer would turn it by 90 degrees
+    assert decode(encoded(Image.new("L", (60, 40)), "JPEG", exif=exif), PIXELS).shape == (40, 60, 3)
+
+
+def test_decode_reads_a_single_pixel_and_a_single_row() -> None:
+    assert decode(encoded(Image.new("L", (1, 1)), "PNG"), PIXELS).shape == (1, 1, 3)
+    assert decode(encoded(Image.new("L", (500, 1)), "PNG"), PIXELS).shape == (1, 500, 3)
+
+
+def test_decode_refuses_emptiness() -> None:
+    with pytest.raises(ImageError, match="0 bytes"):
+        decode(b"", PIXELS)
+
+
+@pytest.mark.parametrize("data", [b"hello", b"\x89PNG\r\n\x1a\n", b"GIF89a" + bytes(100), b"%PDF-1.7"])
+def test_decode_refuses_what_is_no_picture(data: bytes) -> None:
+    with pytest.raises(MediaTypeError):
+        decode(data, PIXELS)
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "BMP", "TIFF"])
+def test_decode_refuses_truncated_pictures(kind: str) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (64, 64), dtype=np.uint8)
+    data = encoded(Image.fromarray(noise), kind)
+    with pytest.raises((ImageError, MediaTypeError)):
+        decode(data[: len(data) // 2], PIXELS)
+
+
+def test_decode_believes_the_header_before_it_decodes() -> None:
+    """30,000 x 30,000 pixels in a few bytes: refused for its size, not for its missing data."""
+    header = struct.pack(">IIBBBBB", 30_000, 30_000, 8, 0, 0, 0, 0)
+    chunk = b"IHDR" + header
+    data = b"\x89PNG\r\n\x1a\n" + struct.pack(">I", 13) + chunk + struct.pack(">I", zlib.crc32(chunk))
+    data += struct.pack(">I", 0) + b"IDAT" + struct.pack(">I", zlib.crc32(b"IDAT"))
+    with pytest.raises(TooLargeError, match="30000 x 30000"):
+        decode(data, PIXELS)
+
+
+def test_decode_never_fails_otherwise() -> None:
+    """Random damage to real files ends in a picture or in one of the three errors."""
+    rng = np.random.default_rng(0)
+    noise = Image.fromarray(rng.integers(0, 256, (48, 48, 3), dtype=np.uint8))
+    for kind in ("PNG", "JPEG", "BMP", "TIFF"):
+        original = np.frombuffer(encoded(noise, kind), np.uint8)
+        for _ in range(150):
+            damaged = original.copy()
+            places = rng.integers(0, len(damaged), rng.integers(1, 12))
+            damaged[places] = rng.integers(0, 256, len(places))
+            with contextlib.suppress(ImageError, MediaTypeError, TooLargeError):
+                assert decode(damaged.tobytes(), PIXELS).shape[2] == 3

@@ -1,0 +1,50 @@
+"""The service as a whole: its metrics, its two entry points, and what its environment does without."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import httpx
+from PIL import Image
+
+from tests.conftest import BOARD, ROOT, run_module
+
+
+def test_metrics_count_what_was_asked(gateway_url: str) -> None:
+    def count(name: str) -> float:
+        lines = httpx.get(f"{gateway_url}/metrics").text.splitlines()
+        return sum(float(line.rpartition(" ")[2]) for line in lines if line.startswith(name))
+
+    before = count('pcbd_requests_total{route="/detect",status="200"}')
+    with httpx.Client(timeout=60) as client:
+        answers = [client.post(f"{gateway_url}/detect", files={"image": BOARD.read_bytes()}) for _ in range(3)]
+    assert [answer.status_code for answer in answers] == [200] * 3
+    assert count('pcbd_requests_total{route="/detect",status="200"}') == before + 3
+    assert count('pcbd_stage_seconds_count{stage="infer"}') >= 3
+    assert count("pcbd_ready") == 1
+    assert count("pcbd_in_flight") == 0
+
+
+def test_demo_prints_a_table_and_draws_the_picture(tmp_path: Path) -> None:
+    result = run_module("gateway.demo", "--out", str(tmp_path / "demo.png"))
+    assert result.returncode == 0, result.stderr
+    assert "verdict ng" in result.stdout
+    assert "infer" in result.stdout
+    with Image.open(tmp_path / "demo.png") as drawn, Image.open(BOARD) as board:
+        assert drawn.size == board.size
+        assert drawn.tobytes() != board.convert("RGB").tobytes()
+
+
+def test_demo_names_a_missing_and_a_wrong_picture(tmp_path: Path) -> None:
+    missing = run_module("gateway.demo", "--image", str(tmp_path / "nowhere.png"))
+    assert (missing.returncode, "nowhere.png" in missing.stderr) == (1, True)
+    (tmp_path / "wrong.png").write_text("no picture")
+    wrong = run_module("gateway.demo", "--image", str(tmp_path / "wrong.png"), "--out", str(tmp_path / "out.png"))
+    assert wrong.returncode == 1
+    assert "415" in wrong.stderr
+
+
+def test_the_service_does_without_torch() -> None:
+    source = "import sys, gateway.__main__, gateway.demo, export.server, export.runtime.engine; "
+    source += "sys.exit('torch' in sys.modules or 'transformers' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", source], cwd=ROOT, check=False).returncode == 0
