@@ -53,10 +53,10 @@ def service(model_repository: Path, port: int, settings: Mapping[str, str] | Non
         **(settings or {}),
     }
     with ExitStack() as stack:
-        processes = [
-            stack.enter_context(_process(triton, environment)),
-            stack.enter_context(_process([sys.executable, "-m", "gateway"], environment)),
-        ]
+        processes = {
+            "Triton": stack.enter_context(_process(triton, environment)),
+            "the gateway": stack.enter_context(_process([sys.executable, "-m", "gateway"], environment)),
+        }
         url = f"http://127.0.0.1:{port}"
         _wait_ready(url, processes)
         yield url
@@ -77,14 +77,12 @@ def _process(command: list[str], environment: Mapping[str, str]) -> Iterator[sub
             process.wait()
 
 
-def _wait_ready(url: str, processes: list[subprocess.Popen[bytes]]) -> None:
+def _wait_ready(url: str, processes: Mapping[str, subprocess.Popen[bytes]]) -> None:
     deadline = time.monotonic() + READY_TIMEOUT_S
     while True:
-        for process in processes:
+        for name, process in processes.items():
             if process.poll() is not None:
-                raise StartError(
-                    f"{' '.join(map(str, process.args))} ended with code {process.returncode}; see its log above"
-                )  # type: ignore[arg-type]
+                raise StartError(f"{name} ended with code {process.returncode}; see its log above")
         try:
             with urllib.request.urlopen(f"{url}/readyz", timeout=2):  # noqa: S310
                 return
