@@ -18,6 +18,7 @@ from PIL import Image
 from gateway.drawing import annotate
 from gateway.up import StartError, free_port, service
 
+LOG = Path("build/demo.log")  # of Triton and the gateway
 PROMPTS = ("寻找相邻两条线路被铜连在一起的短路", "find a small bite out of the edge of a trace")
 
 
@@ -64,7 +65,7 @@ def main() -> int:
         print(f"error: {arguments.image} does not exist", file=sys.stderr)  # noqa: T201
         return 1
     try:
-        with service(arguments.model_repository, free_port()) as url:
+        with service(arguments.model_repository, free_port(), log=LOG) as url:
             answer = ask(url, arguments.image, PROMPTS)
     except StartError as error:
         print(f"error: {error}", file=sys.stderr)  # noqa: T201

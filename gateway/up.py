@@ -16,6 +16,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import FrameType
+from typing import IO
 
 READY_TIMEOUT_S = 120.0
 STOP_TIMEOUT_S = 30.0
@@ -33,8 +34,12 @@ def free_port() -> int:
 
 
 @contextmanager
-def service(model_repository: Path, port: int, settings: Mapping[str, str] | None = None) -> Iterator[str]:
-    """The service's base URL, ready; Triton listens on free ports. `settings` are further PCBD_* variables.
+def service(
+    model_repository: Path, port: int, settings: Mapping[str, str] | None = None, log: Path | None = None
+) -> Iterator[str]:
+    """The service's base URL, ready; Triton listens on free ports.
+
+    `settings` are further PCBD_* variables; both processes write to the file `log`, or where this one does.
 
     Raises:
         StartError: a process ended, or the service was not ready within READY_TIMEOUT_S.
@@ -53,19 +58,29 @@ def service(model_repository: Path, port: int, settings: Mapping[str, str] | Non
         **(settings or {}),
     }
     with ExitStack() as stack:
+        output = None
+        if log is not None:
+            log.parent.mkdir(parents=True, exist_ok=True)
+            output = stack.enter_context(log.open("w"))
+        gateway = [sys.executable, "-m", "gateway"]
         processes = {
-            "Triton": stack.enter_context(_process(triton, environment)),
-            "the gateway": stack.enter_context(_process([sys.executable, "-m", "gateway"], environment)),
+            "Triton": stack.enter_context(_process(triton, environment, output)),
+            "the gateway": stack.enter_context(_process(gateway, environment, output)),
         }
         url = f"http://127.0.0.1:{port}"
-        _wait_ready(url, processes)
+        try:
+            _wait_ready(url, processes)
+        except StartError as error:
+            raise StartError(f"{error}; see {log or 'its log above'}") from error
         yield url
 
 
 @contextmanager
-def _process(command: list[str], environment: Mapping[str, str]) -> Iterator[subprocess.Popen[bytes]]:
+def _process(
+    command: list[str], environment: Mapping[str, str], output: IO[str] | None
+) -> Iterator[subprocess.Popen[bytes]]:
     # A session of its own: Ctrl-C reaches only this launcher, which then stops its children in order.
-    process = subprocess.Popen(command, env=environment, start_new_session=True)  # noqa: S603
+    process = subprocess.Popen(command, env=environment, stdout=output, stderr=output, start_new_session=True)  # noqa: S603
     try:
         yield process
     finally:
@@ -82,7 +97,7 @@ def _wait_ready(url: str, processes: Mapping[str, subprocess.Popen[bytes]]) -> N
     while True:
         for name, process in processes.items():
             if process.poll() is not None:
-                raise StartError(f"{name} ended with code {process.returncode}; see its log above")
+                raise StartError(f"{name} ended with code {process.returncode}")
         try:
             with urllib.request.urlopen(f"{url}/readyz", timeout=2):  # noqa: S310
                 return
