@@ -66,7 +66,7 @@ def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     )
     folder = tmp_path_factory.mktemp("checkpoint") / "tiny"
     manifest = {"name": "tiny", "defects": ["open", "short"], "score_threshold": 0.25}
-    save_checkpoint(folder, build_network(shape, tokenizer).eval(), tokenizer, manifest)
+    save_checkpoint(folder, build_network(shape, tokenizer).eval(), tokenizer, manifest, log="")
     return folder
 
 

@@ -1,7 +1,8 @@
 """The checkpoint: a folder that needs nothing else.
 
 config.json and model.safetensors (fp16) with the code of the network beside them, tokenizer.json with its
-transformers configuration, preprocessor_config.json, and manifest.json (data, seeds, metrics, git commit).
+transformers configuration, preprocessor_config.json, manifest.json (data, seeds, metrics, git commit), and
+log.jsonl, the log of the run.
 """
 
 import datetime
@@ -19,6 +20,7 @@ from training.modeling_florence2_grounding import Florence2ForGrounding
 from training.tokenizer import BOS, EOS, PAD, UNK
 
 MANIFEST = "manifest.json"
+LOG = "log.jsonl"  # of the run: losses and validation figures by step
 
 
 class CheckpointError(ValueError):
@@ -26,7 +28,7 @@ class CheckpointError(ValueError):
 
 
 def save_checkpoint(
-    folder: Path, network: Florence2ForGrounding, tokenizer: Tokenizer, manifest: dict[str, Any]
+    folder: Path, network: Florence2ForGrounding, tokenizer: Tokenizer, manifest: dict[str, Any], log: str
 ) -> None:
     """Writes a checkpoint beside its final place and renames it there, replacing an earlier one."""
     partial = folder.with_name(folder.name + ".partial")
@@ -48,6 +50,7 @@ def save_checkpoint(
     (partial / "preprocessor_config.json").write_text(json.dumps(preprocessing, indent=2) + "\n")
     complete = manifest | {"created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")}
     (partial / MANIFEST).write_text(json.dumps(complete, indent=2, ensure_ascii=False) + "\n")
+    (partial / LOG).write_text(log, encoding="utf-8")
     shutil.rmtree(folder, ignore_errors=True)
     partial.rename(folder)
 

@@ -1,10 +1,10 @@
 """The training configuration: a strict schema of the YAML files under training/configs/."""
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 
 class ConfigError(ValueError):
@@ -58,6 +58,7 @@ class StageConfig(Strict):
 
     steps: int = Field(gt=0)
     mosaic: float = Field(ge=0, le=1)  # share of crops that are 2 x 2 mosaics
+    decoder_only: bool = False  # everything else frozen: the generative reading learns, grounding stays as it is
 
 
 class TrainConfig(Strict):
@@ -78,10 +79,21 @@ class TrainConfig(Strict):
     save_every: int = Field(gt=0)  # steps between states to resume from
     stages: tuple[StageConfig, ...] = Field(min_length=1)
 
+    @model_validator(mode="after")
+    def _decoder_last(self) -> Self:
+        if [stage.decoder_only for stage in self.stages] != sorted(stage.decoder_only for stage in self.stages):
+            raise ValueError("stages with decoder_only come last: the rest must not change under a trained decoder")
+        return self
+
     @property
     def steps(self) -> int:
         """Steps of all stages."""
         return sum(stage.steps for stage in self.stages)
+
+    @property
+    def joint_steps(self) -> int:
+        """Steps of the stages that train everything."""
+        return sum(stage.steps for stage in self.stages if not stage.decoder_only)
 
 
 class Config(Strict):

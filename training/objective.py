@@ -108,6 +108,15 @@ def batch_terms(
     return Terms(match, giou, location, language_term(network, asked, generative, tokenizer, sigma))
 
 
+def decoder_terms(
+    network: Florence2ForGrounding, image: Tensor, generative: GenerativeBatch, tokenizer: Tokenizer, sigma: float
+) -> Terms:
+    """The language loss alone, for tiles (G, S, S, 3) uint8, when everything but the decoder is frozen."""
+    features = network.image_features(network.normalise(image))
+    zero = features.new_zeros(())
+    return Terms(zero, zero, zero, language_term(network, features, generative, tokenizer, sigma))
+
+
 def mean_terms(history: Sequence[Terms]) -> dict[str, float]:
     """The mean of each term, for the log."""
     return {

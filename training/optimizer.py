@@ -14,15 +14,19 @@ from training.muon import Muon
 
 
 class Optimizer:
-    """Both optimisers and their schedule behind one step."""
+    """Both optimisers and their schedule, for the weights that are not frozen, behind one step."""
 
-    def __init__(self, network: nn.Module, config: TrainConfig) -> None:
+    def __init__(self, network: nn.Module, config: TrainConfig, first_step: int, last_step: int) -> None:
         self.config = config
+        self.first_step = first_step
+        self.last_step = last_step
         matrices: list[nn.Parameter] = []
         tables: list[nn.Parameter] = []
         rest: list[nn.Parameter] = []
         embeddings = {id(m.weight) for m in network.modules() if isinstance(m, nn.Embedding)}
         for parameter in network.parameters():  # a tied weight comes once
+            if not parameter.requires_grad:
+                continue
             if parameter.ndim == 2 and id(parameter) not in embeddings and min(parameter.shape) > 4:
                 matrices.append(parameter)
             elif parameter.ndim >= 2 and id(parameter) not in embeddings:
@@ -38,11 +42,12 @@ class Optimizer:
         )
 
     def learning_rate_factor(self, step: int) -> float:
-        """Linear warm-up, then half a cosine down to 1 % at the last step."""
-        if step < self.config.warmup_steps:
-            return (step + 1) / self.config.warmup_steps
-        span = max(1, self.config.steps - self.config.warmup_steps)
-        return 0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * (step - self.config.warmup_steps) / span))
+        """Linear warm-up from `first_step`, then half a cosine down to 1 % at `last_step`."""
+        done = step - self.first_step
+        if done < self.config.warmup_steps:
+            return (done + 1) / self.config.warmup_steps
+        span = max(1, self.last_step - self.first_step - self.config.warmup_steps)
+        return 0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * (done - self.config.warmup_steps) / span))
 
     def step(self, step: int) -> float:
         """Clips the gradients, updates the weights, clears the gradients; returns the norm before clipping."""

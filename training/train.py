@@ -21,14 +21,14 @@ import torch
 from tqdm import tqdm
 
 from export.contract.defects import BARE_BOARD
-from training.checkpoint import git_commit, save_checkpoint
+from training.checkpoint import LOG, git_commit, save_checkpoint
 from training.config import Config, ConfigError, StageConfig, read_config
 from training.crops import CropSampler, read_gray
 from training.deeppcb import Board, DatasetError, read_split
 from training.detect import detect_image, embed_prompts
 from training.metrics import MAX_DETECTIONS, Figures, Truth, evaluate_detections
 from training.network import build_network
-from training.objective import Terms, batch_terms, mean_terms
+from training.objective import Terms, batch_terms, decoder_terms, mean_terms
 from training.optimizer import Optimizer
 from training.prompts import corpus
 from training.targets import assign, draw_generative_batch, draw_grounding_prompts
@@ -56,7 +56,7 @@ class Run:
         self.network = build_network(config.model, self.tokenizer).train()
         self.average = build_network(config.model, self.tokenizer).eval()
         self.average.load_state_dict(self.network.state_dict())
-        self.optimizer = Optimizer(self.network, config.train)
+        self.optimizer = Optimizer(self.network, config.train, 0, config.train.joint_steps)
         self.commit = git_commit()  # of the code that runs, whatever is committed meanwhile
         self.step = 0
         self.seconds = 0.0  # spent training, over all sittings
@@ -71,6 +71,8 @@ class Run:
         progress = tqdm(total=train.steps, initial=self.step, unit="step", file=sys.stderr)
         started = time.monotonic() - self.seconds
         while self.step < train.steps:
+            if self.step == train.joint_steps:
+                self._freeze_all_but_decoder()
             terms, norm = self._train_step()
             recent.append(terms)
             self.step += 1
@@ -103,17 +105,21 @@ class Run:
             for _ in range(train.batch_size)
         ]
         image = torch.from_numpy(np.stack([crop.image for crop in crops]))[..., None].expand(-1, -1, -1, 3)
-        asked = round(train.batch_size * train.generative_share)
+        asked = train.batch_size if stage.decoder_only else round(train.batch_size * train.generative_share)
         grid = model.tile_size // int(np.prod(model.patch_strides))
-        terms = batch_terms(
-            self.network,
-            image,
-            assign(crops, grid, model.tile_size),
-            draw_grounding_prompts(words),
-            draw_generative_batch(crops[:asked], model.tile_size, self.tokenizer, words) if asked else None,
-            self.tokenizer,
-            train.location_sigma,
-        )
+        generative = draw_generative_batch(crops[:asked], model.tile_size, self.tokenizer, words) if asked else None
+        if stage.decoder_only and generative is not None:
+            terms = decoder_terms(self.network, image, generative, self.tokenizer, train.location_sigma)
+        else:
+            terms = batch_terms(
+                self.network,
+                image,
+                assign(crops, grid, model.tile_size),
+                draw_grounding_prompts(words),
+                generative,
+                self.tokenizer,
+                train.location_sigma,
+            )
         terms.total().backward()
         norm = self.optimizer.step(self.step)
         self._update_average()
@@ -126,6 +132,17 @@ class Run:
             if self.step < end:
                 return stage
         return self.config.train.stages[-1]
+
+    def _freeze_all_but_decoder(self) -> None:
+        """From here on only the decoder learns, on top of the averaged weights, with a schedule of its own."""
+        self.network.load_state_dict(self.average.state_dict())
+        self.network.requires_grad_(False)
+        decoder = self.network.model.language_model.decoder
+        shared = {id(parameter) for parameter in (self.network.get_input_embeddings().weight,)}
+        for parameter in decoder.parameters():
+            parameter.requires_grad_(id(parameter) not in shared)
+        train = self.config.train
+        self.optimizer = Optimizer(self.network, train, train.joint_steps, train.steps)
 
     @torch.no_grad()
     def _update_average(self) -> None:
@@ -167,7 +184,8 @@ class Run:
             "git_commit": self.commit,
             "training": {"steps": self.step, "seconds": round(self.seconds), "config": config.model_dump(mode="json")},
         }
-        save_checkpoint(config.out / "checkpoint", self.average, self.tokenizer, manifest)
+        log = (config.out / LOG).read_text(encoding="utf-8")
+        save_checkpoint(config.out / "checkpoint", self.average, self.tokenizer, manifest, log)
 
     def _save_state(self) -> None:
         state = {
@@ -194,12 +212,15 @@ class Run:
             self.step, self.seconds = state["step"], state["seconds"]
             self.network.load_state_dict(state["network"])
             self.average.load_state_dict(state["average"])
+            if self.step > self.config.train.joint_steps:
+                self._freeze_all_but_decoder()
+                self.network.load_state_dict(state["network"])
             self.optimizer.load_state_dict(state["optimizer"])
         record.write_text(json.dumps(given, indent=2) + "\n")
 
     def _log(self, entry: dict[str, Any]) -> None:
         line = {"step": self.step, "seconds": round(self.seconds, 1)} | entry
-        with (self.config.out / "log.jsonl").open("a", encoding="utf-8") as log:
+        with (self.config.out / LOG).open("a", encoding="utf-8") as log:
             log.write(json.dumps(line) + "\n")
 
 

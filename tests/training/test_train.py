@@ -38,7 +38,7 @@ def command(data: Path, out: Path, steps: int = 4) -> list[str]:
         "train.threads=1",
         "train.validate_every=2",
         "train.save_every=2",
-        f"train.stages=[{{steps: {steps - 2}, mosaic: 0.5}}, {{steps: 2, mosaic: 0.0}}]",
+        f"train.stages=[{{steps: {steps - 2}, mosaic: 0.5}}, {{steps: 2, mosaic: 0.0, decoder_only: true}}]",
     ]
     return ["training.train", "--config", str(CONFIG), *(word for value in settings for word in ("--set", value))]
 
@@ -79,6 +79,18 @@ def test_a_killed_run_goes_on_to_the_same_weights(trained: Path, tmp_path: Path)
     assert resumed["step"] == uninterrupted["step"] == 4
     for name, weight in uninterrupted["network"].items():
         assert torch.equal(weight, resumed["network"][name]), name
+
+
+def test_a_decoder_stage_leaves_everything_else_as_it_is(trained: Path, tmp_path: Path) -> None:
+    joint = "train.stages=[{steps: 2, mosaic: 0.5}]"
+    result = run_module(*command(trained / "data", tmp_path / "run"), "--set", joint)
+    assert result.returncode == 0, result.stderr
+    before = torch.load(tmp_path / "run" / "state.pt", weights_only=True)["average"]
+    after = torch.load(trained / "run" / "state.pt", weights_only=True)["average"]
+    changed = {name for name, weight in before.items() if not torch.equal(weight, after[name])}
+    assert changed
+    assert all(name.startswith("model.language_model.decoder.") for name in changed)
+    assert not any("embed_tokens" in name for name in changed)
 
 
 def test_a_run_is_not_continued_with_another_configuration(trained: Path) -> None:
