@@ -16,7 +16,7 @@ from typing import Any
 from PIL import Image
 
 from gateway.drawing import annotate
-from gateway.up import StartError, free_port, service
+from gateway.up import ServiceEndedError, free_port, service
 
 LOG = Path("build/demo.log")  # of Triton and the gateway
 PROMPTS = ("寻找相邻两条线路被铜连在一起的短路", "find a small bite out of the edge of a trace")
@@ -67,7 +67,7 @@ def main() -> int:
     try:
         with service(arguments.model_repository, free_port(), log=LOG) as url:
             answer = ask(url, arguments.image, PROMPTS)
-    except StartError as error:
+    except ServiceEndedError as error:
         print(f"error: {error}", file=sys.stderr)  # noqa: T201
         return 1
     except urllib.error.HTTPError as error:

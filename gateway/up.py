@@ -22,8 +22,8 @@ READY_TIMEOUT_S = 120.0
 STOP_TIMEOUT_S = 30.0
 
 
-class StartError(RuntimeError):
-    """The service did not come up."""
+class ServiceEndedError(RuntimeError):
+    """The service did not come up, or did not stay up."""
 
 
 def free_port() -> int:
@@ -42,7 +42,7 @@ def service(
     `settings` are further PCBD_* variables; both processes write to the file `log`, or where this one does.
 
     Raises:
-        StartError: a process ended, or the service was not ready within READY_TIMEOUT_S.
+        ServiceEndedError: a process ended, or the service was not ready within READY_TIMEOUT_S.
     """
     grpc_port = free_port()
     triton = [sys.executable, "-m", "export.server", "--model-repository", str(model_repository)]
@@ -70,8 +70,8 @@ def service(
         url = f"http://127.0.0.1:{port}"
         try:
             _wait_ready(url, processes)
-        except StartError as error:
-            raise StartError(f"{error}; see {log or 'its log above'}") from error
+        except ServiceEndedError as error:
+            raise ServiceEndedError(f"{error}; see {log or 'its log above'}") from error
         yield url
 
 
@@ -97,13 +97,13 @@ def _wait_ready(url: str, processes: Mapping[str, subprocess.Popen[bytes]]) -> N
     while True:
         for name, process in processes.items():
             if process.poll() is not None:
-                raise StartError(f"{name} ended with code {process.returncode}")
+                raise ServiceEndedError(f"{name} ended with code {process.returncode}")
         try:
             with urllib.request.urlopen(f"{url}/readyz", timeout=2):  # noqa: S310
                 return
         except (OSError, urllib.error.URLError) as error:
             if time.monotonic() > deadline:
-                raise StartError(f"{url} was not ready within {READY_TIMEOUT_S:.0f} s: {error}") from error
+                raise ServiceEndedError(f"{url} was not ready within {READY_TIMEOUT_S:.0f} s: {error}") from error
         time.sleep(0.1)
 
 
@@ -112,7 +112,7 @@ def _interrupt(_number: int, _frame: FrameType | None) -> None:
 
 
 def main() -> int:
-    """Runs until Ctrl-C or SIGTERM; 1 when the service does not come up."""
+    """Runs until Ctrl-C or SIGTERM; 1 when the service does not come up, or a process of it ends."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model-repository", type=Path, default=Path("model_repository"))
     parser.add_argument("--port", type=int, default=8080)
@@ -125,11 +125,14 @@ def main() -> int:
                 f"{url}/detect\nCtrl-C stops it.",
                 flush=True,
             )
-            signal.pause()
-    except StartError as error:
+            ending = {signal.SIGTERM, signal.SIGINT, signal.SIGCHLD}
+            signal.pthread_sigmask(signal.SIG_BLOCK, ending)
+            if signal.sigwait(ending) == signal.SIGCHLD:
+                raise ServiceEndedError("Triton or the gateway ended by itself; see the log above")
+    except ServiceEndedError as error:
         print(f"error: {error}", file=sys.stderr)  # noqa: T201
         return 1
-    except KeyboardInterrupt:
+    except KeyboardInterrupt:  # while it was still starting
         pass
     return 0
 

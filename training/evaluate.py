@@ -26,7 +26,7 @@ from training.crops import read_gray
 from training.deeppcb import Board, DatasetError, read_split
 from training.detect import detect_image, embed_prompts
 from training.generate import generate
-from training.metrics import MAX_DETECTIONS, Truth, evaluate_detections
+from training.metrics import MAX_DETECTIONS, Figures, Truth, evaluate_detections
 from training.modeling_florence2_grounding import Florence2ForGrounding
 from training.prompts import LANGUAGES, PHRASINGS, Language, names
 
@@ -45,30 +45,33 @@ def read_rgb(board: Board) -> NDArray[np.uint8]:
     return np.repeat(read_gray(board.path)[..., None], 3, axis=2)
 
 
-def judge(boards: Sequence[Board], found: Sequence[Detections]) -> dict[str, object]:
+def judge(boards: Sequence[Board], found: Sequence[Detections]) -> Figures:
     """The figures of detections, one list per board."""
     truths = [Truth(board.boxes_xyxy, board.class_ids) for board in boards]
-    return evaluate_detections(truths, found, [defect.id for defect in BARE_BOARD]).as_json()
+    return evaluate_detections(truths, found, [defect.id for defect in BARE_BOARD])
 
 
 def evaluate_grounding(
-    network: Florence2ForGrounding, tokenizer: Tokenizer, boards: Sequence[Board]
-) -> dict[str, dict[str, object]]:
-    """Figures of the grounding reading by language; both languages share one pass over each image."""
-    texts = [name for language in LANGUAGES for name in class_names(language)]
+    network: Florence2ForGrounding,
+    tokenizer: Tokenizer,
+    boards: Sequence[Board],
+    languages: Sequence[Language] = LANGUAGES,
+) -> dict[Language, Figures]:
+    """Figures of the grounding reading by language; all languages share one pass over each image."""
+    texts = [name for language in languages for name in class_names(language)]
     embeddings = embed_prompts(network, tokenizer, texts)
-    found: dict[str, list[Detections]] = {language: [] for language in LANGUAGES}
-    for board in tqdm(boards, desc="grounding", unit="board", file=sys.stderr):
-        both = detect_image(
+    found: dict[Language, list[Detections]] = {language: [] for language in languages}
+    for board in tqdm(boards, desc="grounding", unit="board", file=sys.stderr, leave=False):
+        every = detect_image(
             network,
             embeddings,
             read_rgb(board),
             score_threshold=SCORE_THRESHOLD,
             nms_threshold=NMS_THRESHOLD,
-            max_detections=MAX_DETECTIONS * len(LANGUAGES),
+            max_detections=MAX_DETECTIONS * len(languages),
         )
-        for index, language in enumerate(LANGUAGES):
-            own = both.take(both.class_ids // len(BARE_BOARD) == index)
+        for index, language in enumerate(languages):
+            own = every.take(every.class_ids // len(BARE_BOARD) == index)
             found[language].append(
                 Detections(own.boxes_xyxy, own.scores, own.class_ids % len(BARE_BOARD)).take(
                     np.arange(len(own))[:MAX_DETECTIONS]
@@ -80,7 +83,7 @@ def evaluate_grounding(
 @torch.inference_mode()
 def evaluate_generative(
     network: Florence2ForGrounding, tokenizer: Tokenizer, boards: Sequence[Board], language: Language
-) -> dict[str, object]:
+) -> Figures:
     """Figures of the generative reading, each class asked for by a prompt of its own."""
     tile = network.config.tile_size
     prompts = [PHRASINGS[language][LOCATE].format(label=name) for name in class_names(language)]
@@ -131,10 +134,11 @@ def main() -> int:
         return 2
     report: dict[str, Any] = {"checkpoint": manifest["name"], "split": arguments.split, "boards": len(boards)}
     if arguments.reading != "generative":
-        report["grounding"] = evaluate_grounding(network, tokenizer, boards)
+        grounding = evaluate_grounding(network, tokenizer, boards)
+        report["grounding"] = {language: figures.as_json() for language, figures in grounding.items()}
     if arguments.reading != "grounding":
         report["generative"] = {
-            language: evaluate_generative(network, tokenizer, boards, language) for language in LANGUAGES
+            language: evaluate_generative(network, tokenizer, boards, language).as_json() for language in LANGUAGES
         }
     print(json.dumps(report))  # noqa: T201
     return 0

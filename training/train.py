@@ -23,10 +23,10 @@ from tqdm import tqdm
 from export.contract.defects import BARE_BOARD
 from training.checkpoint import LOG, git_commit, save_checkpoint
 from training.config import Config, ConfigError, StageConfig, read_config
-from training.crops import CropSampler, read_gray
-from training.deeppcb import Board, DatasetError, read_split
-from training.detect import detect_image, embed_prompts
-from training.metrics import MAX_DETECTIONS, Figures, Truth, evaluate_detections
+from training.crops import CropSampler
+from training.deeppcb import DatasetError, read_split
+from training.evaluate import evaluate_grounding
+from training.metrics import Figures
 from training.network import build_network
 from training.objective import Terms, batch_terms, decoder_terms, mean_terms
 from training.optimizer import Optimizer
@@ -152,20 +152,7 @@ class Run:
 
     def validate(self) -> Figures:
         """The averaged weights on the held-out boards, each class asked for by its usual English name."""
-        texts = [defect.names_en[0] for defect in BARE_BOARD]
-        embeddings = embed_prompts(self.average, self.tokenizer, texts)
-        found = [
-            detect_image(
-                self.average,
-                embeddings,
-                np.repeat(read_gray(board.path)[..., None], 3, axis=2),
-                score_threshold=0.01,
-                nms_threshold=0.3,
-                max_detections=MAX_DETECTIONS,
-            )
-            for board in self.holdout
-        ]
-        return evaluate_detections([_truth(b) for b in self.holdout], found, [d.id for d in BARE_BOARD])
+        return evaluate_grounding(self.average, self.tokenizer, self.holdout, ("en",))["en"]
 
     def _save_checkpoint(self, figures: Figures) -> None:
         config = self.config
@@ -222,10 +209,6 @@ class Run:
         line = {"step": self.step, "seconds": round(self.seconds, 1)} | entry
         with (self.config.out / LOG).open("a", encoding="utf-8") as log:
             log.write(json.dumps(line) + "\n")
-
-
-def _truth(board: Board) -> Truth:
-    return Truth(board.boxes_xyxy, board.class_ids)
 
 
 def main() -> int:

@@ -1,12 +1,17 @@
 """The service as a whole: its metrics, its two entry points, and what its environment does without."""
 
+import os
+import select
+import signal
 import subprocess
 import sys
 from pathlib import Path
 
 import httpx
+import pytest
 from PIL import Image
 
+from gateway.up import free_port
 from tests.conftest import BOARD, ROOT, run_module
 
 
@@ -42,6 +47,33 @@ def test_demo_names_a_missing_and_a_wrong_picture(tmp_path: Path) -> None:
     wrong = run_module("gateway.demo", "--image", str(tmp_path / "wrong.png"), "--out", str(tmp_path / "out.png"))
     assert wrong.returncode == 1
     assert "415" in wrong.stderr
+
+
+@pytest.mark.parametrize(("victim", "code"), [("launcher", 0), ("Triton", 1), ("gateway", 1)])
+def test_the_service_stands_and_falls_as_one(victim: str, code: int) -> None:
+    """SIGTERM to the launcher ends everything in order; a part that is killed takes the rest with it."""
+    command = [sys.executable, "-m", "gateway.up", "--port", str(free_port())]
+    launcher = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    assert launcher.stdout is not None
+    try:
+        assert any("Ctrl-C stops it" in line for line in launcher.stdout)
+        triton, gateway = (
+            int(pid) for pid in Path(f"/proc/{launcher.pid}/task/{launcher.pid}/children").read_text().split()
+        )
+        watched = [os.pidfd_open(pid) for pid in (triton, gateway)]
+        if victim == "launcher":
+            launcher.terminate()
+        else:
+            os.kill(triton if victim == "Triton" else gateway, signal.SIGKILL)
+        launcher.stdout.read()
+        assert launcher.wait(60) == code
+        assert all(select.select([descriptor], [], [], 0)[0] for descriptor in watched)
+        for descriptor in watched:
+            os.close(descriptor)
+    finally:
+        launcher.kill()
+        launcher.wait()
+        launcher.stdout.close()
 
 
 def test_the_service_does_without_torch() -> None:
