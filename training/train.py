@@ -86,7 +86,7 @@ class Run:
                     )
                 self._log({"losses": losses, "gradient_norm": round(norm, 3)})
                 progress.set_postfix(losses)
-            if self.step % train.validate_every == 0 or self.step == train.steps:
+            if self.step % train.validate_every == 0 or self.step in (train.joint_steps, train.steps):
                 figures = self.validate()
                 self._log({"holdout": figures.as_json()})
                 self._save_checkpoint(figures)
