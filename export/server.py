@@ -7,6 +7,7 @@ its code. Production runs the container instead; this file knows nothing of what
 """
 
 import argparse
+import contextlib
 import ctypes
 import importlib.metadata
 import os
@@ -27,6 +28,7 @@ from types import FrameType, TracebackType
 
 START_TIMEOUT_S = 120.0
 STOP_TIMEOUT_S = 20.0
+INSTANCE_CHECK_S = 1.0
 LOG_LINES_KEPT = 40
 PR_SET_PDEATHSIG = 1
 
@@ -56,6 +58,7 @@ class TritonServer:
         self._last_lines: deque[str] = deque(maxlen=LOG_LINES_KEPT)
         self._folder: tempfile.TemporaryDirectory[str] | None = None
         self._process: subprocess.Popen[str] | None = None
+        self._asked_to_stop = False
 
     @property
     def pid(self) -> int:
@@ -130,15 +133,36 @@ class TritonServer:
             return False
 
     def wait(self) -> int:
-        """Waits for Triton to end and returns its exit code."""
+        """Waits for Triton to end and returns its exit code; stops it and returns 1 when a model instance died."""
         if self._process is None:
             raise ServerError("Triton has not been started; call start() first")
-        code = self._process.wait()
-        self._clean_up()
-        return code
+        was_dead = False
+        while True:
+            try:
+                code = self._process.wait(INSTANCE_CHECK_S)
+            except subprocess.TimeoutExpired:
+                is_dead = self._has_dead_instance()
+                if is_dead and was_dead and not self._asked_to_stop:  # twice: one that Triton unloads is reaped at once
+                    sys.stderr.write("error: a model instance died and Triton does not replace it; stopping Triton\n")
+                    self.stop()
+                    return 1
+                was_dead = is_dead
+            else:
+                self._clean_up()
+                return code
+
+    def _has_dead_instance(self) -> bool:
+        """Whether a Python backend process of Triton ended without being asked to: a zombie, since nobody reaps it."""
+        for listing in Path(f"/proc/{self.pid}/task").glob("*/children"):
+            for child in listing.read_text().split():
+                with contextlib.suppress(OSError):  # gone meanwhile
+                    if Path(f"/proc/{child}/stat").read_text().rpartition(")")[2].split()[0] == "Z":
+                        return True
+        return False
 
     def signal(self, number: int) -> None:
         """Sends a signal to Triton if it runs."""
+        self._asked_to_stop = True
         if self._process is not None and self._process.poll() is None:
             self._process.send_signal(number)
 

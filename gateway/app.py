@@ -3,6 +3,7 @@
 import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from http import HTTPStatus
 from importlib.metadata import version
 
 from fastapi import FastAPI, Request, Response
@@ -45,7 +46,7 @@ def create_app(settings: Settings) -> FastAPI:
         version=version("pcb-defect-detector"),
         description="Finds circuit-board defects described in plain words, Chinese or English.",
         lifespan=lifespan,
-        responses={status: _problem_response(title) for status, title in ((400, "Malformed body"), *STATUS.values())},
+        responses=_problem_responses(),
     )
     app.state.service = Service(settings, watch, metrics)
     app.state.draining = False
@@ -58,8 +59,14 @@ def create_app(settings: Settings) -> FastAPI:
     return app
 
 
-def _problem_response(title: str) -> dict[str, object]:
-    return {"description": title, "content": {PROBLEM_JSON: {"schema": PROBLEM_SCHEMA}}}
+def _problem_responses() -> dict[int | str, dict[str, object]]:
+    titles: dict[int | str, list[str]] = {400: ["Bad Request"]}
+    for status, title in STATUS.values():
+        titles.setdefault(status, []).append(title)
+    return {
+        status: {"description": ", or: ".join(each), "content": {PROBLEM_JSON: {"schema": PROBLEM_SCHEMA}}}
+        for status, each in titles.items()
+    }
 
 
 def _request_id(request: Request) -> str | None:
@@ -75,7 +82,7 @@ async def _answer_http_error(request: Request, error: Exception) -> Response:
     if not isinstance(error, HTTPException):
         raise error
     detail = f"{request.method} {request.url.path}: {error.detail}"
-    answer = problem(error.status_code, str(error.detail), detail, _request_id(request))
+    answer = problem(error.status_code, HTTPStatus(error.status_code).phrase, detail, _request_id(request))
     answer.headers.update(error.headers or {})
     return answer
 

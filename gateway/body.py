@@ -7,7 +7,10 @@ from typing import Annotated
 
 from fastapi import Request
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from python_multipart.multipart import parse_options_header
 from starlette.datastructures import UploadFile
+from starlette.exceptions import HTTPException
+from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import ClientDisconnect
 from starlette.types import Message
 
@@ -18,6 +21,8 @@ from gateway.settings import Settings
 MULTIPART = "multipart/form-data"
 IMAGE_FIELD = "image"
 MAX_FORM_FIELDS = 200  # more than 64 prompts and the parameters can need
+MAX_FIELD_BYTES = 64 * 1024
+UNDECODABLE = "\ufffd"  # what the query's decoding leaves of bytes that are not UTF-8
 
 
 class DetectParameters(BaseModel):
@@ -46,7 +51,7 @@ async def read_request(request: Request, settings: Settings) -> DetectRequest:
         MediaTypeError, ImageError, ParameterError, SlowBodyError: what is wrong with it.
     """
     media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if media_type != MULTIPART and media_type not in MEDIA_TYPES:
+    if media_type != MULTIPART and not media_type.startswith("image/"):  # its bytes tell which kind of image
         raise MediaTypeError(
             f"Content-Type is {media_type or 'missing'!r}, expected {MULTIPART} or one of {', '.join(MEDIA_TYPES)}"
         )
@@ -86,6 +91,8 @@ def read_parameters(items: Iterable[tuple[str, str]], settings: Settings) -> Det
             faults.append("a prompt is blank; leave it out to ask for every class of the catalog")
         elif len(prompt) > settings.max_prompt_characters:
             faults.append(f"a prompt has {len(prompt)} characters, the limit is {settings.max_prompt_characters}")
+        elif UNDECODABLE in prompt:
+            faults.append("a prompt is not UTF-8; send it in UTF-8, not in the system's own encoding such as GBK")
     try:
         parameters = DetectParameters.model_validate(values | {"prompt": tuple(prompts)})
     except ValidationError as error:
@@ -97,10 +104,35 @@ def read_parameters(items: Iterable[tuple[str, str]], settings: Settings) -> Det
     return parameters
 
 
+class _Utf8Parser(MultiPartParser):
+    """Refuses other bytes than UTF-8, which Starlette would read as Latin-1: words that nobody wrote."""
+
+    def on_part_end(self) -> None:
+        part = self._current_part
+        if part.file is None:
+            try:
+                part.data.decode("utf-8")
+            except UnicodeDecodeError:
+                raise ParameterError(
+                    f"form field {part.field_name!r} is not UTF-8; send it in UTF-8, not in the system's own "
+                    "encoding such as GBK"
+                ) from None
+        super().on_part_end()
+
+
 async def _read_form(request: Request, settings: Settings) -> DetectRequest:
     if request.query_params:
         raise ParameterError("with multipart/form-data every parameter is a form field; the query must be empty")
-    form = await request.form(max_files=1, max_fields=MAX_FORM_FIELDS, max_part_size=64 * 1024)  # 400 if malformed
+    charset = parse_options_header(request.headers["content-type"])[1].get(b"charset", b"utf-8")
+    if charset.lower() not in {b"utf-8", b"utf8"}:
+        raise MediaTypeError(f"the form's charset is {charset.decode('latin-1')!r}, expected utf-8")
+    parser = _Utf8Parser(
+        request.headers, request.stream(), max_files=1, max_fields=MAX_FORM_FIELDS, max_part_size=MAX_FIELD_BYTES
+    )
+    try:
+        form = await parser.parse()
+    except MultiPartException as error:
+        raise HTTPException(400, error.message) from error
     try:
         uploads = [(name, value) for name, value in form.multi_items() if isinstance(value, UploadFile)]
         fields = [(name, value) for name, value in form.multi_items() if isinstance(value, str)]

@@ -16,6 +16,8 @@ from typing import Any
 from PIL import Image
 
 from gateway.drawing import annotate
+from gateway.images import decode
+from gateway.settings import Settings
 from gateway.up import ServiceEndedError, free_port, service
 
 LOG = Path("build/demo.log")  # of Triton and the gateway
@@ -74,7 +76,8 @@ def main() -> int:
         print(f"error: {error.code}: {error.read().decode()}", file=sys.stderr)  # noqa: T201
         return 1
     arguments.out.parent.mkdir(parents=True, exist_ok=True)
-    annotate(Image.open(arguments.image), answer).save(arguments.out)
+    pixels = decode(arguments.image.read_bytes(), Settings().max_image_pixels)  # 16 bits and all, as it was judged
+    annotate(Image.fromarray(pixels), answer).save(arguments.out)
     size = answer["image"]
     print(f"\n{arguments.image}, {size['width']} x {size['height']}: verdict {answer['verdict']}\n")  # noqa: T201
     print(table(answer))  # noqa: T201

@@ -17,6 +17,7 @@ from gateway.errors import ImageError, MediaTypeError, TooLargeError
 
 FORMATS = ("JPEG", "PNG", "BMP", "TIFF")
 MEDIA_TYPES = ("image/jpeg", "image/png", "image/bmp", "image/x-ms-bmp", "image/tiff")
+MAX_SIDE = 65_535  # pixels, as in JPEG: tiles of a longer and thinner picture would be mostly padding
 DEPTH_16 = ("I;16", "I;16L", "I;16B", "I;16N", "I")  # gray; Pillow itself reduces 16-bit colour to 8 bits
 
 Image.MAX_IMAGE_PIXELS = None  # it would only warn up to twice its value; `decode` checks the header
@@ -30,7 +31,7 @@ def decode(data: bytes, max_pixels: int) -> NDArray[np.uint8]:
     Raises:
         ImageError: empty, truncated or damaged.
         MediaTypeError: none of FORMATS.
-        TooLargeError: more than `max_pixels`, by its header.
+        TooLargeError: more than `max_pixels`, or than MAX_SIDE on a side, by its header.
     """
     if not data:
         raise ImageError("the image is empty, 0 bytes; send the bytes of a JPEG, PNG, BMP or TIFF file")
@@ -43,10 +44,10 @@ def decode(data: bytes, max_pixels: int) -> NDArray[np.uint8]:
                 f"the {len(data)} bytes sent are not a readable {', '.join(FORMATS[:-1])} or {FORMATS[-1]} picture"
             ) from error
         width, height = image.size
-        if width * height > max_pixels:
+        if width * height > max_pixels or max(width, height) > MAX_SIDE:
             raise TooLargeError(
-                f"the image has {width} x {height} = {width * height} pixels, the limit is {max_pixels}; "
-                "send it in parts"
+                f"the image has {width} x {height} = {width * height} pixels, the limit is {max_pixels} "
+                f"and {MAX_SIDE} on a side; send it in parts"
             )
         if not width or not height:
             raise ImageError(f"the image has {width} x {height} pixels, expected at least one")

@@ -35,15 +35,16 @@ class PromptEmbeddings:
             ParameterError: a text has more tokens than the model reads.
         """
         keys = [normalise(text) for text in texts]
-        missing = list(dict.fromkeys(key for key in keys if key not in self._cache))
-        fresh = await self._encode(missing, timeout_s) if missing else {}
-        rows = [fresh[key] if key in fresh else self._cache[key] for key in keys]
-        self._cache.update(fresh)
-        for key in keys:
+        rows = {key: self._cache[key] for key in keys if key in self._cache}  # others may forget them meanwhile
+        missing = [key for key in dict.fromkeys(keys) if key not in rows]
+        if missing:
+            rows |= await self._encode(missing, timeout_s)
+        for key, row in rows.items():
+            self._cache[key] = row
             self._cache.move_to_end(key)
         while len(self._cache) > CACHE_SIZE:
             self._cache.popitem(last=False)
-        return np.stack(rows)
+        return np.stack([rows[key] for key in keys])
 
     async def _encode(self, texts: list[str], timeout_s: float) -> dict[str, NDArray[np.float32]]:
         encodings = [self._tokenizer.encode(text) for text in texts]

@@ -16,6 +16,7 @@ from gateway.errors import DeadlineError, ModelError, OverloadError, ServiceErro
 
 DESCRIBE_TIMEOUT_S = 2.0
 QUEUE_FULL = ("maximum queue size", "Request timeout expired")
+DEAD_INSTANCE = "Stub process"  # of the Python backend: Triton lives, one process of the model does not
 CHANNEL = [
     ("grpc.max_send_message_length", -1),
     ("grpc.max_receive_message_length", -1),
@@ -136,6 +137,8 @@ def _translate(error: Exception, url: str) -> ServiceError:
         return DeadlineError("Triton did not answer before the deadline")
     if "UNAVAILABLE" in status or "CANCELLED" in status:
         return UnavailableError(f"Triton at {url} does not answer; it is starting, stopping or away")
+    if DEAD_INSTANCE in message:
+        return UnavailableError(f"an instance of the model died in Triton at {url}, which must start again: {message}")
     if "NOT_FOUND" in status or "not ready" in message or "unknown model" in message:
         return UnavailableError(f"Triton at {url} does not serve the model: {message}")
     return ModelError(f"Triton answered {status or 'an error'}: {message}")

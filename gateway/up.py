@@ -4,6 +4,7 @@ python -m gateway.up [--port 8080]
 """
 
 import argparse
+import ctypes
 import os
 import signal
 import socket
@@ -20,6 +21,7 @@ from typing import IO
 
 READY_TIMEOUT_S = 120.0
 STOP_TIMEOUT_S = 30.0
+PR_SET_PDEATHSIG = 1
 
 
 class ServiceEndedError(RuntimeError):
@@ -80,7 +82,14 @@ def _process(
     command: list[str], environment: Mapping[str, str], output: IO[str] | None
 ) -> Iterator[subprocess.Popen[bytes]]:
     # A session of its own: Ctrl-C reaches only this launcher, which then stops its children in order.
-    process = subprocess.Popen(command, env=environment, stdout=output, stderr=output, start_new_session=True)  # noqa: S603
+    process = subprocess.Popen(  # noqa: S603
+        command,
+        env=environment,
+        stdout=output,
+        stderr=output,
+        start_new_session=True,
+        preexec_fn=_stop_with_parent,
+    )
     try:
         yield process
     finally:
@@ -90,6 +99,10 @@ def _process(
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
+
+
+def _stop_with_parent() -> None:
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 def _wait_ready(url: str, processes: Mapping[str, subprocess.Popen[bytes]]) -> None:

@@ -14,6 +14,7 @@ from export.contract.boxes import Detections, nms
 OVERLAP = 0.25  # of the tile side: a defect up to this size is whole in at least one tile
 EDGE_PIXELS = 2.0  # a box this near to an inner tile edge is taken to be cut by it
 CUT_SCORE_FACTOR = 0.3  # what a cut box keeps of its score: the neighbouring tile sees it whole
+MAX_CANDIDATES = 30_000  # the best that are compared with each other; bounds the time of a threshold near 0
 
 
 def tile_origins(resolution_wh: tuple[int, int], tile: int) -> NDArray[np.int64]:
@@ -27,10 +28,7 @@ def tile_origins(resolution_wh: tuple[int, int], tile: int) -> NDArray[np.int64]
 
 def cut_tiles(image: NDArray[np.uint8], origins: NDArray[np.int64], tile: int) -> NDArray[np.uint8]:
     """The tiles (T, tile, tile, 3) of an RGB image (H, W, 3); a smaller image is padded by its edge pixels."""
-    height, width = image.shape[:2]
-    pad = ((0, max(0, tile - height)), (0, max(0, tile - width)), (0, 0))
-    padded = np.pad(image, pad, mode="edge") if any(after for _, after in pad) else image
-    return np.stack([padded[y : y + tile, x : x + tile] for x, y in origins])
+    return np.stack([_padded(image[y : y + tile, x : x + tile], tile) for x, y in origins])
 
 
 def merge_tiles(
@@ -69,7 +67,18 @@ def merge_tiles(
         class_ids=class_ids.astype(np.int64),
     )
     whole = (found.boxes_xyxy[:, 2:] > found.boxes_xyxy[:, :2]).all(axis=1)  # padding lies outside the image
-    return nms(found.take(whole), nms_threshold, max_detections)
+    found = found.take(whole)
+    if len(found) > MAX_CANDIDATES:
+        found = found.take(np.argsort(-found.scores, kind="stable")[:MAX_CANDIDATES])
+    return nms(found, nms_threshold, max_detections)
+
+
+def _padded(part: NDArray[np.uint8], tile: int) -> NDArray[np.uint8]:
+    # Each tile by itself: the whole of a long and thin image, padded, would not fit into memory.
+    height, width = part.shape[:2]
+    if (height, width) == (tile, tile):
+        return part
+    return np.pad(part, ((0, tile - height), (0, tile - width), (0, 0)), mode="edge")
 
 
 def _starts(length: int, tile: int) -> list[int]:

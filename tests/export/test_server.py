@@ -54,6 +54,17 @@ def test_a_missing_repository_is_named(tmp_path: Path) -> None:
         TritonServer(tmp_path / "nowhere").start()
 
 
+def test_a_dead_model_instance_ends_triton(tmp_path: Path) -> None:
+    """Triton 2.51 neither replaces it nor becomes unready; every request that meets it fails."""
+    model(tmp_path, "idle", IDLE)
+    with embedded_triton(tmp_path) as server:
+        children = Path(f"/proc/{server.pid}/task").glob("*/children")
+        (stub,) = [int(pid) for listing in children for pid in listing.read_text().split()]
+        os.kill(stub, signal.SIGKILL)
+        assert server.wait() == 1
+        assert not is_alive(server.pid)
+
+
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 0), (signal.SIGKILL, -signal.SIGKILL)])
 def test_triton_ends_with_its_launcher(number: signal.Signals, code: int, tmp_path: Path) -> None:
     model(tmp_path, "idle", IDLE)

@@ -1,7 +1,9 @@
+import tracemalloc
+
 import numpy as np
 import pytest
 
-from export.contract.tiles import CUT_SCORE_FACTOR, cut_tiles, merge_tiles, tile_origins
+from export.contract.tiles import CUT_SCORE_FACTOR, MAX_CANDIDATES, cut_tiles, merge_tiles, tile_origins
 
 TILE = 256
 
@@ -28,6 +30,28 @@ def test_a_small_image_is_padded_by_its_edge() -> None:
     assert tiles.shape == (1, TILE, TILE, 3)
     np.testing.assert_array_equal(tiles[0, :80, :100], image)
     np.testing.assert_array_equal(tiles[0, 200, 50], image[-1, 50])
+
+
+def test_a_long_and_thin_image_is_cut_without_being_padded_as_a_whole() -> None:
+    image = np.zeros((1, 10_000_000, 3), np.uint8)  # padded as a whole: 7.7 GB
+    origins = np.array([[0, 0], [9_999_744, 0]], np.int64)
+    tracemalloc.start()
+    try:
+        assert cut_tiles(image, origins, TILE).shape == (2, TILE, TILE, 3)
+        assert tracemalloc.get_traced_memory()[1] < 10 * TILE * TILE * 3
+    finally:
+        tracemalloc.stop()
+
+
+def test_only_the_best_candidates_are_compared() -> None:
+    count = MAX_CANDIDATES + 5
+    scores = np.linspace(0.1, 0.9, count, dtype=np.float32).reshape(1, count, 1)
+    boxes = np.tile(np.array([0.2, 0.2, 0.4, 0.4], np.float32), (1, count, 1))
+    found = merge_tiles(
+        boxes, scores, np.zeros((1, 2), np.int64), (TILE, TILE), TILE,
+        score_threshold=0.0, nms_threshold=0.3, max_detections=9,
+    )  # fmt: skip
+    assert found.scores.tolist() == pytest.approx([0.9])
 
 
 def merged(boxes_by_tile: dict[int, list[float]], size: tuple[int, int] = (448, 256)) -> np.ndarray:

@@ -94,6 +94,18 @@ def test_a_raw_body_gives_what_a_form_gives(client: httpx.Client) -> None:
     assert len(raw["detections"]) <= 3
 
 
+def test_a_camera_may_name_its_format_loosely(client: httpx.Client) -> None:
+    for media_type in ("image/jpg", "image/*", "IMAGE/PNG; q=1"):
+        answer = client.post("/detect", content=BOARD_BYTES, headers={"Content-Type": media_type})
+        assert answer.status_code == 200, media_type
+
+
+def test_a_threshold_of_zero_is_answered_in_bounded_time(client: httpx.Client) -> None:
+    prompts = [f"open {number}" for number in range(64)]
+    answer = detect(client, *prompts, score_threshold="0", nms_threshold="1", max_detections="10000")
+    assert len(answer["detections"]) == 10_000
+
+
 @pytest.mark.parametrize("kind", ["BMP", "TIFF"])
 @pytest.mark.parametrize("mode", ["L", "RGB", "RGBA", "I;16"])
 def test_the_same_picture_in_another_file_gives_the_same_boxes(client: httpx.Client, kind: str, mode: str) -> None:
@@ -105,7 +117,7 @@ def test_the_same_picture_in_another_file_gives_the_same_boxes(client: httpx.Cli
     np.testing.assert_array_equal(corners(answer), corners(detect(client, "短路", score_threshold="0.2")))
 
 
-@pytest.mark.parametrize("size", [(1, 1), (100, 60), (256, 256), (300, 1000)])
+@pytest.mark.parametrize("size", [(1, 1), (100, 60), (256, 256), (300, 1000), (5000, 1)])
 def test_pictures_of_any_size_are_answered(client: httpx.Client, size: tuple[int, int]) -> None:
     answer = detect(client, "短路", image=saved(Image.open(BOARD).resize(size), "PNG"), score_threshold="0.01")
     assert answer["image"] == {"width": size[0], "height": size[1]}

@@ -82,6 +82,12 @@ def test_decode_believes_the_header_before_it_decodes() -> None:
         decode(data, PIXELS)
 
 
+@pytest.mark.parametrize("size", [(70_000, 1), (1, 70_000)])
+def test_decode_refuses_what_is_long_and_thin(size: tuple[int, int]) -> None:
+    with pytest.raises(TooLargeError, match="65535 on a side"):
+        decode(encoded(Image.new("L", size), "PNG"), PIXELS)
+
+
 def test_decode_never_fails_otherwise() -> None:
     """Random damage to real files ends in a picture or in one of the three errors."""
     rng = np.random.default_rng(0)

@@ -28,9 +28,22 @@ CASES: dict[str, tuple[dict[str, Any], int, str]] = {
     "empty file": (form(image=b""), 422, "0 bytes"),
     "not an image": (form(image=b"hello"), 415, "PNG"),
     "truncated": (form(image=PICTURE[: len(PICTURE) // 2]), 422, "truncated"),
-    "a GIF": ({"content": b"GIF89a", "headers": {"Content-Type": "image/gif"}}, 415, "image/gif"),
+    "a GIF": ({"content": b"GIF89a", "headers": {"Content-Type": "image/gif"}}, 415, "PNG"),
     "no content type": ({"content": PICTURE}, 415, "missing"),
     "json": ({"json": {"image": "x"}}, 415, "application/json"),
+    "a charset": (
+        {"content": b"", "headers": {"Content-Type": "multipart/form-data; boundary=x; charset=undefined"}},
+        415,
+        "undefined",
+    ),
+    "a form in GBK": (
+        {
+            "content": b'--x\r\nContent-Disposition: form-data; name="prompt"\r\n\r\n\xb6\xcc\xc2\xb7\r\n--x--\r\n',
+            "headers": {"Content-Type": "multipart/form-data; boundary=x"},
+        },
+        422,
+        "UTF-8",
+    ),
     "no boundary": ({"content": PICTURE, "headers": {"Content-Type": "multipart/form-data"}}, 400, "boundary"),
     "broken form": (
         {"content": b"--x\r\nbroken", "headers": {"Content-Type": "multipart/form-data; boundary=x"}},
@@ -65,6 +78,11 @@ def test_a_bad_request_is_explained(client: httpx.Client, name: str) -> None:
     assert problem["status"] == status
     assert word in problem["detail"]
     assert problem["request_id"] == answer.headers["X-Request-ID"]
+
+
+def test_a_query_in_gbk_is_refused(gateway_url: str) -> None:
+    answer = httpx.post(f"{gateway_url}/detect?prompt=%B6%CC%C2%B7", content=PICTURE, headers=PNG)
+    assert (answer.status_code, "UTF-8" in answer.json()["detail"]) == (422, True)
 
 
 def test_every_fault_of_a_request_is_named_at_once(client: httpx.Client) -> None:

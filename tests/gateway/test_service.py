@@ -49,7 +49,7 @@ def test_demo_names_a_missing_and_a_wrong_picture(tmp_path: Path) -> None:
     assert "415" in wrong.stderr
 
 
-@pytest.mark.parametrize(("victim", "code"), [("launcher", 0), ("Triton", 1), ("gateway", 1)])
+@pytest.mark.parametrize(("victim", "code"), [("launcher", 0), ("launcher, killed", -9), ("Triton", 1), ("gateway", 1)])
 def test_the_service_stands_and_falls_as_one(victim: str, code: int) -> None:
     """SIGTERM to the launcher ends everything in order; a part that is killed takes the rest with it."""
     command = [sys.executable, "-m", "gateway.up", "--port", str(free_port())]
@@ -61,13 +61,13 @@ def test_the_service_stands_and_falls_as_one(victim: str, code: int) -> None:
             int(pid) for pid in Path(f"/proc/{launcher.pid}/task/{launcher.pid}/children").read_text().split()
         )
         watched = [os.pidfd_open(pid) for pid in (triton, gateway)]
-        if victim == "launcher":
-            launcher.terminate()
+        if "launcher" in victim:
+            launcher.send_signal(signal.SIGKILL if "killed" in victim else signal.SIGTERM)
         else:
             os.kill(triton if victim == "Triton" else gateway, signal.SIGKILL)
         launcher.stdout.read()
         assert launcher.wait(60) == code
-        assert all(select.select([descriptor], [], [], 0)[0] for descriptor in watched)
+        assert all(select.select([descriptor], [], [], 60)[0] for descriptor in watched)
         for descriptor in watched:
             os.close(descriptor)
     finally:
