@@ -1,0 +1,148 @@
+"""Florence-2 with a grounding head: every image token scores every prompt and proposes one box.
+
+Travels with the checkpoint (`auto_map`), so that `transformers.AutoModel.from_pretrained(path,
+trust_remote_code=True)` rebuilds it anywhere. It therefore knows torch and transformers only, nothing
+of this project.
+
+The backbone is transformers' native Florence2: DaViT, projector, BART encoder and decoder. The
+generative reading is the parent class unchanged. The grounding reading runs the BART encoder over the
+image tokens alone and over each prompt alone:
+
+    match   sigmoid(scale * <image token, prompt embedding> + bias)
+    box     four distributions over the location vocabulary, scored against the tied embeddings of
+            Florence-2's location tokens, read by soft-argmax as distances from the token's own centre.
+            Distances instead of positions make the reading the same everywhere in the tile.
+"""
+
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+from transformers import Florence2Config, Florence2ForConditionalGeneration
+
+
+class Florence2GroundingConfig(Florence2Config):
+    """Florence-2's configuration and what the grounding head needs beyond it."""
+
+    model_type = "florence2_grounding"
+
+    tile_size: int = 256  # pixels; the only size that the image positions were trained for
+    boxes_per_tile: int = 100  # boxes that leave the detector per tile
+    location_token_id: int = 50269  # id of <loc_0>; the other 999 follow
+    image_mean: float = 0.5  # of pixel values in 0..1, every channel
+    image_std: float = 0.5
+
+
+class GroundingHead(nn.Module):
+    """Scores image tokens against prompts and reads a box from each."""
+
+    num_bins: ClassVar[int] = 1000
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.image_norm = nn.LayerNorm(width)
+        self.image_projection = nn.Linear(width, width)
+        self.prompt_projection = nn.Linear(width, width)
+        self.edge_projection = nn.Linear(width, 4 * width)
+        self.edge_bias = nn.Parameter(torch.zeros(4, self.num_bins))
+        self.match_scale = nn.Parameter(torch.tensor(1.0))
+        self.match_bias = nn.Parameter(torch.tensor(-4.6))  # sigmoid = 0.01: few tokens show a defect
+
+    def pool_prompt(self, states: Tensor, attention_mask: Tensor) -> Tensor:
+        """Encoder states (P, L, D) of prompts to unit embeddings (P, D): projected masked mean."""
+        mask = attention_mask.to(states.dtype)[..., None]
+        mean = (states * mask).sum(1) / mask.sum(1).clamp(min=1)
+        projected: Tensor = self.prompt_projection(mean)
+        embeddings: Tensor = projected / projected.norm(dim=-1, keepdim=True).clamp(min=1e-6)
+        return embeddings
+
+    def match(self, states: Tensor, prompt_embeddings: Tensor) -> Tensor:
+        """Image tokens (B, N, D) against prompts (B, P, D) or (P, D) -> logits (B, N, P)."""
+        image: Tensor = self.image_projection(self.image_norm(states))
+        similarity = image @ prompt_embeddings.transpose(-1, -2)
+        return similarity * self.match_scale + self.match_bias
+
+    def edges(self, states: Tensor, location_embeddings: Tensor) -> Tensor:
+        """Image tokens (..., D) -> logits (..., 4, 1000) of the distances to left, top, right, bottom."""
+        queries: Tensor = self.edge_projection(self.image_norm(states)).unflatten(-1, (4, -1))
+        return queries @ location_embeddings.T + self.edge_bias
+
+    def read_boxes(self, edge_logits: Tensor, centres_xy: Tensor) -> Tensor:
+        """Edge logits (..., 4, 1000) at token centres (..., 2) -> xyxy (..., 4), fractions of the tile.
+
+        Bin q stands for the signed distance (q + 0.5 - 500) / 500 tiles from the centre.
+        """
+        bins = torch.arange(self.num_bins, device=edge_logits.device, dtype=edge_logits.dtype)
+        distances = (bins + 0.5) / (self.num_bins / 2) - 1
+        expected = (edge_logits.softmax(-1) * distances).sum(-1)
+        return torch.cat([centres_xy, centres_xy], -1) + expected
+
+
+class Florence2ForGrounding(Florence2ForConditionalGeneration):
+    """Florence-2 with both readings; see the module's docstring."""
+
+    config_class = Florence2GroundingConfig
+
+    def __init__(self, config: Florence2GroundingConfig) -> None:
+        super().__init__(config)
+        self.grounding = GroundingHead(config.text_config.d_model)
+        self.post_init()
+
+    @property
+    def location_embeddings(self) -> Tensor:
+        """The (1000, D) embeddings of <loc_0> .. <loc_999>, shared with the decoder's vocabulary."""
+        first = self.config.location_token_id
+        embeddings: Tensor = self.get_input_embeddings().weight
+        return embeddings[first : first + GroundingHead.num_bins]
+
+    def normalise(self, image: Tensor) -> Tensor:
+        """Tiles (B, S, S, 3) uint8 RGB -> pixel_values (B, 3, S, S)."""
+        scaled = image.permute(0, 3, 1, 2).to(self.dtype) / 255.0
+        pixel_values: Tensor = (scaled - self.config.image_mean) / self.config.image_std
+        return pixel_values
+
+    def image_features(self, pixel_values: Tensor) -> Tensor:
+        """pixel_values (B, 3, S, S) -> projected image tokens (B, 1 + N, D), the spatial mean first."""
+        features: Tensor = self.model.get_image_features(pixel_values).pooler_output
+        return features
+
+    def encode_image(self, features: Tensor) -> Tensor:
+        """Projected image tokens (B, 1 + N, D) -> encoder states of the N grid tokens (B, N, D)."""
+        states: Tensor = self.model.language_model.encoder(inputs_embeds=features).last_hidden_state
+        return states[:, 1:]
+
+    def encode_prompts(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+        """Token ids and mask (P, L) -> unit prompt embeddings (P, D)."""
+        encoder = self.model.language_model.encoder
+        states = encoder(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
+        embeddings: Tensor = self.grounding.pool_prompt(states, attention_mask)
+        return embeddings
+
+    def centres(self, num_tokens: int) -> Tensor:
+        """Centres (N, 2) of the grid tokens of a square tile, row by row, as fractions of the tile."""
+        side = round(num_tokens**0.5)
+        steps = (torch.arange(side, device=self.device, dtype=self.dtype) + 0.5) / side
+        return torch.stack([steps.repeat(side), steps.repeat_interleave(side)], -1)
+
+    def detect(self, image: Tensor, prompt_embeddings: Tensor) -> tuple[Tensor, Tensor]:
+        """Tiles and prompts to the `boxes_per_tile` boxes with the best score for any prompt.
+
+        Args:
+            image: (B, S, S, 3) uint8 RGB.
+            prompt_embeddings: (B, P, D) from `encode_prompts`; rows of zeros are padding and score 0.
+
+        Returns:
+            boxes (B, K, 4), xyxy as fractions of the tile within 0..1, and scores (B, K, P) in 0..1.
+        """
+        states = self.encode_image(self.image_features(self.normalise(image)))
+        asked = (prompt_embeddings != 0).any(-1).to(states.dtype)[:, None]  # (B, 1, P)
+        scores = self.grounding.match(states, prompt_embeddings).sigmoid() * asked
+        best = scores.amax(-1).topk(self.config.boxes_per_tile, dim=1).indices  # (B, K)
+        chosen = states.gather(1, best[..., None].expand(-1, -1, states.shape[-1]))
+        centres = self.centres(states.shape[1])[best]  # (B, K, 2)
+        boxes = self.grounding.read_boxes(self.grounding.edges(chosen, self.location_embeddings), centres)
+        return boxes.clamp(0, 1), scores.gather(1, best[..., None].expand(-1, -1, scores.shape[-1]))
+
+
+Florence2GroundingConfig.register_for_auto_class()
+Florence2ForGrounding.register_for_auto_class("AutoModel")
