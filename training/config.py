@@ -1,7 +1,7 @@
 """The training configuration: a strict schema of the YAML files under training/configs/."""
 
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -48,6 +48,9 @@ class CropConfig(Strict):
 
     near_defect: float = Field(ge=0, le=1)  # share centred near a defect
     scale_jitter: float = Field(ge=1)  # crops are scaled by 1/this to this
+    aspect_jitter: float = Field(ge=1)  # and stretched along one axis by 1/this to this
+    template_share: float = Field(ge=0, le=1)  # share cut from defect-free boards; only drawn defects there
+    drawn_defects: float = Field(ge=0)  # mean number of defects drawn into a whole crop, a mosaic's four together
     threshold_jitter: float = Field(ge=0, le=1)  # share re-thresholded: thinner or thicker copper
     level_jitter: float = Field(ge=0, le=1)  # share with other gray levels and noise
     min_visible: float = Field(gt=0, le=1)  # a box cut by the crop's edge is kept from this share on
@@ -74,6 +77,7 @@ class TrainConfig(Strict):
     clip_norm: float = Field(gt=0)
     ema_decay: float = Field(ge=0, lt=1)
     location_sigma: float = Field(gt=0)  # width of location targets, bins
+    precision: Literal["fp32", "bf16"]  # of activations; weights and losses are fp32
     threads: int = Field(gt=0)
     validate_every: int = Field(gt=0)  # steps
     save_every: int = Field(gt=0)  # steps between states to resume from

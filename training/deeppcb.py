@@ -1,4 +1,5 @@
-"""Reads DeepPCB: binarised line-scan boards, `images/STEM.jpg`, `annotations/STEM.txt`, `train.txt`, `val.txt`.
+"""Reads DeepPCB: binarised line-scan boards, `images/STEM.jpg`, `annotations/STEM.txt`, `train.txt`, `val.txt`,
+and for training boards the same board without defects, `templates/STEM.jpg`.
 
 An annotation line is `x1 y1 x2 y2 type`, pixels, types 1..6 in the order of contract.defects.BARE_BOARD
 (Tang et al., On-line PCB Defect Detector On A New PCB Defect Dataset, 2019).
@@ -25,6 +26,7 @@ class Board:
 
     stem: str
     path: Path
+    template: Path | None  # the same board without defects
     boxes_xyxy: NDArray[np.float32]
     class_ids: NDArray[np.int64]
 
@@ -66,4 +68,5 @@ def _read_board(root: Path, stem: str, faults: list[str]) -> Board:
         else:
             rows.append(row)
     table = np.array(rows, dtype=np.int64).reshape(-1, 5)
-    return Board(stem, path, table[:, :4].astype(np.float32), table[:, 4] - 1)
+    template = root / "templates" / path.name
+    return Board(stem, path, template if template.is_file() else None, table[:, :4].astype(np.float32), table[:, 4] - 1)

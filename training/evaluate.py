@@ -61,7 +61,7 @@ def evaluate_grounding(
     texts = [name for language in languages for name in class_names(language)]
     embeddings = embed_prompts(network, tokenizer, texts)
     found: dict[Language, list[Detections]] = {language: [] for language in languages}
-    for board in tqdm(boards, desc="grounding", unit="board", file=sys.stderr, leave=False):
+    for board in tqdm(boards, desc="grounding", unit="board", file=sys.stderr, leave=False, disable=None):
         every = detect_image(
             network,
             embeddings,
@@ -88,7 +88,7 @@ def evaluate_generative(
     tile = network.config.tile_size
     prompts = [PHRASINGS[language][LOCATE].format(label=name) for name in class_names(language)]
     found: list[Detections] = []
-    for board in tqdm(boards, desc=f"generative, {language}", unit="board", file=sys.stderr):
+    for board in tqdm(boards, desc=f"generative, {language}", unit="board", file=sys.stderr, disable=None):
         image = read_rgb(board)
         resolution_wh = (image.shape[1], image.shape[0])
         origins = tile_origins(resolution_wh, tile)

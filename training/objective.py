@@ -42,7 +42,7 @@ def grounding_terms(
     sigma: float,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Matching, GIoU and location losses of encoder states (B, N, D), each per positive token."""
-    logits = network.grounding.match(states, embeddings)
+    logits = network.grounding.match(states, embeddings).float()
     targets = torch.zeros_like(logits)
     asked = (found.class_ids[:, None] == prompts.class_ids[None, :]).to(logits.dtype)  # (M, P)
     targets[found.image_ids, found.token_ids] = asked
@@ -50,7 +50,7 @@ def grounding_terms(
     if not len(found.token_ids):
         return match, logits.new_zeros(()), logits.new_zeros(())
     centres = network.centres(states.shape[1])[found.token_ids]
-    edges = network.grounding.edges(states[found.image_ids, found.token_ids], network.location_embeddings)
+    edges = network.grounding.edges(states[found.image_ids, found.token_ids], network.location_embeddings).float()
     half = network.grounding.num_bins / 2
     bins = (found.boxes_xyxy - torch.cat([centres, centres], -1)) * half + half
     boxes = network.grounding.read_boxes(edges, centres)
@@ -76,7 +76,7 @@ def language_term(
     ).last_hidden_state
     real = batch.labels != IGNORED
     labels = batch.labels[real]
-    logits = network.lm_head(decoded[real])  # (tokens, vocabulary)
+    logits = network.lm_head(decoded[real]).float()  # (tokens, vocabulary)
     first = network.config.location_token_id
     located = (labels >= first) & (labels < first + network.grounding.num_bins)
     text = F.cross_entropy(logits[~located], labels[~located], reduction="sum")

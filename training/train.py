@@ -54,6 +54,8 @@ class Run:
         self.sampler = CropSampler([board for board in boards if board.group not in held], config.crops)
         self.tokenizer = train_tokenizer(corpus(), config.model.text_vocab)
         self.network = build_network(config.model, self.tokenizer).train()
+        if config.train.precision == "bf16":  # on a CPU 1.5 times as fast as scaled_dot_product_attention in bfloat16
+            self.network.set_attn_implementation("eager")
         self.average = build_network(config.model, self.tokenizer).eval()
         self.average.load_state_dict(self.network.state_dict())
         self.optimizer = Optimizer(self.network, config.train, 0, config.train.joint_steps)
@@ -68,7 +70,7 @@ class Run:
         self.config.out.mkdir(parents=True, exist_ok=True)
         self._resume()
         recent: deque[Terms] = deque(maxlen=LOG_EVERY)
-        progress = tqdm(total=train.steps, initial=self.step, unit="step", file=sys.stderr)
+        progress = tqdm(total=train.steps, initial=self.step, unit="step", file=sys.stderr, disable=None)
         started = time.monotonic() - self.seconds
         while self.step < train.steps:
             if self.step == train.joint_steps:
@@ -108,18 +110,19 @@ class Run:
         asked = train.batch_size if stage.decoder_only else round(train.batch_size * train.generative_share)
         grid = model.tile_size // int(np.prod(model.patch_strides))
         generative = draw_generative_batch(crops[:asked], model.tile_size, self.tokenizer, words) if asked else None
-        if stage.decoder_only and generative is not None:
-            terms = decoder_terms(self.network, image, generative, self.tokenizer, train.location_sigma)
-        else:
-            terms = batch_terms(
-                self.network,
-                image,
-                assign(crops, grid, model.tile_size),
-                draw_grounding_prompts(words),
-                generative,
-                self.tokenizer,
-                train.location_sigma,
-            )
+        with torch.autocast("cpu", torch.bfloat16, enabled=train.precision == "bf16"):
+            if stage.decoder_only and generative is not None:
+                terms = decoder_terms(self.network, image, generative, self.tokenizer, train.location_sigma)
+            else:
+                terms = batch_terms(
+                    self.network,
+                    image,
+                    assign(crops, grid, model.tile_size),
+                    draw_grounding_prompts(words),
+                    generative,
+                    self.tokenizer,
+                    train.location_sigma,
+                )
         terms.total().backward()
         norm = self.optimizer.step(self.step)
         self._update_average()

@@ -9,15 +9,18 @@ from PIL import Image, ImageDraw
 def write_boards(root: Path, count: int = 6, size: int = 300, seed: int = 0) -> Path:
     """`count` boards of two groups, with train.txt and val.txt listing all of them."""
     rng = np.random.default_rng(seed)
-    for folder in ("images", "annotations"):
+    for folder in ("images", "annotations", "templates"):
         (root / folder).mkdir(parents=True)
     stems = [f"{'11111' if index % 2 else '22222'}{index:03d}" for index in range(count)]
     for stem in stems:
         image = Image.new("L", (size, size), 255)
         draw = ImageDraw.Draw(image)
         lines = []
-        for row in range(40, size - 40, 60):
+        rows = range(40, size - 40, 60)
+        for row in rows:
             draw.rectangle((0, row, size, row + 10), fill=0)
+        image.save(root / "templates" / f"{stem}.jpg", quality=95)
+        for row in rows:
             x, kind = int(rng.integers(40, size - 40)), int(rng.integers(1, 7))
             draw.rectangle((x - 6, row, x + 6, row + 10), fill=255 if kind % 2 else 128)
             lines.append(f"{x - 15} {row - 10} {x + 15} {row + 20} {kind}")

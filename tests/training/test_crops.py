@@ -8,7 +8,16 @@ from training.config import CropConfig
 from training.crops import CropSampler
 from training.deeppcb import DatasetError, read_split
 
-PLAIN = CropConfig(near_defect=1.0, scale_jitter=1.25, threshold_jitter=0, level_jitter=0, min_visible=0.5)
+PLAIN = CropConfig(
+    near_defect=1.0,
+    scale_jitter=1.25,
+    aspect_jitter=1.2,
+    template_share=0,
+    drawn_defects=0,
+    threshold_jitter=0,
+    level_jitter=0,
+    min_visible=0.5,
+)
 
 
 def sampler(root: Path, config: CropConfig = PLAIN) -> CropSampler:
@@ -35,9 +44,8 @@ def test_boxes_stay_on_their_defects(mosaic: bool, tmp_path: Path) -> None:
 
 
 def test_the_same_generator_gives_the_same_crop(tmp_path: Path) -> None:
-    crops = sampler(
-        tmp_path, CropConfig(near_defect=0.5, scale_jitter=1.5, threshold_jitter=1, level_jitter=1, min_visible=0.5)
-    )
+    everything = {"template_share": 0.5, "drawn_defects": 3, "threshold_jitter": 1, "level_jitter": 1}
+    crops = sampler(tmp_path, PLAIN.model_copy(update=everything))
     one, other = (crops.draw(64, True, np.random.default_rng(5)) for _ in range(2))
     np.testing.assert_array_equal(one.image, other.image)
     np.testing.assert_array_equal(one.boxes_xyxy, other.boxes_xyxy)
@@ -48,3 +56,19 @@ def test_an_unreadable_image_is_named(tmp_path: Path) -> None:
     (tmp_path / "images" / "11111001.jpg").write_bytes(b"not a picture")
     with pytest.raises(DatasetError, match=r"11111001\.jpg"):
         CropSampler(read_split(tmp_path, "train"), PLAIN)
+
+
+def test_templates_show_drawn_defects_only(tmp_path: Path) -> None:
+    drawn = sampler(tmp_path / "drawn", PLAIN.model_copy(update={"template_share": 1, "drawn_defects": 3}))
+    bare = sampler(tmp_path / "bare", PLAIN.model_copy(update={"template_share": 1}))
+    rng = np.random.default_rng(0)
+    assert sum(len(drawn.draw(128, False, rng).class_ids) for _ in range(20)) > 10
+    assert sum(len(bare.draw(128, False, rng).class_ids) for _ in range(20)) == 0
+
+
+def test_templates_that_are_missing_are_named(tmp_path: Path) -> None:
+    write_boards(tmp_path)
+    for template in (tmp_path / "templates").iterdir():
+        template.unlink()
+    with pytest.raises(DatasetError, match="template_share"):
+        CropSampler(read_split(tmp_path, "train"), PLAIN.model_copy(update={"template_share": 0.5}))
