@@ -63,7 +63,7 @@ def draw_defect(
 
 
 def _edge(solid: Mask) -> Mask:
-    eroded = cv2.erode(solid.astype(np.uint8), np.ones((3, 3), np.uint8), borderValue=1)
+    eroded = cv2.erode(solid.astype(np.uint8), np.ones((3, 3), np.uint8), borderValue=(1,))
     edge: Mask = solid & (eroded == 0)
     return edge
 
@@ -139,7 +139,7 @@ def _stroke(shape: tuple[int, ...], start: Point, end: Point, thickness: float, 
     for place, offset in zip(np.linspace(0, 1, count), waver, strict=True):
         x, y = (start + place * (end - start) + offset).tolist()
         radius = max(1.0, thickness / 2 * rng.uniform(0.7, 1.2))
-        cv2.circle(canvas, (round(x * 8), round(y * 8)), int(radius * 8), 1, -1, shift=3)
+        cv2.circle(canvas, (round(x * 8), round(y * 8)), int(radius * 8), (1,), -1, shift=3)
     return canvas.astype(bool)
 
 
@@ -148,7 +148,8 @@ def _box(change: Mask) -> NDArray[np.float64] | None:
     if len(rows) < FEWEST_PIXELS:
         return None
     tight = np.array([columns.min(), rows.min(), columns.max() + 1, rows.max() + 1], np.float64)
-    return tight + np.array([-BOX_MARGIN, -BOX_MARGIN, BOX_MARGIN, BOX_MARGIN])
+    box: NDArray[np.float64] = tight + np.array([-BOX_MARGIN, -BOX_MARGIN, BOX_MARGIN, BOX_MARGIN])
+    return box
 
 
 def _fits(box: NDArray[np.float64], shape: tuple[int, ...], taken_xyxy: NDArray[np.float32]) -> bool:
@@ -177,4 +178,5 @@ def _scratched(change: Mask, rng: np.random.Generator) -> Mask:
     """The same change as a bundle of scratches with crumbs left between them."""
     noise = cv2.GaussianBlur(rng.normal(size=change.shape), (0, 0), rng.uniform(1.0, 2.0))
     crumbs = noise > np.quantile(noise[change], rng.uniform(0.6, 0.85))
-    return change & ~crumbs
+    scratches: Mask = change & ~crumbs
+    return scratches
