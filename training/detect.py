@@ -1,6 +1,7 @@
 """The grounding reading over whole images: tiles, one pass, merged boxes; the gateway's way, in PyTorch."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -21,7 +22,52 @@ def embed_prompts(network: Florence2ForGrounding, tokenizer: Tokenizer, texts: S
     return network.encode_prompts(*encode_batch(tokenizer, texts))
 
 
+@dataclass(frozen=True)
+class TileOutputs:
+    """The detector's answers for all tiles of one image: boxes (T, K, 4), scores (T, K, P), origins (T, 2)."""
+
+    boxes: NDArray[np.float32]
+    scores: NDArray[np.float32]
+    origins: NDArray[np.int64]
+    resolution_wh: tuple[int, int]
+    tile: int
+
+    def merge(
+        self,
+        *,
+        score_threshold: float | Sequence[float],
+        nms_threshold: float,
+        max_detections: int,
+        prompts: slice = slice(None),
+    ) -> Detections:
+        """One list of boxes in pixels of the image; class_ids index the prompts that `prompts` chooses."""
+        return merge_tiles(
+            self.boxes,
+            self.scores[..., prompts],
+            self.origins,
+            self.resolution_wh,
+            self.tile,
+            score_threshold=score_threshold,
+            nms_threshold=nms_threshold,
+            max_detections=max_detections,
+        )
+
+
 @torch.inference_mode()
+def read_tiles(network: Florence2ForGrounding, embeddings: torch.Tensor, image: NDArray[np.uint8]) -> TileOutputs:
+    """One pass over the tiles of an RGB image (H, W, 3) for prompt embeddings (P, D)."""
+    tile = network.config.tile_size
+    resolution_wh = (image.shape[1], image.shape[0])
+    origins = tile_origins(resolution_wh, tile)
+    tiles = torch.from_numpy(cut_tiles(image, origins, tile))
+    boxes, scores = [], []
+    for batch in tiles.split(TILES_PER_BATCH):
+        batch_boxes, batch_scores = network.detect(batch, embeddings.expand(len(batch), -1, -1))
+        boxes.append(batch_boxes.numpy())
+        scores.append(batch_scores.numpy())
+    return TileOutputs(np.concatenate(boxes), np.concatenate(scores), origins, resolution_wh, tile)
+
+
 def detect_image(
     network: Florence2ForGrounding,
     embeddings: torch.Tensor,
@@ -32,22 +78,6 @@ def detect_image(
     max_detections: int,
 ) -> Detections:
     """The boxes that one RGB image (H, W, 3) shows for prompt embeddings (P, D); class_ids index the prompts."""
-    tile = network.config.tile_size
-    resolution_wh = (image.shape[1], image.shape[0])
-    origins = tile_origins(resolution_wh, tile)
-    tiles = torch.from_numpy(cut_tiles(image, origins, tile))
-    boxes, scores = [], []
-    for batch in tiles.split(TILES_PER_BATCH):
-        batch_boxes, batch_scores = network.detect(batch, embeddings.expand(len(batch), -1, -1))
-        boxes.append(batch_boxes.numpy())
-        scores.append(batch_scores.numpy())
-    return merge_tiles(
-        np.concatenate(boxes),
-        np.concatenate(scores),
-        origins,
-        resolution_wh,
-        tile,
-        score_threshold=score_threshold,
-        nms_threshold=nms_threshold,
-        max_detections=max_detections,
+    return read_tiles(network, embeddings, image).merge(
+        score_threshold=score_threshold, nms_threshold=nms_threshold, max_detections=max_detections
     )

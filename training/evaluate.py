@@ -24,7 +24,7 @@ from export.contract.tiles import cut_tiles, merge_tiles, tile_origins
 from training.checkpoint import CheckpointError, load_checkpoint
 from training.crops import read_gray
 from training.deeppcb import Board, DatasetError, read_split
-from training.detect import detect_image, embed_prompts
+from training.detect import embed_prompts, read_tiles
 from training.generate import generate
 from training.metrics import MAX_DETECTIONS, Figures, Truth, evaluate_detections
 from training.modeling_florence2_grounding import Florence2ForGrounding
@@ -62,19 +62,15 @@ def evaluate_grounding(
     embeddings = embed_prompts(network, tokenizer, texts)
     found: dict[Language, list[Detections]] = {language: [] for language in languages}
     for board in tqdm(boards, desc="grounding", unit="board", file=sys.stderr, leave=False, disable=None):
-        every = detect_image(
-            network,
-            embeddings,
-            read_rgb(board),
-            score_threshold=SCORE_THRESHOLD,
-            nms_threshold=NMS_THRESHOLD,
-            max_detections=MAX_DETECTIONS * len(languages),
-        )
+        outputs = read_tiles(network, embeddings, read_rgb(board))
         for index, language in enumerate(languages):
-            own = every.take(every.class_ids // len(BARE_BOARD) == index)
+            own = slice(index * len(BARE_BOARD), (index + 1) * len(BARE_BOARD))
             found[language].append(
-                Detections(own.boxes_xyxy, own.scores, own.class_ids % len(BARE_BOARD)).take(
-                    np.arange(len(own))[:MAX_DETECTIONS]
+                outputs.merge(
+                    score_threshold=SCORE_THRESHOLD,
+                    nms_threshold=NMS_THRESHOLD,
+                    max_detections=MAX_DETECTIONS,
+                    prompts=own,
                 )
             )
     return {language: judge(boards, detections) for language, detections in found.items()}
