@@ -43,6 +43,16 @@ class ModelConfig(Strict):
     boxes_per_tile: int
 
 
+class CameraConfig(Strict):
+    """Shares of colour crops that are changed as another camera would; 0 switches one off."""
+
+    illumination: float = Field(ge=0, le=1)  # brightness, contrast, gamma, or light from one side
+    colour: float = Field(ge=0, le=1)  # hue and saturation
+    blur: float = Field(ge=0, le=1)  # out of focus, or moving
+    noise: float = Field(ge=0, le=1)  # of the sensor
+    compression: float = Field(ge=0, le=1)  # JPEG
+
+
 class CropConfig(Strict):
     """How training crops are drawn."""
 
@@ -53,6 +63,8 @@ class CropConfig(Strict):
     drawn_defects: float = Field(ge=0)  # mean number of defects drawn into a whole crop, a mosaic's four together
     threshold_jitter: float = Field(ge=0, le=1)  # share re-thresholded: thinner or thicker copper
     level_jitter: float = Field(ge=0, le=1)  # share with other gray levels and noise
+    camera: CameraConfig | None = None  # colour pictures only
+    cache_mb: int = Field(ge=0)  # MiB of decoded pictures kept in memory; the others are read each time
     min_visible: float = Field(gt=0, le=1)  # a box cut by the crop's edge is kept from this share on
 
 

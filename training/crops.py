@@ -1,6 +1,9 @@
-"""Training crops: pieces of boards, turned, scaled, with defects drawn in and re-thresholded; boxes kept right."""
+"""Training crops: pieces of pictures, turned, scaled, with defects drawn in and re-thresholded; boxes kept right.
 
-from dataclasses import dataclass
+Drawing and re-thresholding are for binarised line-scan boards only; a picture tells by its own gray levels.
+"""
+
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import cv2
@@ -8,76 +11,132 @@ import numpy as np
 from numpy.typing import NDArray
 
 from export.contract.defects import BARE_BOARD
+from training.camera import CameraJitter
 from training.config import CropConfig
-from training.deeppcb import Board, DatasetError
+from training.data.dataset import Dataset, DatasetError, Sample
 from training.drawn_defects import draw_defect
 
+BINARY_SHARE = 0.97  # of a binarised picture's pixels that are nearly black or nearly white
 # Opens and shorts find a place half as often as the others, and are drawn twice as often.
 DRAWN_SHARES = np.array([2 if defect.id in {"open", "short"} else 1 for defect in BARE_BOARD]) / (len(BARE_BOARD) + 2)
 
 
 @dataclass(frozen=True)
 class Crop:
-    """image (S, S) gray uint8, boxes_xyxy (N, 4) in its pixels, class_ids (N,)."""
+    """image (S, S, 3) RGB uint8, boxes_xyxy (N, 4) in its pixels, class_ids (N,), sentences by box.
+
+    `sparse` are sentences that hold somewhere in the crop: then its boxes are not complete.
+    """
 
     image: NDArray[np.uint8]
     boxes_xyxy: NDArray[np.float32]
     class_ids: NDArray[np.int64]
+    descriptions: tuple[tuple[str, ...], ...]
+    sparse: tuple[str, ...] = ()
 
 
-def read_gray(path: Path) -> NDArray[np.uint8]:
-    """An image file as gray (H, W) uint8."""
-    image = cv2.imread(str(path), cv2.IMREAD_GRAYSCALE)
+def read_image(path: Path) -> NDArray[np.uint8]:
+    """An image file as RGB (H, W, 3) uint8, as stored: an EXIF orientation is not applied."""
+    image = cv2.imread(str(path), cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
     if image is None:
         raise DatasetError(f"{path} is not a readable image")
-    return image.astype(np.uint8, copy=False)
+    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB).astype(np.uint8, copy=False)
+
+
+class ImageStore:
+    """Decoded pictures, kept until `max_bytes` are full; the others are read from disk each time."""
+
+    def __init__(self, max_bytes: int) -> None:
+        self._room = max_bytes
+        self._kept: dict[Path, NDArray[np.uint8]] = {}
+
+    def read(self, path: Path) -> NDArray[np.uint8]:
+        """The picture as RGB (H, W, 3), or as gray (H, W) where it has no colour."""
+        if path in self._kept:
+            return self._kept[path]
+        image = read_image(path)
+        if (image == image[..., :1]).all():
+            image = np.ascontiguousarray(image[..., 0])
+        if image.nbytes <= self._room:
+            self._room -= image.nbytes
+            self._kept[path] = image
+        return image
+
+
+def is_binarised(image: NDArray[np.uint8]) -> bool:
+    """Whether a gray picture (H, W) is black and white."""
+    return image.ndim == 2 and float(((image < 48) | (image > 207)).mean()) > BINARY_SHARE
 
 
 class CropSampler:
-    """Draws crops from boards held in memory; the same generator state gives the same crops."""
+    """Draws crops from a dataset; the same generator state gives the same crops."""
 
-    def __init__(self, boards: list[Board], config: CropConfig) -> None:
-        self.boards = boards
+    def __init__(self, dataset: Dataset, config: CropConfig) -> None:
+        self.samples = dataset.samples
         self.config = config
-        self.images = [read_gray(board.path) for board in boards]
-        self.templates = [read_gray(board.template) for board in boards if board.template is not None]
+        self.store = ImageStore(config.cache_mb * 2**20)
+        self.templates = [sample.template for sample in self.samples if sample.template is not None]
         if config.template_share and not self.templates:
             raise DatasetError("crops.template_share is above 0 but no board has a defect-free template; set it to 0")
-        self.defects = [(index, row) for index, board in enumerate(boards) for row in range(len(board.class_ids))]
+        self.defects = [
+            (index, row) for index, sample in enumerate(self.samples) for row in range(len(sample.class_ids))
+        ]
+        self.camera = None if config.camera is None else CameraJitter(config.camera)
+        # Drawn defects are bare-board ones; a dataset may hold some of them, in any order.
+        ids = [category.id for category in dataset.categories]
+        self.drawable = {
+            index: (ids.index(defect.id), share)
+            for index, (defect, share) in enumerate(zip(BARE_BOARD, DRAWN_SHARES, strict=True))
+            if defect.id in ids
+        }
 
     def draw(self, size: int, mosaic: bool, rng: np.random.Generator) -> Crop:
-        """One crop of `size` pixels, or a 2 x 2 mosaic of half that size, which shows more defects at once."""
+        """One crop of `size` pixels, or a 2 x 2 mosaic of half that size, which shows more boards at once."""
         if not mosaic:
-            return self._degrade(self._cut(size, self.config.drawn_defects, rng), rng)
+            return self._cut(size, self.config.drawn_defects, rng)
         half = size // 2
         corners = [(0, 0), (half, 0), (0, half), (half, half)]
         parts = [self._cut(half, self.config.drawn_defects / len(corners), rng) for _ in corners]
-        image = np.zeros((size, size), dtype=np.uint8)
+        image = np.zeros((size, size, 3), dtype=np.uint8)
         for (x, y), part in zip(corners, parts, strict=True):
             image[y : y + half, x : x + half] = part.image
         boxes = [part.boxes_xyxy + np.array([*c, *c], np.float32) for c, part in zip(corners, parts, strict=True)]
-        classes = [part.class_ids for part in parts]
-        return self._degrade(Crop(image, np.concatenate(boxes), np.concatenate(classes)), rng)
+        return Crop(
+            image,
+            np.concatenate(boxes),
+            np.concatenate([part.class_ids for part in parts]),
+            tuple(texts for part in parts for texts in part.descriptions),
+            tuple(dict.fromkeys(text for part in parts for text in part.sparse)),
+        )
 
     def _cut(self, size: int, drawn_defects: float, rng: np.random.Generator) -> Crop:
-        """A piece of a board with its own defects, or of a defect-free one, and some drawn into it."""
+        """A piece of a picture with its own defects, or of a defect-free board, and some drawn into it."""
         if rng.random() < self.config.template_share:
-            image = self.templates[int(rng.integers(len(self.templates)))]
-            height, width = image.shape
+            path = self.templates[int(rng.integers(len(self.templates)))]
+            image = self.store.read(path)
+            height, width = image.shape[:2]
             cut, _ = self._warp(image, rng.uniform(0, 1, 2) * (width, height), size, rng)
-            crop = Crop(cut, np.zeros((0, 4), np.float32), np.zeros(0, np.int64))
+            crop = Crop(cut, np.zeros((0, 4), np.float32), np.zeros(0, np.int64), ())
         else:
-            index, centre = self._aim(size, rng)
-            board = self.boards[index]
-            cut, matrix = self._warp(self.images[index], centre, size, rng)
-            crop = Crop(cut, *_move_boxes(board, matrix, size, self.config.min_visible))
-        return _draw_into(crop, int(rng.poisson(drawn_defects)), rng)
+            sample, centre = self._aim(size, rng)
+            image = self.store.read(sample.path)
+            if sample.image_descriptions:  # somewhere in the picture, so all of it must be in the crop
+                cut, matrix = self._fit(image, size)
+            else:
+                cut, matrix = self._warp(image, centre, size, rng)
+            crop = _move_boxes(sample, cut, matrix, size, self.config.min_visible)
+        if is_binarised(image):
+            crop = self._draw_into(crop, int(rng.poisson(drawn_defects)), rng)
+            crop = replace(crop, image=self._degrade(crop.image, rng))
+        elif self.camera is not None:
+            crop = replace(crop, image=self.camera(_as_rgb(crop.image), rng))
+        return replace(crop, image=_as_rgb(crop.image))
 
     def _warp(
         self, image: NDArray[np.uint8], centre: NDArray[np.float64], size: int, rng: np.random.Generator
     ) -> tuple[NDArray[np.uint8], NDArray[np.float64]]:
         """The piece around `centre`, turned, mirrored, scaled, and the matrix (2, 3) that took it there."""
-        height, width = image.shape
+        height, width = image.shape[:2]
         margin = np.minimum(size / 2, (width / 2, height / 2))
         centre = np.clip(centre, margin, np.array([width, height]) - margin)
         scale = np.exp(rng.uniform(-1, 1) * np.log(self.config.scale_jitter))
@@ -87,28 +146,37 @@ class CropSampler:
             turn = turn @ np.array([[-1, 0], [0, 1]])
         for _ in range(int(rng.integers(4))):
             turn = turn @ np.array([[0, -1], [1, 0]])
-        offset = size / 2 - turn @ centre
-        # warpAffine places pixel centres on integers; the boxes' coordinates are pixel edges.
-        shift = offset + turn @ np.array([0.5, 0.5]) - 0.5
-        flags = cv2.INTER_LINEAR if scale > 0.75 else cv2.INTER_AREA
-        cut = cv2.warpAffine(
-            image, np.column_stack([turn, shift]), (size, size), flags=flags, borderMode=cv2.BORDER_REPLICATE
-        )
-        return cut.astype(np.uint8, copy=False), np.column_stack([turn, offset])
+        return _apply(image, turn, size / 2 - turn @ centre, size)
 
-    def _aim(self, size: int, rng: np.random.Generator) -> tuple[int, NDArray[np.float64]]:
-        """A board and the pixel to centre a crop on: near a defect mostly, anywhere otherwise."""
-        if rng.random() < self.config.near_defect:
+    def _fit(self, image: NDArray[np.uint8], size: int) -> tuple[NDArray[np.uint8], NDArray[np.float64]]:
+        """The whole picture, scaled to fit."""
+        scale = size / max(image.shape[:2])
+        return _apply(image, np.diag([scale, scale]), np.zeros(2), size)
+
+    def _aim(self, size: int, rng: np.random.Generator) -> tuple[Sample, NDArray[np.float64]]:
+        """A sample and the pixel to centre a crop on: near a defect mostly, anywhere otherwise."""
+        if self.defects and rng.random() < self.config.near_defect:
             index, row = self.defects[int(rng.integers(len(self.defects)))]
-            x1, y1, x2, y2 = self.boards[index].boxes_xyxy[row]
-            return index, np.array([(x1 + x2) / 2, (y1 + y2) / 2]) + rng.uniform(-0.4, 0.4, 2) * size
-        index = int(rng.integers(len(self.boards)))
-        height, width = self.images[index].shape
-        return index, rng.uniform(0, 1, 2) * (width, height)
+            x1, y1, x2, y2 = self.samples[index].boxes_xyxy[row]
+            return self.samples[index], np.array([(x1 + x2) / 2, (y1 + y2) / 2]) + rng.uniform(-0.4, 0.4, 2) * size
+        sample = self.samples[int(rng.integers(len(self.samples)))]
+        return sample, rng.uniform(0, 1, 2) * sample.resolution_wh
 
-    def _degrade(self, crop: Crop, rng: np.random.Generator) -> Crop:
-        """Other cameras: thicker or thinner copper by a new threshold, other gray levels, sensor noise."""
-        image = crop.image
+    def _draw_into(self, crop: Crop, count: int, rng: np.random.Generator) -> Crop:
+        if not self.drawable:
+            return crop
+        boxes, classes, descriptions = crop.boxes_xyxy, crop.class_ids, crop.descriptions
+        shares = np.array([share for _, share in self.drawable.values()])
+        for kind in rng.choice(list(self.drawable), count, p=shares / shares.sum()):
+            box = draw_defect(crop.image, int(kind), boxes, rng)
+            if box is not None:
+                boxes = np.concatenate([boxes, box[None]])
+                classes = np.append(classes, self.drawable[int(kind)][0])
+                descriptions = (*descriptions, ())
+        return replace(crop, boxes_xyxy=boxes, class_ids=classes, descriptions=descriptions)
+
+    def _degrade(self, image: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.uint8]:
+        """Other line-scan cameras: thicker or thinner copper by a new threshold, other gray levels, sensor noise."""
         if rng.random() < self.config.threshold_jitter:
             blurred = cv2.GaussianBlur(image, (0, 0), float(rng.uniform(0.6, 1.6)))
             image = np.where(blurred > rng.uniform(70, 185), np.uint8(255), np.uint8(0))
@@ -117,25 +185,37 @@ class CropSampler:
             noise = rng.normal(0, rng.uniform(0, 12), image.shape)
             levels = dark + image.astype(np.float32) * ((light - dark) / 255) + noise
             image = np.clip(levels, 0, 255).astype(np.uint8)
-        return Crop(image, crop.boxes_xyxy, crop.class_ids)
+        return image
 
 
-def _draw_into(crop: Crop, count: int, rng: np.random.Generator) -> Crop:
-    boxes, classes = crop.boxes_xyxy, crop.class_ids
-    for class_id in rng.choice(len(BARE_BOARD), count, p=DRAWN_SHARES):
-        box = draw_defect(crop.image, int(class_id), boxes, rng)
-        if box is not None:
-            boxes = np.concatenate([boxes, box[None]])
-            classes = np.append(classes, class_id)
-    return Crop(crop.image, boxes, classes)
+def _as_rgb(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    return np.repeat(image[..., None], 3, axis=2) if image.ndim == 2 else image
+
+
+def _apply(
+    image: NDArray[np.uint8], linear: NDArray[np.float64], offset: NDArray[np.float64], size: int
+) -> tuple[NDArray[np.uint8], NDArray[np.float64]]:
+    # warpAffine places pixel centres on integers; the boxes' coordinates are pixel edges.
+    shift = offset + linear @ np.array([0.5, 0.5]) - 0.5
+    flags = cv2.INTER_LINEAR if abs(np.linalg.det(linear)) > 0.5 else cv2.INTER_AREA
+    cut = cv2.warpAffine(
+        image, np.column_stack([linear, shift]), (size, size), flags=flags, borderMode=cv2.BORDER_REPLICATE
+    )
+    return cut.astype(np.uint8, copy=False), np.column_stack([linear, offset])
 
 
 def _move_boxes(
-    board: Board, matrix: NDArray[np.float64], size: int, min_visible: float
-) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-    corners = board.boxes_xyxy.reshape(-1, 2, 2).astype(np.float64) @ matrix[:, :2].T + matrix[:, 2]
+    sample: Sample, cut: NDArray[np.uint8], matrix: NDArray[np.float64], size: int, min_visible: float
+) -> Crop:
+    corners = sample.boxes_xyxy.reshape(-1, 2, 2).astype(np.float64) @ matrix[:, :2].T + matrix[:, 2]
     boxes = np.concatenate([corners.min(axis=1), corners.max(axis=1)], axis=1)
     inside = np.clip(boxes, 0, size)
     visible = np.prod(inside[:, 2:] - inside[:, :2], axis=1) / np.prod(boxes[:, 2:] - boxes[:, :2], axis=1)
-    keep = visible >= min_visible
-    return inside[keep].astype(np.float32), board.class_ids[keep]
+    keep = np.flatnonzero(visible >= min_visible)
+    return Crop(
+        cut,
+        inside[keep].astype(np.float32),
+        sample.class_ids[keep],
+        tuple(sample.descriptions[index] for index in keep),
+        sample.image_descriptions,
+    )

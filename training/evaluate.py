@@ -14,16 +14,15 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from tokenizers import Tokenizer
 from tqdm import tqdm
 
 from export.contract.boxes import Detections
-from export.contract.defects import BARE_BOARD
 from export.contract.tiles import cut_tiles, merge_tiles, tile_origins
 from training.checkpoint import CheckpointError, load_checkpoint
-from training.crops import read_gray
-from training.deeppcb import Board, DatasetError, read_split
+from training.crops import read_image
+from training.data.dataset import Dataset, DatasetError
+from training.data.source import read_dataset
 from training.detect import embed_prompts, read_tiles
 from training.generate import generate
 from training.metrics import MAX_DETECTIONS, Figures, Truth, evaluate_detections
@@ -35,36 +34,32 @@ NMS_THRESHOLD = 0.3
 LOCATE = 4  # the phrasing of the generative prompts: 'locate ...', its Chinese counterpart likewise
 
 
-def class_names(language: Language) -> list[str]:
+def class_names(dataset: Dataset, language: Language) -> list[str]:
     """The usual name of each class, which it is asked for by."""
-    return [names(defect, language)[0] for defect in BARE_BOARD]
+    return [names(category, language)[0] for category in dataset.categories]
 
 
-def read_rgb(board: Board) -> NDArray[np.uint8]:
-    """The image of a board as RGB (H, W, 3)."""
-    return np.repeat(read_gray(board.path)[..., None], 3, axis=2)
-
-
-def judge(boards: Sequence[Board], found: Sequence[Detections]) -> Figures:
-    """The figures of detections, one list per board."""
-    truths = [Truth(board.boxes_xyxy, board.class_ids) for board in boards]
-    return evaluate_detections(truths, found, [defect.id for defect in BARE_BOARD])
+def judge(dataset: Dataset, found: Sequence[Detections]) -> Figures:
+    """The figures of detections, one list per sample."""
+    truths = [Truth(sample.boxes_xyxy, sample.class_ids) for sample in dataset.samples]
+    return evaluate_detections(truths, found, [category.id for category in dataset.categories])
 
 
 def evaluate_grounding(
     network: Florence2ForGrounding,
     tokenizer: Tokenizer,
-    boards: Sequence[Board],
+    dataset: Dataset,
     languages: Sequence[Language] = LANGUAGES,
 ) -> dict[Language, Figures]:
     """Figures of the grounding reading by language; all languages share one pass over each image."""
-    texts = [name for language in languages for name in class_names(language)]
+    classes = len(dataset.categories)
+    texts = [name for language in languages for name in class_names(dataset, language)]
     embeddings = embed_prompts(network, tokenizer, texts)
     found: dict[Language, list[Detections]] = {language: [] for language in languages}
-    for board in tqdm(boards, desc="grounding", unit="board", file=sys.stderr, leave=False, disable=None):
-        outputs = read_tiles(network, embeddings, read_rgb(board))
+    for sample in tqdm(dataset.samples, desc="grounding", unit="image", file=sys.stderr, leave=False, disable=None):
+        outputs = read_tiles(network, embeddings, read_image(sample.path))
         for index, language in enumerate(languages):
-            own = slice(index * len(BARE_BOARD), (index + 1) * len(BARE_BOARD))
+            own = slice(index * classes, (index + 1) * classes)
             found[language].append(
                 outputs.merge(
                     score_threshold=SCORE_THRESHOLD,
@@ -73,19 +68,19 @@ def evaluate_grounding(
                     prompts=own,
                 )
             )
-    return {language: judge(boards, detections) for language, detections in found.items()}
+    return {language: judge(dataset, detections) for language, detections in found.items()}
 
 
 @torch.inference_mode()
 def evaluate_generative(
-    network: Florence2ForGrounding, tokenizer: Tokenizer, boards: Sequence[Board], language: Language
+    network: Florence2ForGrounding, tokenizer: Tokenizer, dataset: Dataset, language: Language
 ) -> Figures:
     """Figures of the generative reading, each class asked for by a prompt of its own."""
     tile = network.config.tile_size
-    prompts = [PHRASINGS[language][LOCATE].format(label=name) for name in class_names(language)]
+    prompts = [PHRASINGS[language][LOCATE].format(label=name) for name in class_names(dataset, language)]
     found: list[Detections] = []
-    for board in tqdm(boards, desc=f"generative, {language}", unit="board", file=sys.stderr, disable=None):
-        image = read_rgb(board)
+    for sample in tqdm(dataset.samples, desc=f"generative, {language}", unit="image", file=sys.stderr, disable=None):
+        image = read_image(sample.path)
         resolution_wh = (image.shape[1], image.shape[0])
         origins = tile_origins(resolution_wh, tile)
         tiles = torch.from_numpy(cut_tiles(image, origins, tile))
@@ -111,30 +106,30 @@ def evaluate_generative(
                 max_detections=MAX_DETECTIONS,
             )
         )
-    return judge(boards, found)
+    return judge(dataset, found)
 
 
 def main() -> int:
     """Runs the command line; 2 for a checkpoint or dataset that cannot be used."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--checkpoint", type=Path, required=True)
-    parser.add_argument("--data", type=Path, required=True, help="DeepPCB folder")
-    parser.add_argument("--split", default="val")
+    parser.add_argument("--data", type=Path, required=True, help="COCO file or DeepPCB folder")
+    parser.add_argument("--split", default="val", help="of a DeepPCB folder")
     parser.add_argument("--reading", choices=("grounding", "generative", "both"), default="both")
     arguments = parser.parse_args()
     try:
         network, tokenizer, manifest = load_checkpoint(arguments.checkpoint)
-        boards = read_split(arguments.data, arguments.split)
+        dataset = read_dataset(arguments.data, arguments.split)
     except (CheckpointError, DatasetError) as error:
         print(f"error: {error}", file=sys.stderr)  # noqa: T201
         return 2
-    report: dict[str, Any] = {"checkpoint": manifest["name"], "split": arguments.split, "boards": len(boards)}
+    report: dict[str, Any] = {"checkpoint": manifest["name"], "split": arguments.split, "images": len(dataset.samples)}
     if arguments.reading != "generative":
-        grounding = evaluate_grounding(network, tokenizer, boards)
+        grounding = evaluate_grounding(network, tokenizer, dataset)
         report["grounding"] = {language: figures.as_json() for language, figures in grounding.items()}
     if arguments.reading != "grounding":
         report["generative"] = {
-            language: evaluate_generative(network, tokenizer, boards, language).as_json() for language in LANGUAGES
+            language: evaluate_generative(network, tokenizer, dataset, language).as_json() for language in LANGUAGES
         }
     print(json.dumps(report))  # noqa: T201
     return 0

@@ -12,13 +12,14 @@ FOCAL_ALPHA = 0.25
 FOCAL_GAMMA = 2.0
 
 
-def focal_loss(logits: Tensor, targets: Tensor) -> Tensor:
-    """Sum over all elements of the sigmoid focal loss; logits and targets (0 or 1) have one shape."""
+def focal_loss(logits: Tensor, targets: Tensor, weights: Tensor | None = None) -> Tensor:
+    """Sum over all elements of the sigmoid focal loss; logits, targets (0 or 1) and weights have one shape."""
     cross_entropy = F.binary_cross_entropy_with_logits(logits, targets, reduction="none")
     probability = torch.sigmoid(logits)
     wrong = probability + targets - 2 * probability * targets  # 1 - p_t
     alpha = FOCAL_ALPHA * targets + (1 - FOCAL_ALPHA) * (1 - targets)
-    return (alpha * wrong.pow(FOCAL_GAMMA) * cross_entropy).sum()
+    loss = alpha * wrong.pow(FOCAL_GAMMA) * cross_entropy
+    return (loss if weights is None else loss * weights).sum()
 
 
 def giou_loss(predicted_xyxy: Tensor, target_xyxy: Tensor) -> Tensor:

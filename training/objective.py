@@ -39,14 +39,20 @@ def grounding_terms(
     prompts: GroundingPrompts,
     embeddings: Tensor,
     found: Positives,
+    sparse: Sequence[Sequence[str]],
     sigma: float,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Matching, GIoU and location losses of encoder states (B, N, D), each per positive token."""
+    """Matching, GIoU and location losses of encoder states (B, N, D), each per positive token.
+
+    `sparse` has the sentences that hold somewhere in each of the B images: see `answer_somewhere`.
+    """
     logits = network.grounding.match(states, embeddings).float()
-    targets = torch.zeros_like(logits)
-    asked = (found.class_ids[:, None] == prompts.class_ids[None, :]).to(logits.dtype)  # (M, P)
+    targets, weights = torch.zeros_like(logits), torch.ones_like(logits)
+    asked, known = prompts.relevance(found)  # (M, P)
     targets[found.image_ids, found.token_ids] = asked
-    match = focal_loss(logits, targets) / asked.sum().clamp(min=1)
+    weights[found.image_ids, found.token_ids] = known
+    answer_somewhere(logits, targets, weights, prompts, sparse)
+    match = focal_loss(logits, targets, weights) / targets.sum().clamp(min=1)
     if not len(found.token_ids):
         return match, logits.new_zeros(()), logits.new_zeros(())
     centres = network.centres(states.shape[1])[found.token_ids]
@@ -55,6 +61,25 @@ def grounding_terms(
     bins = (found.boxes_xyxy - torch.cat([centres, centres], -1)) * half + half
     boxes = network.grounding.read_boxes(edges, centres)
     return match, giou_loss(boxes, found.boxes_xyxy).mean(), location_loss(edges, bins, sigma)
+
+
+def answer_somewhere(
+    logits: Tensor, targets: Tensor, weights: Tensor, prompts: GroundingPrompts, sparse: Sequence[Sequence[str]]
+) -> None:
+    """Sparse labels as multiple-instance learning: of an image's tokens the best answers its sentence.
+
+    Nothing else is known of such an image, since its boxes are not complete. (Maron and Lozano-Perez, A framework
+    for multiple-instance learning, 1997.)
+    """
+    for image_id, sentences in enumerate(sparse):
+        if not sentences:
+            continue
+        weights[image_id] = 0
+        for prompt_id, asked in enumerate(prompts.asked):
+            if asked in sentences:
+                best = int(logits[image_id, :, prompt_id].argmax())
+                targets[image_id, best, prompt_id] = 1
+                weights[image_id, best, prompt_id] = 1
 
 
 def language_term(
@@ -76,6 +101,8 @@ def language_term(
     ).last_hidden_state
     real = batch.labels != IGNORED
     labels = batch.labels[real]
+    if not len(labels):
+        return features.new_zeros(())
     logits = network.lm_head(decoded[real]).float()  # (tokens, vocabulary)
     first = network.config.location_token_id
     located = (labels >= first) & (labels < first + network.grounding.num_bins)
@@ -93,6 +120,7 @@ def batch_terms(
     image: Tensor,
     found: Positives,
     prompts: GroundingPrompts,
+    sparse: Sequence[Sequence[str]],
     generative: GenerativeBatch | None,
     tokenizer: Tokenizer,
     sigma: float,
@@ -101,7 +129,7 @@ def batch_terms(
     features = network.image_features(network.normalise(image))
     states = network.encode_image(features)
     embeddings = network.encode_prompts(*encode_batch(tokenizer, prompts.texts))
-    match, giou, location = grounding_terms(network, states, prompts, embeddings, found, sigma)
+    match, giou, location = grounding_terms(network, states, prompts, embeddings, found, sparse, sigma)
     if generative is None:
         return Terms(match, giou, location, states.new_zeros(()))
     asked = features[: len(generative.labels)]

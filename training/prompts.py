@@ -1,7 +1,7 @@
 """The words that a class is asked for by: names, synonyms and descriptions in two languages, in many phrasings."""
 
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Literal
 
 from export.contract.defects import DEFECTS, Defect
@@ -27,6 +27,22 @@ PHRASINGS: dict[Language, tuple[str, ...]] = {
         "{label} defects",
         "please mark each {label}",
         "any {label} here?",
+        "identify {label}",
+        "find the places with {label}",
+        "do you see any {label}?",
+        "box every {label}",
+        "scan the board for {label}",
+        "where can I find {label}?",
+        "locate and mark {label}",
+        "show where there is {label}",
+        "does this image show {label}?",
+        "all {label} in this picture",
+        "find regions that look like {label}",
+        "we have a problem with {label}",
+        "alert me to {label}",
+        "search for {label} everywhere",
+        "something like {label}",
+        "please find {label} for me",
     ),
     "zh": (
         "{label}",
@@ -45,6 +61,22 @@ PHRASINGS: dict[Language, tuple[str, ...]] = {
         "有{label}吗?",
         "帮我找{label}",
         "把{label}圈出来",
+        "寻找所有{label}",
+        "请找出{label}",
+        "定位{label}",
+        "这块板上有{label}吗?",
+        "标注{label}区域",
+        "显示{label}的位置",
+        "找到每个{label}",
+        "哪些地方有{label}?",
+        "检查这块板的{label}",
+        "图片里的{label}",
+        "存在{label}的地方",
+        "看一下有没有{label}",
+        "圈出所有{label}",
+        "请标出{label}",
+        "类似{label}的缺陷",
+        "扫描整板查找{label}",
     ),
 }
 ALL_DEFECTS: dict[Language, tuple[str, ...]] = {
@@ -54,8 +86,11 @@ ALL_DEFECTS: dict[Language, tuple[str, ...]] = {
 
 
 def names(defect: Defect, language: Language) -> tuple[str, ...]:
-    """The names of a class in a language, the usual one first."""
-    return defect.names_en if language == "en" else defect.names_zh
+    """The names of a class in a language, the usual one first; those of the other language where it has none."""
+    own, other = defect.names_en, defect.names_zh
+    if language == "zh":
+        own, other = other, own
+    return own or other or (defect.id,)
 
 
 def words(defect: Defect, language: Language) -> tuple[str, ...]:
@@ -64,17 +99,23 @@ def words(defect: Defect, language: Language) -> tuple[str, ...]:
     return names(defect, language) + descriptions
 
 
+def ask_for(label: str, language: Language, rng: random.Random) -> str:
+    """A label in a random phrasing."""
+    return rng.choice(PHRASINGS[language]).format(label=label)
+
+
 def draw_phrasing(defect: Defect, language: Language, rng: random.Random) -> str:
     """One way of asking for a class: the bare usual name for one draw in four, else any words in any phrasing."""
     if rng.random() < 0.25:
         return names(defect, language)[0]
-    return rng.choice(PHRASINGS[language]).format(label=rng.choice(words(defect, language)))
+    return ask_for(rng.choice(words(defect, language)), language, rng)
 
 
-def corpus(defects: Sequence[Defect] = DEFECTS) -> Iterator[str]:
-    """Every phrasing of every class, for training a tokenizer."""
+def corpus(defects: Sequence[Defect] = DEFECTS, sentences: Iterable[str] = ()) -> Iterator[str]:
+    """Every phrasing of every class, and `sentences` as they are, for training a tokenizer."""
     for language in LANGUAGES:
         yield from ALL_DEFECTS[language]
         for defect in defects:
             for label in words(defect, language):
                 yield from (phrasing.format(label=label) for phrasing in PHRASINGS[language])
+    yield from sentences

@@ -9,7 +9,6 @@ each image. Progress goes to stderr; the last line of stdout is one JSON object.
 import argparse
 import json
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +16,12 @@ from tokenizers import Tokenizer
 from tqdm import tqdm
 
 from export.contract.boxes import Detections
-from export.contract.defects import BARE_BOARD
 from training.checkpoint import CheckpointError, load_checkpoint
-from training.deeppcb import Board, DatasetError, read_split
+from training.crops import read_image
+from training.data.dataset import Dataset, DatasetError
+from training.data.source import read_dataset
 from training.detect import embed_prompts, read_tiles
-from training.evaluate import NMS_THRESHOLD, SCORE_THRESHOLD, class_names, judge, read_rgb
+from training.evaluate import NMS_THRESHOLD, SCORE_THRESHOLD, class_names, judge
 from training.metrics import MAX_DETECTIONS
 from training.modeling_florence2_grounding import Florence2ForGrounding
 from training.prompts import LANGUAGES, Language
@@ -76,44 +76,45 @@ UNSEEN: dict[Language, tuple[str, ...]] = {
 
 
 def map50_by_phrasing(
-    network: Florence2ForGrounding, tokenizer: Tokenizer, boards: Sequence[Board], language: Language
+    network: Florence2ForGrounding, tokenizer: Tokenizer, dataset: Dataset, language: Language
 ) -> dict[str, float]:
     """mAP@0.5 for each unseen phrasing of a language."""
     phrasings = UNSEEN[language]
-    texts = [phrasing.format(label=name) for phrasing in phrasings for name in class_names(language)]
+    classes = len(dataset.categories)
+    texts = [phrasing.format(label=name) for phrasing in phrasings for name in class_names(dataset, language)]
     embeddings = embed_prompts(network, tokenizer, texts)
     found: dict[str, list[Detections]] = {phrasing: [] for phrasing in phrasings}
-    for board in tqdm(boards, desc=f"phrasings, {language}", unit="board", file=sys.stderr, disable=None):
-        outputs = read_tiles(network, embeddings, read_rgb(board))
+    for sample in tqdm(dataset.samples, desc=f"phrasings, {language}", unit="image", file=sys.stderr, disable=None):
+        outputs = read_tiles(network, embeddings, read_image(sample.path))
         for index, phrasing in enumerate(phrasings):
             found[phrasing].append(
                 outputs.merge(
                     score_threshold=SCORE_THRESHOLD,
                     nms_threshold=NMS_THRESHOLD,
                     max_detections=MAX_DETECTIONS,
-                    prompts=slice(index * len(BARE_BOARD), (index + 1) * len(BARE_BOARD)),
+                    prompts=slice(index * classes, (index + 1) * classes),
                 )
             )
-    return {phrasing: judge(boards, detections).map50 for phrasing, detections in found.items()}
+    return {phrasing: judge(dataset, detections).map50 for phrasing, detections in found.items()}
 
 
 def main() -> int:
     """Runs the command line; 2 for a checkpoint or dataset that cannot be used."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--checkpoint", type=Path, required=True)
-    parser.add_argument("--data", type=Path, required=True, help="DeepPCB folder")
-    parser.add_argument("--split", default="val")
+    parser.add_argument("--data", type=Path, required=True, help="COCO file or DeepPCB folder")
+    parser.add_argument("--split", default="val", help="of a DeepPCB folder")
     arguments = parser.parse_args()
     try:
         network, tokenizer, manifest = load_checkpoint(arguments.checkpoint)
-        boards = read_split(arguments.data, arguments.split)
+        dataset = read_dataset(arguments.data, arguments.split)
     except (CheckpointError, DatasetError) as error:
         print(f"error: {error}", file=sys.stderr)  # noqa: T201
         return 2
-    report: dict[str, Any] = {"checkpoint": manifest["name"], "split": arguments.split, "boards": len(boards)}
+    report: dict[str, Any] = {"checkpoint": manifest["name"], "split": arguments.split, "images": len(dataset.samples)}
     everything: dict[str, float] = {}
     for language in LANGUAGES:
-        figures = map50_by_phrasing(network, tokenizer, boards, language)
+        figures = map50_by_phrasing(network, tokenizer, dataset, language)
         everything |= figures
         report[language] = {phrasing: round(value, 4) for phrasing, value in figures.items()}
     report["spread"] = round(max(everything.values()) - min(everything.values()), 4)

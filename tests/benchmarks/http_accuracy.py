@@ -21,7 +21,7 @@ from tqdm import tqdm
 from export.contract.boxes import Detections
 from export.contract.defects import BARE_BOARD
 from gateway.up import free_port, service
-from training.deeppcb import read_split
+from training.data.source import read_dataset
 from training.metrics import MAX_DETECTIONS, Truth, evaluate_detections
 
 CLIENTS = 3
@@ -59,15 +59,15 @@ def main() -> None:
     parser.add_argument("--split", default="val")
     parser.add_argument("--url", help="of a running gateway")
     arguments = parser.parse_args()
-    boards = read_split(arguments.data, arguments.split)
+    dataset = read_dataset(arguments.data, arguments.split)
     running = nullcontext(arguments.url) if arguments.url else service(Path("model_repository"), free_port())
     with running as url, httpx.Client(base_url=url, timeout=120) as client, ThreadPoolExecutor(CLIENTS) as pool:
         model = client.get("/readyz").json()["model"]
-        answers = pool.map(lambda board: ask(client, board.path.read_bytes()), boards)
-        found = list(tqdm(answers, total=len(boards), unit="board", file=sys.stderr))
-    truths = [Truth(board.boxes_xyxy, board.class_ids) for board in boards]
+        answers = pool.map(lambda sample: ask(client, sample.path.read_bytes()), dataset.samples)
+        found = list(tqdm(answers, total=len(dataset.samples), unit="image", file=sys.stderr, disable=None))
+    truths = [Truth(sample.boxes_xyxy, sample.class_ids) for sample in dataset.samples]
     ids = [defect.id for defect in BARE_BOARD]
-    report: dict[str, Any] = {"model": model, "split": arguments.split, "boards": len(boards)}
+    report: dict[str, Any] = {"model": model, "split": arguments.split, "images": len(dataset.samples)}
     for language in NAMES:
         report[language] = evaluate_detections(truths, [answer[language] for answer in found], ids).as_json()
     print(json.dumps(report))  # noqa: T201

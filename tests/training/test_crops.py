@@ -2,11 +2,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
+from export.contract.defects import Defect
 from tests.training.boards import write_boards
 from training.config import CropConfig
-from training.crops import CropSampler
-from training.deeppcb import DatasetError, read_split
+from training.crops import CropSampler, ImageStore, read_image
+from training.data.dataset import Dataset, DatasetError, Sample
+from training.data.deeppcb import read_deeppcb
 
 PLAIN = CropConfig(
     near_defect=1.0,
@@ -17,11 +20,12 @@ PLAIN = CropConfig(
     threshold_jitter=0,
     level_jitter=0,
     min_visible=0.5,
+    cache_mb=64,
 )
 
 
 def sampler(root: Path, config: CropConfig = PLAIN) -> CropSampler:
-    return CropSampler(read_split(write_boards(root), "train"), config)
+    return CropSampler(read_deeppcb(write_boards(root), "train"), config)
 
 
 @pytest.mark.parametrize("mosaic", [False, True])
@@ -37,7 +41,7 @@ def test_boxes_stay_on_their_defects(mosaic: bool, tmp_path: Path) -> None:
                 continue
             if mosaic and any(edge % 64 == 0 for edge in (x1, y1, x2, y2)):
                 continue  # cut by a seam: its middle is elsewhere
-            middle = crop.image[round((y1 + y2) / 2), round((x1 + x2) / 2)]
+            middle = crop.image[round((y1 + y2) / 2), round((x1 + x2) / 2), 0]
             assert middle > 80, (middle, x1, y1, x2, y2)
             seen += 1
     assert seen > 30
@@ -55,7 +59,7 @@ def test_an_unreadable_image_is_named(tmp_path: Path) -> None:
     write_boards(tmp_path)
     (tmp_path / "images" / "11111001.jpg").write_bytes(b"not a picture")
     with pytest.raises(DatasetError, match=r"11111001\.jpg"):
-        CropSampler(read_split(tmp_path, "train"), PLAIN)
+        read_image(tmp_path / "images" / "11111001.jpg")
 
 
 def test_templates_show_drawn_defects_only(tmp_path: Path) -> None:
@@ -71,4 +75,60 @@ def test_templates_that_are_missing_are_named(tmp_path: Path) -> None:
     for template in (tmp_path / "templates").iterdir():
         template.unlink()
     with pytest.raises(DatasetError, match="template_share"):
-        CropSampler(read_split(tmp_path, "train"), PLAIN.model_copy(update={"template_share": 0.5}))
+        CropSampler(read_deeppcb(tmp_path, "train"), PLAIN.model_copy(update={"template_share": 0.5}))
+
+
+def coloured(root: Path, **labels: tuple[str, ...]) -> Dataset:
+    """One colour picture, 300 x 200, with a red square of 40 pixels at 100, 60."""
+    image = Image.new("RGB", (300, 200), (30, 90, 40))
+    image.paste((200, 30, 30), (100, 60, 140, 100))
+    image.save(root / "colour.png")
+    boxes = np.array([[100, 60, 140, 100]], np.float32)[: 0 if "image_descriptions" in labels else 1]
+    sample = Sample(
+        path=root / "colour.png",
+        resolution_wh=(300, 200),
+        boxes_xyxy=boxes,
+        class_ids=np.zeros(len(boxes), np.int64),
+        polygons=((),) * len(boxes),
+        descriptions=(("a red square",),) * len(boxes),
+        **labels,
+    )
+    return Dataset((Defect("square", ("square",), ("方块",), (), ()),), (sample,))
+
+
+def test_a_colour_picture_keeps_its_colours_and_its_sentences(tmp_path: Path) -> None:
+    degraded = PLAIN.model_copy(update={"threshold_jitter": 1, "level_jitter": 1, "drawn_defects": 5})
+    crops = CropSampler(coloured(tmp_path), degraded)
+    rng = np.random.default_rng(0)
+    for _ in range(10):
+        crop = crops.draw(128, False, rng)
+        assert crop.descriptions == (("a red square",),) * len(crop.class_ids)
+        for x1, y1, x2, y2 in crop.boxes_xyxy:
+            if min(x1, y1) > 0 and max(x2, y2) < 128:
+                assert crop.image[round((y1 + y2) / 2), round((x1 + x2) / 2)].tolist() == [200, 30, 30]
+
+
+def test_a_picture_with_a_sparse_label_is_shown_whole(tmp_path: Path) -> None:
+    crops = CropSampler(coloured(tmp_path, image_descriptions=("a red square somewhere",)), PLAIN)
+    crop = crops.draw(128, False, np.random.default_rng(0))
+    assert crop.sparse == ("a red square somewhere",)
+    assert crop.image[35, 51].tolist() == [200, 30, 30]  # 80 and 120 of 300 pixels in 128
+    assert len(crop.boxes_xyxy) == 0
+
+
+def test_a_store_keeps_no_more_than_it_may(tmp_path: Path) -> None:
+    coloured(tmp_path)
+    Image.new("L", (20, 10)).save(tmp_path / "gray.png")
+    for room, kept in ((0, False), (10**6, True)):
+        store = ImageStore(room)
+        first = store.read(tmp_path / "colour.png")
+        assert (store.read(tmp_path / "colour.png") is first) == kept
+        np.testing.assert_array_equal(first, read_image(tmp_path / "colour.png"))
+        assert store.read(tmp_path / "gray.png").shape == (10, 20)
+
+
+def test_a_picture_is_read_as_it_is_stored(tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6  # a viewer would turn it by 90 degrees; the gateway does not
+    Image.new("L", (60, 40)).save(tmp_path / "turned.jpg", exif=exif)
+    assert read_image(tmp_path / "turned.jpg").shape == (40, 60, 3)

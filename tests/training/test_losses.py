@@ -14,6 +14,13 @@ def test_focal_loss_of_hand_computed_cases() -> None:
     assert float(loss) == pytest.approx(positive + 2 * negative)
 
 
+def test_focal_loss_leaves_out_what_has_no_weight() -> None:
+    whole = focal_loss(torch.zeros(2), torch.tensor([1.0, 0.0]))
+    half = focal_loss(torch.zeros(2), torch.tensor([1.0, 0.0]), torch.tensor([1.0, 0.0]))
+    assert float(half) == pytest.approx(0.25 * 0.25 * math.log(2))
+    assert float(half) < float(whole)
+
+
 def test_focal_loss_cares_little_for_what_is_right_already() -> None:
     right = focal_loss(torch.tensor([6.0]), torch.tensor([1.0]))
     wrong = focal_loss(torch.tensor([-6.0]), torch.tensor([1.0]))

@@ -5,57 +5,42 @@ An annotation line is `x1 y1 x2 y2 type`, pixels, types 1..6 in the order of con
 (Tang et al., On-line PCB Defect Detector On A New PCB Defect Dataset, 2019).
 """
 
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from export.contract.defects import BARE_BOARD
+from training.data.dataset import Dataset, DatasetError, Sample, read_resolution_wh
 
-GROUP_LENGTH = 5  # the first digits of a stem name the board
-
-
-class DatasetError(ValueError):
-    """A dataset cannot be read as it stands."""
+GROUP_LENGTH = 5  # the first digits of a stem name the board that a picture was cut from
 
 
-@dataclass(frozen=True)
-class Board:
-    """One image and its defects: boxes_xyxy (N, 4) in pixels, class_ids (N,) as indices of BARE_BOARD."""
-
-    stem: str
-    path: Path
-    template: Path | None  # the same board without defects
-    boxes_xyxy: NDArray[np.float32]
-    class_ids: NDArray[np.int64]
-
-    @property
-    def group(self) -> str:
-        """The board that the image was cut from; images of a group look alike."""
-        return self.stem[:GROUP_LENGTH]
-
-
-def read_split(root: Path, split: str) -> list[Board]:
+def read_deeppcb(root: Path, split: str) -> Dataset:
     """The boards that `root/split.txt` lists.
 
     Raises:
-        DatasetError: names every missing file and every faulty annotation line at once.
+        DatasetError: names every missing or unreadable file and every faulty annotation line at once.
     """
     listing = root / f"{split}.txt"
     if not listing.is_file():
         raise DatasetError(f"{listing} does not exist; expected a DeepPCB folder with images/, annotations/ and it")
     faults: list[str] = []
-    boards = [_read_board(root, stem, faults) for stem in listing.read_text().split()]
+    samples = [_read_sample(root, stem, faults) for stem in listing.read_text().split()]
     if faults:
         raise DatasetError(f"{len(faults)} faults in {root}:\n" + "\n".join(faults))
-    return boards
+    return Dataset(BARE_BOARD, tuple(samples))
 
 
-def _read_board(root: Path, stem: str, faults: list[str]) -> Board:
+def _read_sample(root: Path, stem: str, faults: list[str]) -> Sample:
     path = root / "images" / f"{stem}.jpg"
     annotation = root / "annotations" / f"{stem}.txt"
-    faults.extend(f"{file} is missing" for file in (path, annotation) if not file.is_file())
+    resolution_wh = (0, 0)
+    try:
+        resolution_wh = read_resolution_wh(path)
+    except DatasetError as error:
+        faults.append(str(error))
+    if not annotation.is_file():
+        faults.append(f"{annotation} is missing")
     rows: list[list[int]] = []
     for number, line in enumerate(annotation.read_text().splitlines() if annotation.is_file() else [], start=1):
         fields = line.split()
@@ -69,4 +54,13 @@ def _read_board(root: Path, stem: str, faults: list[str]) -> Board:
             rows.append(row)
     table = np.array(rows, dtype=np.int64).reshape(-1, 5)
     template = root / "templates" / path.name
-    return Board(stem, path, template if template.is_file() else None, table[:, :4].astype(np.float32), table[:, 4] - 1)
+    return Sample(
+        path=path,
+        resolution_wh=resolution_wh,
+        boxes_xyxy=table[:, :4].astype(np.float32),
+        class_ids=table[:, 4] - 1,
+        polygons=((),) * len(table),
+        descriptions=((),) * len(table),
+        group=stem[:GROUP_LENGTH],
+        template=template if template.is_file() else None,
+    )

@@ -1,0 +1,72 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from export.contract.defects import BARE_BOARD
+from tests.training.boards import write_boards
+from training.data.check import check_coco
+from training.data.coco import read_coco, write_coco
+from training.data.dataset import DatasetError
+from training.data.deeppcb import read_deeppcb
+from training.data.source import join_datasets, read_dataset
+
+
+def test_read_deeppcb_gives_boxes_groups_and_templates(tmp_path: Path) -> None:
+    dataset = read_deeppcb(write_boards(tmp_path), "train")
+    assert dataset.categories == BARE_BOARD
+    assert len(dataset.samples) == 6
+    assert {sample.group for sample in dataset.samples} == {"11111", "22222"}
+    first = dataset.samples[0]
+    line = (tmp_path / "annotations" / f"{first.path.stem}.txt").read_text().split()[:5]
+    assert [*first.boxes_xyxy[0].tolist(), first.class_ids[0] + 1] == [int(field) for field in line]
+    assert first.resolution_wh == (300, 300)
+    assert first.template == tmp_path / "templates" / first.path.name
+
+
+def test_read_deeppcb_names_every_fault_at_once(tmp_path: Path) -> None:
+    write_boards(tmp_path)
+    (tmp_path / "images" / "11111001.jpg").unlink()
+    (tmp_path / "images" / "11111003.jpg").write_bytes(b"no picture")
+    (tmp_path / "annotations" / "22222000.txt").write_text("1 2 3 4 1\n10 10 5 20 1\n1 1 5 5 9\nnonsense\n")
+    with pytest.raises(DatasetError) as error:
+        read_deeppcb(tmp_path, "train")
+    for place in ("11111001.jpg", "11111003.jpg", "22222000.txt:2", "22222000.txt:3", "22222000.txt:4"):
+        assert place in str(error.value)
+    assert "22222000.txt:1" not in str(error.value)
+
+
+def test_read_deeppcb_names_a_missing_split(tmp_path: Path) -> None:
+    with pytest.raises(DatasetError, match=r"test\.txt"):
+        read_deeppcb(tmp_path, "test")
+
+
+def test_a_converted_folder_is_read_as_the_folder_itself(tmp_path: Path) -> None:
+    folder = read_deeppcb(write_boards(tmp_path / "boards"), "val")
+    write_coco(folder, tmp_path / "val.json", {})
+    assert [fault for fault in check_coco(tmp_path / "val.json") if fault.severity == "error"] == []
+    file = read_coco(tmp_path / "val.json")
+    assert file.categories == folder.categories
+    for one, other in zip(file.samples, folder.samples, strict=True):
+        assert (one.path.resolve(), one.group, one.resolution_wh) == (other.path, other.group, other.resolution_wh)
+        assert one.template is not None
+        assert one.template.resolve() == other.template
+        np.testing.assert_array_equal(one.boxes_xyxy, other.boxes_xyxy)
+        np.testing.assert_array_equal(one.class_ids, other.class_ids)
+
+
+def test_a_missing_template_is_named(tmp_path: Path) -> None:
+    write_coco(read_deeppcb(write_boards(tmp_path / "boards"), "val"), tmp_path / "val.json", {})
+    (tmp_path / "boards" / "templates" / "11111001.jpg").unlink()
+    (fault,) = [fault for fault in check_coco(tmp_path / "val.json") if fault.severity == "error"]
+    assert "11111001.jpg" in fault.message
+
+
+def test_joined_datasets_share_their_categories(tmp_path: Path) -> None:
+    one = read_dataset(write_boards(tmp_path), "train")
+    swapped = type(one)(one.categories[::-1], one.samples)
+    joined = join_datasets([one, swapped])
+    assert joined.categories == one.categories
+    assert len(joined.samples) == 12
+    for first, second in zip(joined.samples[:6], joined.samples[6:], strict=True):
+        np.testing.assert_array_equal(second.class_ids, 5 - first.class_ids)

@@ -1,0 +1,90 @@
+"""What training learns from: categories with their words, samples with their boxes; pixels stay on disk.
+
+Does not know the file format (coco.py) nor what makes a dataset faulty (check.py).
+"""
+
+import re
+import unicodedata
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from export.contract.defects import DEFECTS, Defect
+
+IMAGE_FORMATS = ("BMP", "JPEG", "PNG", "TIFF", "WEBP")  # what OpenCV reads as well
+CHINESE = re.compile("[\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff]")
+
+
+class DatasetError(ValueError):
+    """A dataset cannot be read as it stands."""
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One picture and what it shows; training.crops reads its pixels.
+
+    boxes_xyxy (N, 4) float32 in pixels, class_ids (N,) int64 as indices of the dataset's categories. `polygons` and
+    `descriptions` have one entry per box: arrays (M, 2) float32 in pixels, and sentences about that very defect.
+    `image_descriptions` are sparse labels: the picture shows this somewhere. `group` is the board or lot that the
+    picture comes from, '' where it is not known; a group must not be split between training and validation.
+    """
+
+    path: Path
+    resolution_wh: tuple[int, int]
+    boxes_xyxy: NDArray[np.float32]
+    class_ids: NDArray[np.int64]
+    polygons: tuple[tuple[NDArray[np.float32], ...], ...]
+    descriptions: tuple[tuple[str, ...], ...]
+    image_descriptions: tuple[str, ...] = ()
+    group: str = ""
+    template: Path | None = None  # the same board without defects
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Samples, and the categories that their class_ids index."""
+
+    categories: tuple[Defect, ...]
+    samples: tuple[Sample, ...]
+
+
+def is_chinese(text: str) -> bool:
+    """Whether a text has Chinese characters; English has none."""
+    return CHINESE.search(text) is not None
+
+
+def category(name: str) -> Defect:
+    """A category of which only the name is known."""
+    return Defect(name, () if is_chinese(name) else (name,), (name,) if is_chinese(name) else (), (), ())
+
+
+def known_category(name: str) -> Defect:
+    """The known defect that has a name, in either language and however spaced or cased, else category(name)."""
+    return KNOWN.get(_normalise(name)) or category(name)
+
+
+def _normalise(name: str) -> str:
+    return re.sub(r"[\s_-]+", " ", unicodedata.normalize("NFKC", name).casefold()).strip()
+
+
+KNOWN = {_normalise(name): defect for defect in DEFECTS for name in (defect.id, *defect.names_en, *defect.names_zh)}
+
+
+def read_resolution_wh(path: Path) -> tuple[int, int]:
+    """Width and height in pixels from the header of an image file, as stored: an EXIF orientation is not applied.
+
+    Raises:
+        DatasetError: the file is missing or not a picture in one of IMAGE_FORMATS.
+    """
+    try:
+        # Pillow warns of large pictures and of odd metadata, none of which a header's reader minds.
+        with warnings.catch_warnings(action="ignore"), Image.open(path, formats=IMAGE_FORMATS) as image:
+            return image.size
+    except FileNotFoundError as error:
+        raise DatasetError(f"{path} is missing") from error
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        raise DatasetError(f"{path} is not a readable image: {error}") from error
