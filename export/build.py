@@ -53,7 +53,7 @@ def build(
     parameters = {spec.name: dict(common) for spec in MODELS}
     parameters[DETECTOR.name] |= {
         "defects": ",".join(checkpoint.defects),
-        "score_threshold": str(checkpoint.score_threshold),
+        "score_thresholds": json.dumps(dict(checkpoint.score_thresholds)),
     }
     configs = {spec.name: render_config(spec, checkpoint.dimensions, parameters[spec.name]) for spec in MODELS}
     manifest: dict[str, Any] = {

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,7 +32,7 @@ class Checkpoint:
     tokenizer: Tokenizer
     dimensions: Dimensions
     defects: tuple[str, ...]  # ids of the classes that it was trained on
-    score_threshold: float
+    score_thresholds: Mapping[str, float]  # by class id, and "default" for words that name none of them
 
 
 def load_checkpoint(folder: Path) -> Checkpoint:
@@ -64,8 +65,15 @@ def load_checkpoint(folder: Path) -> Checkpoint:
         tokenizer=tokenizer,
         dimensions=Dimensions(config.tile_size, config.text_config.d_model, config.boxes_per_tile),
         defects=tuple(manifest["defects"]),
-        score_threshold=float(manifest["score_threshold"]),
+        score_thresholds=_score_thresholds(manifest),
     )
+
+
+def _score_thresholds(manifest: dict[str, Any]) -> dict[str, float]:
+    """Those of the calibration; before one the operating point of the whole checkpoint, for every class."""
+    default = float(manifest["score_threshold"])
+    calibrated: dict[str, float] = manifest.get("calibration", {}).get("score_thresholds", {})
+    return {"default": default} | {defect: float(calibrated.get(defect, default)) for defect in manifest["defects"]}
 
 
 def sha256_of(path: Path) -> str:

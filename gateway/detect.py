@@ -113,7 +113,9 @@ class Service:
             reading = await detector.detect(
                 image,
                 texts,
-                score_threshold=detector.served.score_threshold if threshold is None else threshold,
+                score_threshold=[
+                    detector.served.score_threshold(defect) if threshold is None else threshold for defect in defects
+                ],
                 nms_threshold=parameters.nms_threshold,
                 max_detections=parameters.max_detections,
                 timeout_s=self.settings.deadline_s,
@@ -174,7 +176,7 @@ def _schema() -> dict[str, Any]:
     """The request of POST /detect for OpenAPI; the body is read by hand, so that its size can be limited."""
     fields: dict[str, Any] = DetectParameters.model_json_schema()["properties"]
     fields["prompt"]["description"] = "Words for what to find; may repeat. None means every class of the catalog."
-    fields["score_threshold"]["description"] = "Least score; the served checkpoint's operating point by default."
+    fields["score_threshold"]["description"] = "Least score; by default what the served checkpoint sets for each class."
     image = {"type": "string", "format": "binary"}
     form = {"type": "object", "required": ["image"], "properties": {"image": image, **fields}}
     content = {"multipart/form-data": {"schema": form}} | {name: {"schema": image} for name in MEDIA_TYPES}

@@ -40,12 +40,15 @@ class Detector:
         image: NDArray[np.uint8],
         texts: Sequence[str],
         *,
-        score_threshold: float,
+        score_threshold: Sequence[float],
         nms_threshold: float,
         max_detections: int,
         timeout_s: float,
     ) -> Reading:
-        """The boxes that an RGB image (H, W, 3) shows for the texts; all of them in one pass over the image."""
+        """The boxes that an RGB image (H, W, 3) shows for the texts; all of them in one pass over the image.
+
+        `score_threshold` has one entry for each text.
+        """
         started = time.perf_counter()
         tile = self.served.dimensions.tile
         resolution_wh = (image.shape[1], image.shape[0])

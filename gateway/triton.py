@@ -1,5 +1,6 @@
 """Triton over gRPC: what it serves, and one inference. The only file that knows tritonclient."""
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -35,7 +36,11 @@ class Served:
     checkpoint_sha256: str
     dimensions: Dimensions
     defects: tuple[str, ...]  # ids of the classes that the checkpoint was trained on
-    score_threshold: float  # its operating point
+    score_thresholds: Mapping[str, float]  # by class id, and "default"
+
+    def score_threshold(self, defect: str | None) -> float:
+        """The least score for words that name a class, or that name none of the trained ones."""
+        return self.score_thresholds.get(defect or "default", self.score_thresholds["default"])
 
 
 @dataclass(frozen=True)
@@ -95,7 +100,7 @@ class Triton:
                 checkpoint_sha256=detector["checkpoint_sha256"],
                 dimensions=Dimensions(**{name: sizes[name] for name in ("tile", "embedding", "boxes")}),
                 defects=tuple(detector["defects"].split(",")),
-                score_threshold=float(detector["score_threshold"]),
+                score_thresholds=read_score_thresholds(detector["score_thresholds"]),
             )
         except ContractError as error:
             raise UnavailableError(str(error)) from error
@@ -122,6 +127,25 @@ class Triton:
             raise _translate(error, self.url) from error
         outputs = {tensor.name: result.as_numpy(tensor.name) for tensor in spec.outputs}
         return Answer(outputs, result.get_response().model_version)
+
+
+def read_score_thresholds(text: str) -> dict[str, float]:
+    """The parameter `score_thresholds` of the detector: JSON, {class id or "default": least score in 0..1}.
+
+    Raises:
+        UnavailableError: it is anything else.
+    """
+    try:
+        thresholds = {str(name): float(value) for name, value in json.loads(text).items()}
+        valid = "default" in thresholds and all(0 <= value <= 1 for value in thresholds.values())
+    except (ValueError, TypeError, AttributeError):
+        valid = False
+    if not valid:
+        raise UnavailableError(
+            f"the detector's parameter score_thresholds is {text!r}, expected scores from 0 to 1 by class id with a "
+            "default among them; export the models again"
+        )
+    return thresholds
 
 
 def _tensors(served: Sequence[Any]) -> dict[str, tuple[str, list[int]]]:

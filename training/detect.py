@@ -63,8 +63,8 @@ def read_tiles(network: Florence2ForGrounding, embeddings: torch.Tensor, image: 
     boxes, scores = [], []
     for batch in tiles.split(TILES_PER_BATCH):
         batch_boxes, batch_scores = network.detect(batch, embeddings.expand(len(batch), -1, -1))
-        boxes.append(batch_boxes.numpy())
-        scores.append(batch_scores.numpy())
+        boxes.append(batch_boxes.cpu().numpy())
+        scores.append(batch_scores.cpu().numpy())
     return TileOutputs(np.concatenate(boxes), np.concatenate(scores), origins, resolution_wh, tile)
 
 

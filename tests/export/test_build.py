@@ -5,7 +5,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+from google.protobuf import text_format
 from numpy.typing import NDArray
+from tritonclient.grpc import model_config_pb2 as pb
 
 from export import build as build_module
 from export.build import build
@@ -14,6 +16,7 @@ from export.contract.tensors import MODELS
 from export.repository import versions
 from export.runtime.engine import Arrays, Engine, EngineError, load_engine
 from export.verify import GateError
+from gateway.triton import read_score_thresholds
 from tests.conftest import BOARD, embedded_triton, run_module
 
 PICTURES = BOARD.parent
@@ -36,6 +39,12 @@ def test_build_publishes_what_the_manifest_says(built: Path, tiny_checkpoint: Pa
         assert manifest["files"] == {name: sha256_of(folder / name) for name in manifest["files"]}
         assert {path.name for path in folder.iterdir()} == {*manifest["files"], "manifest.json"}
     assert not json.loads((built.parent / "report.json").read_text())["faults"]
+
+
+def test_build_hands_the_thresholds_of_every_class_over(built: Path) -> None:
+    config = text_format.Parse((built / "detector" / "config.pbtxt").read_text(), pb.ModelConfig())
+    thresholds = read_score_thresholds(config.parameters["score_thresholds"].string_value)
+    assert thresholds == {"open": 0.25, "short": 0.25, "default": 0.25}
 
 
 def test_triton_serves_what_was_built(built: Path) -> None:
