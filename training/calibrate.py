@@ -11,7 +11,6 @@ can be proven it stays as it is: exit code 1. Progress goes to stderr; the last 
 import argparse
 import json
 import sys
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,7 +19,6 @@ import numpy as np
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
-from export.contract.defects import BARE_BOARD
 from training.calibrated import fold, write_calibrated
 from training.calibration import (
     NEVER,
@@ -39,11 +37,12 @@ from training.calibration import (
     split_boards,
 )
 from training.checkpoint import CheckpointError, load_checkpoint
-from training.deeppcb import Board, DatasetError, read_split
+from training.data.dataset import Dataset, DatasetError
+from training.data.source import read_dataset
 from training.evaluate import SCORE_THRESHOLD
 from training.modeling_florence2_grounding import Florence2ForGrounding
 from training.prompts import LANGUAGES
-from training.reported import merge_boards, read_boards
+from training.reported import merge_samples, read_samples
 
 
 class CalibrationError(RuntimeError):
@@ -53,7 +52,7 @@ class CalibrationError(RuntimeError):
 def calibrate(
     network: Florence2ForGrounding,
     tokenizer: Tokenizer,
-    boards: Sequence[Board],
+    dataset: Dataset,
     *,
     max_false_calls: float,
     confidence: float,
@@ -67,17 +66,17 @@ def calibrate(
         DatasetError: there are too few boards.
     """
     try:
-        parts = split_boards([board.group for board in boards], calibration_share, seed)
+        parts = split_boards([sample.group for sample in dataset.samples], calibration_share, seed)
     except ValueError as error:
         raise DatasetError(f"{error}; give a split with more boards") from error
-    outputs = read_boards(network, tokenizer, boards)
-    raw = merge_boards(boards, outputs)
+    outputs = read_samples(network, tokenizer, dataset)
+    raw = merge_samples(dataset, outputs)
     scaling = fold(network.grounding, _fit(raw.on(parts.fit), len(parts.fit)))
     # Merged again, since boxes that a tile edge cuts get their share of the score only after the scaling.
-    scaled = merge_boards(
-        boards, [replace(one, scores=scaling.apply(one.scores).astype(np.float32)) for one in outputs]
+    scaled = merge_samples(
+        dataset, [replace(one, scores=scaling.apply(one.scores).astype(np.float32)) for one in outputs]
     )
-    worth = fit_classes(scaled.on(parts.fit), len(BARE_BOARD))
+    worth = fit_classes(scaled.on(parts.fit), len(dataset.categories))
     tested, judged = scaled.on(parts.test), scaled.on(parts.judging)
 
     def shares_at(level: float) -> NDArray[np.float64]:
@@ -94,12 +93,13 @@ def calibrate(
         "scale": scaling.scale,
         "bias": scaling.bias,
         "score_thresholds": {
-            defect.id: round(float(threshold), 6) for defect, threshold in zip(BARE_BOARD, thresholds, strict=True)
+            defect.id: round(float(threshold), 6)
+            for defect, threshold in zip(dataset.categories, thresholds, strict=True)
         },
         "never_reported": {
             defect.id: f"no box of it was right with probability {level:.3f} on the {len(parts.fit)} boards that "
             "scores were fitted on; calibrate with more boards that show it"
-            for defect, threshold in zip(BARE_BOARD, thresholds, strict=True)
+            for defect, threshold in zip(dataset.categories, thresholds, strict=True)
             if threshold >= NEVER
         },
         "max_false_calls": max_false_calls,
@@ -115,12 +115,12 @@ def calibrate(
             "before": _rounded(expected_calibration_error(same.scores, same.right)),
             "after": _rounded(expected_calibration_error(judged.scores, judged.right)),
         },
-        "judging": judge_thresholds(judged, thresholds, boards, parts.judging),
+        "judging": judge_thresholds(judged, thresholds, dataset, parts.judging),
     }
 
 
 def judge_thresholds(
-    judged: Boxes, thresholds: NDArray[np.float32], boards: Sequence[Board], judging: NDArray[np.int64]
+    judged: Boxes, thresholds: NDArray[np.float32], dataset: Dataset, judging: NDArray[np.int64]
 ) -> dict[str, Any]:
     """The figures of the boxes that reach their class's threshold, on the boards that nothing was learned from.
 
@@ -129,16 +129,16 @@ def judge_thresholds(
     """
     reported = judged.take(is_reported(judged, thresholds))
     truths = len(LANGUAGES) * np.bincount(
-        np.concatenate([boards[index].class_ids for index in judging]), minlength=len(BARE_BOARD)
+        np.concatenate([dataset.samples[index].class_ids for index in judging]), minlength=len(dataset.categories)
     )
-    right = np.bincount(reported.class_ids[reported.right], minlength=len(BARE_BOARD))
-    wrong = np.bincount(reported.class_ids[~reported.right], minlength=len(BARE_BOARD))
+    right = np.bincount(reported.class_ids[reported.right], minlength=len(dataset.categories))
+    wrong = np.bincount(reported.class_ids[~reported.right], minlength=len(dataset.categories))
     return {
         **_rates(int(right.sum()), int(wrong.sum()), int(truths.sum())),
         "mean_false_call_share": _rounded(float(false_call_shares(reported, judging).mean())),
         "classes": {
             defect.id: _rates(int(right[index]), int(wrong[index]), int(truths[index]))
-            for index, defect in enumerate(BARE_BOARD)
+            for index, defect in enumerate(dataset.categories)
         },
     }
 
@@ -212,7 +212,7 @@ def main() -> int:
     """Runs the command line; 1 when the boards prove nothing, 2 when the input cannot be used."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--checkpoint", type=Path, required=True)
-    parser.add_argument("--data", type=Path, required=True, help="DeepPCB folder")
+    parser.add_argument("--data", type=Path, required=True, help="COCO file or DeepPCB folder")
     parser.add_argument("--split", default="val", help="labelled boards that training has not seen")
     parser.add_argument("--max-false-calls", type=_fraction, required=True, help="budget: share of wrong boxes, 0..1")
     parser.add_argument("--confidence", type=_inner_fraction, default=0.9, help="that the budget holds")
@@ -225,11 +225,11 @@ def main() -> int:
         if arguments.out is not None and arguments.out.exists():
             raise CheckpointError(f"{arguments.out} exists; give a folder that does not, or leave --out away")
         network, tokenizer, manifest = load_checkpoint(arguments.checkpoint)
-        boards = read_split(arguments.data, arguments.split)
+        dataset = read_dataset(arguments.data, arguments.split)
         calibration = {"split": arguments.split} | calibrate(
             network,
             tokenizer,
-            boards,
+            dataset,
             max_false_calls=arguments.max_false_calls,
             confidence=arguments.confidence,
             calibration_share=arguments.calibration_share,

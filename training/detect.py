@@ -66,18 +66,3 @@ def read_tiles(network: Florence2ForGrounding, embeddings: torch.Tensor, image: 
         boxes.append(batch_boxes.cpu().numpy())
         scores.append(batch_scores.cpu().numpy())
     return TileOutputs(np.concatenate(boxes), np.concatenate(scores), origins, resolution_wh, tile)
-
-
-def detect_image(
-    network: Florence2ForGrounding,
-    embeddings: torch.Tensor,
-    image: NDArray[np.uint8],
-    *,
-    score_threshold: float,
-    nms_threshold: float,
-    max_detections: int,
-) -> Detections:
-    """The boxes that one RGB image (H, W, 3) shows for prompt embeddings (P, D); class_ids index the prompts."""
-    return read_tiles(network, embeddings, image).merge(
-        score_threshold=score_threshold, nms_threshold=nms_threshold, max_detections=max_detections
-    )

@@ -73,22 +73,27 @@ def evaluate_detections(truths: Sequence[Truth], found: Sequence[Detections], cl
     )
 
 
+def right_boxes(truth: Truth, found: Detections) -> NDArray[np.bool_]:
+    """Which boxes (N,) find a defect of their class, IoU 0.33, that no better box has found."""
+    free = np.ones(len(truth.class_ids), dtype=bool)
+    right = np.zeros(len(found), dtype=bool)
+    same_class = found.class_ids[:, None] == truth.class_ids
+    overlaps = np.where(same_class, iou_matrix(found.boxes_xyxy, truth.boxes_xyxy), -1.0)  # (N, M)
+    for index in np.argsort(-found.scores, kind="stable"):
+        overlap = np.where(free, overlaps[index], -1.0)
+        if len(overlap) and overlap.max() >= F1_IOU:
+            right[index] = True
+            free[overlap.argmax()] = False
+    return right
+
+
 def best_f_score(truths: Sequence[Truth], found: Sequence[Detections], beta: float) -> tuple[float, float]:
     """The highest F-beta over all score thresholds and where it lies; found means IoU 0.33 and the right class."""
     scores: list[NDArray[np.float32]] = []
     hits: list[NDArray[np.bool_]] = []
     for truth, detections in zip(truths, found, strict=True):
-        free = np.ones(len(truth.class_ids), dtype=bool)
-        hit = np.zeros(len(detections), dtype=bool)
-        overlaps = iou_matrix(detections.boxes_xyxy, truth.boxes_xyxy)
-        for index in np.argsort(-detections.scores, kind="stable"):
-            allowed = free & (truth.class_ids == detections.class_ids[index])
-            overlap = np.where(allowed, overlaps[index], -1.0)
-            if len(overlap) and overlap.max() >= F1_IOU:
-                hit[index] = True
-                free[overlap.argmax()] = False
         scores.append(detections.scores)
-        hits.append(hit)
+        hits.append(right_boxes(truth, detections))
     all_scores = np.concatenate(scores) if scores else np.zeros(0, np.float32)
     total = sum(len(truth.class_ids) for truth in truths)
     if not len(all_scores) or not total:

@@ -10,7 +10,6 @@ import torch
 from safetensors.torch import load_file
 
 from export.checkpoint import load_checkpoint as load_for_export
-from export.contract.boxes import Detections
 from export.contract.defects import BARE_BOARD
 from tests.conftest import CHECKPOINT
 from tests.data.draw_board import DEFECTS, SIZE, draw
@@ -19,9 +18,7 @@ from training.calibrate import main
 from training.calibrated import WEIGHTS, fold, write_calibrated
 from training.calibration import Platt
 from training.checkpoint import LOG, MANIFEST, load_checkpoint
-from training.deeppcb import Board
 from training.modeling_florence2_grounding import GroundingHead
-from training.reported import right_boxes
 
 
 def write_drawn_boards(root: Path, count: int) -> Path:
@@ -156,17 +153,6 @@ def test_an_interrupted_writing_leaves_the_checkpoint_whole(
     assert json.loads((folder / MANIFEST).read_text())["calibration"] == calibration
     assert (folder / LOG).read_bytes() == before[LOG]
     assert [path.name for path in tmp_path.iterdir()] == ["tiny"]
-
-
-def test_right_boxes_finds_each_defect_once_and_in_its_class_only() -> None:
-    truth = np.array([[0, 0, 10, 10], [50, 50, 60, 60]], np.float32)
-    board = Board("1", Path(), None, truth, np.array([0, 1]))
-    corners = np.array([[0, 0, 10, 9], [0, 0, 10, 10], [50, 50, 60, 60], [50, 50, 60, 61]], np.float32)
-    found = Detections(corners, np.array([0.9, 0.8, 0.7, 0.6], np.float32), np.array([0, 0, 0, 1]))
-    assert right_boxes(board, found).tolist() == [True, False, False, True]
-    none = Board("2", Path(), None, truth[:0], np.zeros(0, np.int64))
-    assert right_boxes(none, found).tolist() == [False] * 4
-    assert right_boxes(board, found.take(np.zeros(4, bool))).tolist() == []
 
 
 def test_a_network_that_finds_nothing_is_not_calibrated(

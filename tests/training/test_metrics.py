@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from export.contract.boxes import Detections
-from training.metrics import Truth, evaluate_detections
+from training.metrics import Truth, evaluate_detections, right_boxes
 
 NAMES = ("open", "short")
 TRUTH = Truth(np.array([[10, 10, 50, 50], [100, 100, 140, 140]], np.float32), np.array([0, 1]))
@@ -45,3 +45,13 @@ def test_an_overlap_of_0_4_counts_for_f1_but_not_for_map50() -> None:
 def test_lists_of_different_length_are_refused() -> None:
     with pytest.raises(ValueError, match="2 lists"):
         evaluate_detections([TRUTH], [detections(), detections()], NAMES)
+
+
+def test_right_boxes_finds_each_defect_once_and_in_its_class_only() -> None:
+    corners = np.array([[0, 0, 10, 10], [50, 50, 60, 60]], np.float32)
+    truth = Truth(corners, np.array([0, 1]))
+    proposed = np.array([[0, 0, 10, 9], [0, 0, 10, 10], [50, 50, 60, 60], [50, 50, 60, 61]], np.float32)
+    found = Detections(proposed, np.array([0.9, 0.8, 0.7, 0.6], np.float32), np.array([0, 0, 0, 1]))
+    assert right_boxes(truth, found).tolist() == [True, False, False, True]
+    assert right_boxes(Truth(corners[:0], np.zeros(0, np.int64)), found).tolist() == [False] * 4
+    assert right_boxes(truth, found.take(np.zeros(4, bool))).tolist() == []
