@@ -12,10 +12,12 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from tokenizers import Tokenizer
 from transformers import PreTrainedTokenizerFast
 
+from training.lora import merge_adapters
 from training.modeling_florence2_grounding import Florence2ForGrounding
 from training.tokenizer import BOS, EOS, PAD, UNK
 
@@ -30,21 +32,22 @@ class CheckpointError(ValueError):
 def save_checkpoint(
     folder: Path, network: Florence2ForGrounding, tokenizer: Tokenizer, manifest: dict[str, Any], log: str
 ) -> None:
-    """Writes a checkpoint beside its final place and renames it there, replacing an earlier one."""
+    """Writes a checkpoint beside its final place and renames it there, replacing an earlier one.
+
+    Adapters are merged into the weights that they stand beside.
+    """
     partial = folder.with_name(folder.name + ".partial")
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
-    half = Florence2ForGrounding(network.config).to(torch.float16)
-    half.load_state_dict(network.state_dict())
-    half.save_pretrained(partial)
+    merge_adapters(network).to(torch.float16).save_pretrained(partial)
     PreTrainedTokenizerFast(
         tokenizer_object=tokenizer, bos_token=BOS, pad_token=PAD, eos_token=EOS, unk_token=UNK
     ).save_pretrained(partial)
     config = network.config
     preprocessing = {
         "size": {"height": config.tile_size, "width": config.tile_size},
-        "image_mean": [config.image_mean] * 3,
-        "image_std": [config.image_std] * 3,
+        "image_mean": np.broadcast_to(config.image_mean, 3).tolist(),
+        "image_std": np.broadcast_to(config.image_std, 3).tolist(),
         "rescale_factor": 1 / 255,
     }
     (partial / "preprocessor_config.json").write_text(json.dumps(preprocessing, indent=2) + "\n")

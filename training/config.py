@@ -1,10 +1,12 @@
 """The training configuration: a strict schema of the YAML files under training/configs/."""
 
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, ValidationError, model_validator
+
+SCRATCH, PRETRAINED = MODEL_KINDS = ("<from scratch>", "<pretrained>")  # tags of the two forms of `model`
 
 
 class ConfigError(ValueError):
@@ -17,12 +19,25 @@ class Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class DataConfig(Strict):
-    """Where the boards are and which of them judge."""
+class SourceConfig(Strict):
+    """One dataset."""
 
-    root: Path  # DeepPCB folder
-    train_split: str = "train"
-    holdout_groups: tuple[str, ...]  # board groups of the training split kept for validation
+    path: Path  # COCO file with descriptions, or DeepPCB folder
+    split: str = "train"  # of a DeepPCB folder
+
+
+class DataConfig(Strict):
+    """What is learned from, and what judges during training."""
+
+    sources: tuple[SourceConfig, ...] = Field(min_length=1)
+    holdout_groups: tuple[str, ...] = ()  # groups of the sources that only judge
+    holdout: tuple[SourceConfig, ...] = ()  # further datasets that only judge
+
+    @model_validator(mode="after")
+    def _something_judges(self) -> Self:
+        if not self.holdout_groups and not self.holdout:
+            raise ValueError("nothing judges; name holdout_groups of the sources, or holdout datasets of their own")
+        return self
 
 
 class ModelConfig(Strict):
@@ -53,6 +68,29 @@ class CameraConfig(Strict):
     compression: float = Field(ge=0, le=1)  # JPEG
 
 
+class LoraConfig(Strict):
+    """Low-rank adapters on a frozen backbone; Hu et al., LoRA: Low-Rank Adaptation, 2021."""
+
+    rank: int = Field(gt=0)
+    alpha: int = Field(gt=0)  # the adapter's output is scaled by alpha / rank
+    dropout: float = Field(ge=0, lt=1)  # of the adapter's input, while training
+    target_modules: tuple[str, ...] = Field(min_length=1)  # last part of the names of the linear layers adapted
+
+
+class PretrainedConfig(Strict):
+    """A published Florence-2 to start from; its folder knows its own shape."""
+
+    pretrained: str  # folder, or owner/name on the Hugging Face hub
+    input_resolution: int = Field(gt=0)  # pixels, side of the square tile
+    boxes_per_tile: int = Field(gt=0)
+    lora: LoraConfig | None  # none: every weight is trained
+
+    @property
+    def tile_size(self) -> int:
+        """The resolution, by the name that a network built from scratch gives it."""
+        return self.input_resolution
+
+
 class CropConfig(Strict):
     """How training crops are drawn."""
 
@@ -80,10 +118,11 @@ class TrainConfig(Strict):
     """Optimisation."""
 
     seed: int = 0
-    batch_size: int = Field(gt=0)
+    batch_size: int = Field(gt=0)  # crops that go through the network at once
+    accumulation: int = Field(default=1, gt=0)  # batches whose gradients are averaged into one step
     generative_share: float = Field(ge=0, le=1)  # part of each batch that also trains the decoder
     lr: float = Field(gt=0)  # peak, of embeddings, norms, biases and convolutions (AdamW)
-    matrix_lr: float = Field(gt=0)  # peak, of weight matrices (Muon, scaled to AdamW's update size)
+    matrix_lr: float | None = Field(gt=0)  # peak, of weight matrices with Muon; none: AdamW at `lr` for these too
     weight_decay: float = Field(ge=0)  # on matrices only
     warmup_steps: int = Field(ge=0)
     clip_norm: float = Field(gt=0)
@@ -112,15 +151,32 @@ class TrainConfig(Strict):
         return sum(stage.steps for stage in self.stages if not stage.decoder_only)
 
 
+def _model_kind(model: Any) -> str:  # noqa: ANN401
+    given = model if isinstance(model, dict) else vars(model) if isinstance(model, BaseModel) else {}
+    return PRETRAINED if "pretrained" in given else SCRATCH
+
+
 class Config(Strict):
     """A whole training run."""
 
     name: str  # of the checkpoint
     out: Path  # folder of the run: log, states to resume from, checkpoint
     data: DataConfig
-    model: ModelConfig
+    model: Annotated[
+        Annotated[ModelConfig, Tag(SCRATCH)] | Annotated[PretrainedConfig, Tag(PRETRAINED)],
+        Discriminator(_model_kind),
+    ]
     crops: CropConfig
     train: TrainConfig
+
+    @model_validator(mode="after")
+    def _whole_decoder(self) -> Self:
+        adapters = isinstance(self.model, PretrainedConfig) and self.model.lora is not None
+        if adapters and any(stage.decoder_only for stage in self.train.stages):
+            raise ValueError(
+                "a stage with decoder_only trains the decoder in full; set model.lora to null or leave it out"
+            )
+        return self
 
 
 def read_config(path: Path, overrides: list[str]) -> Config:
@@ -144,5 +200,8 @@ def read_config(path: Path, overrides: list[str]) -> Config:
     try:
         return Config.model_validate(tree)
     except ValidationError as error:
-        faults = [f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in error.errors()]
+        faults = [
+            f"{'.'.join(str(part) for part in fault['loc'] if part not in MODEL_KINDS)}: {fault['msg']}"
+            for fault in error.errors()
+        ]
         raise ConfigError(f"{path}: " + "; ".join(faults)) from error

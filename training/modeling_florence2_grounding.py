@@ -29,8 +29,8 @@ class Florence2GroundingConfig(Florence2Config):
     tile_size: int = 256  # pixels; the only size that the image positions were trained for
     boxes_per_tile: int = 100  # boxes that leave the detector per tile
     location_token_id: int = 50269  # id of <loc_0>; the other 999 follow
-    image_mean: float = 0.5  # of pixel values in 0..1, every channel
-    image_std: float = 0.5
+    image_mean: float | list[float] | tuple[float, ...] = (0.5, 0.5, 0.5)  # of pixel values in 0..1, per channel
+    image_std: float | list[float] | tuple[float, ...] = (0.5, 0.5, 0.5)  # a single number stands for all channels
 
 
 class GroundingHead(nn.Module):
@@ -97,9 +97,9 @@ class Florence2ForGrounding(Florence2ForConditionalGeneration):
 
     def normalise(self, image: Tensor) -> Tensor:
         """Tiles (B, S, S, 3) uint8 RGB -> pixel_values (B, 3, S, S)."""
-        scaled = image.permute(0, 3, 1, 2).to(self.dtype) / 255.0
-        pixel_values: Tensor = (scaled - self.config.image_mean) / self.config.image_std
-        return pixel_values
+        scaled = image.permute(0, 3, 1, 2).to(self.device, self.dtype) / 255.0
+        mean, std = (scaled.new_tensor(c).view(-1, 1, 1) for c in (self.config.image_mean, self.config.image_std))
+        return (scaled - mean) / std
 
     def image_features(self, pixel_values: Tensor) -> Tensor:
         """pixel_values (B, 3, S, S) -> projected image tokens (B, 1 + N, D), the spatial mean first."""
@@ -113,6 +113,7 @@ class Florence2ForGrounding(Florence2ForConditionalGeneration):
 
     def encode_prompts(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
         """Token ids and mask (P, L) -> unit prompt embeddings (P, D)."""
+        input_ids, attention_mask = input_ids.to(self.device), attention_mask.to(self.device)
         encoder = self.model.language_model.encoder
         states = encoder(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
         embeddings: Tensor = self.grounding.pool_prompt(states, attention_mask)

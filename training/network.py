@@ -70,14 +70,20 @@ def build_network(config: ModelConfig, tokenizer: Tokenizer) -> Florence2ForGrou
 
 
 @torch.no_grad()
-def _initialise(network: Florence2ForGrounding) -> None:
-    """Matrices by fan-in instead of BART's 0.02, which is far too small at this width; Fourier positions."""
+def initialise_by_fan_in(network: nn.Module) -> None:
+    """Matrices and convolutions of a network, or a part of one, to unit gain; BART's 0.02 is for one width only."""
     for module in network.modules():
         if isinstance(module, nn.Linear | nn.Conv2d):
             fan_in = module.weight[0].numel()
             nn.init.trunc_normal_(module.weight, std=fan_in**-0.5)
             if module.bias is not None:
                 nn.init.zeros_(module.bias)
+
+
+@torch.no_grad()
+def _initialise(network: Florence2ForGrounding) -> None:
+    """Matrices by fan-in, Fourier features for locations and positions."""
+    initialise_by_fan_in(network)
     embeddings = network.get_input_embeddings().weight
     first = network.config.location_token_id
     bins = network.grounding.num_bins

@@ -48,7 +48,7 @@ def grounding_terms(
     """
     logits = network.grounding.match(states, embeddings).float()
     targets, weights = torch.zeros_like(logits), torch.ones_like(logits)
-    asked, known = prompts.relevance(found)  # (M, P)
+    asked, known = (table.to(logits.device) for table in prompts.relevance(found))  # (M, P) each
     targets[found.image_ids, found.token_ids] = asked
     weights[found.image_ids, found.token_ids] = known
     answer_somewhere(logits, targets, weights, prompts, sparse)

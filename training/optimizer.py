@@ -1,5 +1,6 @@
-"""Muon for the weight matrices, AdamW for everything else, one warm-up and cosine over both.
+"""AdamW for everything, or Muon for the weight matrices and AdamW for the rest; one warm-up and cosine over both.
 
+Muon is for training from scratch; a published checkpoint is fine-tuned with AdamW alone (matrix_lr none).
 Muon: Jordan et al., 2024; its update is scaled to AdamW's root-mean-square size (Liu et al., Muon is
 Scalable for LLM Training, 2025), so that one learning rate scale fits both.
 """
@@ -27,15 +28,19 @@ class Optimizer:
         for parameter in network.parameters():  # a tied weight comes once
             if not parameter.requires_grad:
                 continue
-            if parameter.ndim == 2 and id(parameter) not in embeddings and min(parameter.shape) > 4:
-                matrices.append(parameter)
-            elif parameter.ndim >= 2 and id(parameter) not in embeddings:
-                tables.append(parameter)
-            else:
+            if parameter.ndim < 2 or id(parameter) in embeddings:
                 rest.append(parameter)
+            elif parameter.ndim == 2 and min(parameter.shape) > 4 and config.matrix_lr is not None:
+                matrices.append(parameter)
+            else:
+                tables.append(parameter)
         self.parameters = matrices + tables + rest
-        self.muon = Muon(matrices, lr=config.matrix_lr, weight_decay=config.weight_decay)
-        self.adamw = torch.optim.AdamW(
+        self.peaks = {"adamw": config.lr}  # learning rates by optimiser
+        self.optimizers: dict[str, torch.optim.Optimizer] = {}
+        if config.matrix_lr is not None:
+            self.peaks["muon"] = config.matrix_lr
+            self.optimizers["muon"] = Muon(matrices, lr=config.matrix_lr, weight_decay=config.weight_decay)
+        self.optimizers["adamw"] = torch.optim.AdamW(
             [{"params": tables, "weight_decay": config.weight_decay}, {"params": rest, "weight_decay": 0.0}],
             lr=config.lr,
             betas=(0.9, 0.98),
@@ -52,22 +57,19 @@ class Optimizer:
     def step(self, step: int) -> float:
         """Clips the gradients, updates the weights, clears the gradients; returns the norm before clipping."""
         factor = self.learning_rate_factor(step)
-        for group in self.muon.param_groups:
-            group["lr"] = self.config.matrix_lr * factor
-        for group in self.adamw.param_groups:
-            group["lr"] = self.config.lr * factor
         norm = nn.utils.clip_grad_norm_(self.parameters, self.config.clip_norm)
-        self.muon.step()
-        self.adamw.step()
-        self.muon.zero_grad()
-        self.adamw.zero_grad()
+        for name, optimizer in self.optimizers.items():
+            for group in optimizer.param_groups:
+                group["lr"] = self.peaks[name] * factor
+            optimizer.step()
+            optimizer.zero_grad()
         return float(norm)
 
     def state_dict(self) -> dict[str, object]:
         """What `load_state_dict` needs to go on as if never stopped."""
-        return {"muon": self.muon.state_dict(), "adamw": self.adamw.state_dict()}
+        return {name: optimizer.state_dict() for name, optimizer in self.optimizers.items()}
 
     def load_state_dict(self, state: dict[str, dict[str, object]]) -> None:
         """Takes up the state of an earlier run."""
-        self.muon.load_state_dict(state["muon"])
-        self.adamw.load_state_dict(state["adamw"])
+        for name, optimizer in self.optimizers.items():
+            optimizer.load_state_dict(state[name])

@@ -3,9 +3,10 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import ROOT
-from training.config import ConfigError, read_config
+from training.config import Config, ConfigError, ModelConfig, PretrainedConfig, read_config
 
 CONFIGS = sorted((ROOT / "training" / "configs").rglob("*.yaml"))
+FORMS = ("deeppcb_tiny.yaml", "florence2_finetune.yaml")
 
 
 def test_there_are_configurations() -> None:
@@ -35,3 +36,42 @@ def test_every_fault_is_reported_together() -> None:
 def test_a_malformed_override_is_named(override: str) -> None:
     with pytest.raises(ConfigError, match=override):
         read_config(CONFIGS[0], [override])
+
+
+def test_a_model_is_either_pretrained_or_built_from_scratch() -> None:
+    scratch, pretrained = (read_config(ROOT / "training" / "configs" / name, []) for name in FORMS)
+    assert isinstance(scratch.model, ModelConfig)
+    assert isinstance(pretrained.model, PretrainedConfig)
+    assert pretrained.model.tile_size == pretrained.model.input_resolution == 768
+    for config in (scratch, pretrained):
+        assert Config.model_validate(config.model_dump(mode="json")) == config
+
+
+def test_a_mixture_of_both_is_refused_field_by_field() -> None:
+    with pytest.raises(ConfigError) as error:
+        read_config(ROOT / "training" / "configs" / FORMS[1], ["model.width=192", "model.tile_size=256"])
+    for field in ("model.width:", "model.tile_size:"):
+        assert field in str(error.value)
+    with pytest.raises(ConfigError, match=r"model\.input_resolution:"):
+        read_config(ROOT / "training" / "configs" / FORMS[0], ["model.pretrained=somewhere"])
+
+
+def test_adapters_and_a_stage_of_the_whole_decoder_exclude_each_other() -> None:
+    overrides = [
+        "model.lora={rank: 4, alpha: 8, dropout: 0.0, target_modules: [q_proj]}",
+        "train.stages=[{steps: 2, mosaic: 0.0, decoder_only: true}]",
+    ]
+    with pytest.raises(ConfigError, match=r"model\.lora"):
+        read_config(ROOT / "training" / "configs" / FORMS[1], overrides)
+    read_config(ROOT / "training" / "configs" / FORMS[1], overrides[:1])
+
+
+def test_a_learning_rate_of_nothing_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"train\.matrix_lr"):
+        read_config(ROOT / "training" / "configs" / FORMS[1], ["train.matrix_lr=0"])
+
+
+def test_a_run_without_anything_to_judge_by_is_refused() -> None:
+    with pytest.raises(ConfigError, match="nothing judges"):
+        read_config(CONFIGS[0], ["data.holdout_groups=[]"])
+    read_config(CONFIGS[0], ["data.holdout_groups=[]", "data.holdout=[{path: val.json}]"])

@@ -5,12 +5,17 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 
+from export.contract.defects import Defect
 from tests.conftest import ROOT, run_module
 from tests.training.boards import write_boards
 from training.checkpoint import CheckpointError, load_checkpoint
+from training.data.coco import write_coco
+from training.data.dataset import Dataset, Sample
 from training.detect import embed_prompts
 
 CONFIG = ROOT / "training" / "configs" / "deeppcb_tiny.yaml"
@@ -19,7 +24,7 @@ CONFIG = ROOT / "training" / "configs" / "deeppcb_tiny.yaml"
 def command(data: Path, out: Path, steps: int = 4) -> list[str]:
     """A run of a few steps of a smaller network."""
     settings = [
-        f"data.root={data}",
+        f"data.sources=[{{path: {data}}}]",
         f"out={out}",
         "data.holdout_groups=['22222']",
         "model.vision_widths=[8, 16]",
@@ -55,6 +60,7 @@ def test_a_run_leaves_a_checkpoint_that_needs_nothing_else(trained: Path) -> Non
     network, tokenizer, manifest = load_checkpoint(trained / "run" / "checkpoint")
     assert embed_prompts(network, tokenizer, ["断路", "find open circuits"]).shape == (2, 32)
     assert manifest["data"]["holdout_groups"] == ["22222"]
+    assert (manifest["data"]["images"], manifest["data"]["holdout_images"]) == (3, 3)
     assert manifest["training"]["steps"] == 4
     assert manifest["training"]["config"]["train"]["seed"] == 0
     assert 0 <= manifest["metrics"]["holdout"]["map50"] <= 1
@@ -104,6 +110,55 @@ def test_an_unknown_holdout_group_is_named(trained: Path, tmp_path: Path) -> Non
     result = run_module(*arguments, "--set", "data.holdout_groups=['99999']")
     assert result.returncode == 2
     assert "99999" in result.stderr
+
+
+def write_described_pictures(root: Path) -> Path:
+    """Colour pictures of a plant's own defect: one with a box and a sentence, one with a sparse label, two good."""
+    category = Defect("corrosion", ("corrosion",), ("腐蚀",), ("green crust on copper",), ())
+    rng = np.random.default_rng(0)
+    samples = []
+    for index in range(4):
+        path = root / f"{index}.png"
+        Image.fromarray(rng.integers(0, 255, (150, 200, 3), dtype=np.uint8)).save(path)
+        boxes = np.array([[40, 40, 90, 80]], np.float32)[: 1 if index == 0 else 0]
+        samples.append(
+            Sample(
+                path=path,
+                resolution_wh=(200, 150),
+                boxes_xyxy=boxes,
+                class_ids=np.zeros(len(boxes), np.int64),
+                polygons=((),) * len(boxes),
+                descriptions=(("a green spot beside the pad",),) * len(boxes),
+                image_descriptions=("焊盘旁有绿色斑点",) if index == 1 else (),
+                group="judged" if index == 3 else "learned",
+            )
+        )
+    write_coco(Dataset((category,), tuple(samples)), root / "own.json", {})
+    return root / "own.json"
+
+
+def test_a_run_learns_from_a_coco_file_with_sentences_and_sparse_labels(tmp_path: Path) -> None:
+    file = write_described_pictures(tmp_path)
+    settings = [
+        "data.holdout_groups=[judged]",
+        "crops.template_share=0",
+        "crops.camera={illumination: 0.5, colour: 0.5, blur: 0.5, noise: 0.5, compression: 0.5}",
+        "train.stages=[{steps: 20, mosaic: 0.3}]",
+        "train.validate_every=20",
+    ]
+    overrides = [word for value in settings for word in ("--set", value)]
+    result = run_module(*command(file, tmp_path / "run"), *overrides)
+    assert result.returncode == 0, result.stderr
+    _, tokenizer, manifest = load_checkpoint(tmp_path / "run" / "checkpoint")
+    assert manifest["data"]["categories"] == ["corrosion"]
+    assert manifest["defects"] == []  # none that the catalog knows: it is asked for by words
+    assert tokenizer.decode(tokenizer.encode("焊盘旁有绿色斑点").ids) == "焊盘旁有绿色斑点"
+    (losses,) = [
+        json.loads(line)["losses"]
+        for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()
+        if "loss" in line
+    ]
+    assert all(value > 0 for value in losses.values())
 
 
 def test_evaluate_ends_with_one_json_object(trained: Path) -> None:

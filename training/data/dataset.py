@@ -52,6 +52,17 @@ class Dataset:
     samples: tuple[Sample, ...]
 
 
+def sentences(dataset: Dataset) -> list[str]:
+    """Every sentence about single defects or whole pictures once, in the order of the samples."""
+    texts = (
+        text
+        for sample in dataset.samples
+        for group in (*sample.descriptions, sample.image_descriptions)
+        for text in group
+    )
+    return list(dict.fromkeys(texts))
+
+
 def is_chinese(text: str) -> bool:
     """Whether a text has Chinese characters; English has none."""
     return CHINESE.search(text) is not None
