@@ -9,7 +9,7 @@ from pydantic import BaseModel
 
 from gateway.body import DetectParameters, DetectRequest, read_request
 from gateway.detector import Reading
-from gateway.errors import DeadlineError, OverloadError, UnavailableError
+from gateway.errors import DeadlineError, OverloadError, ParameterError, UnavailableError
 from gateway.images import MEDIA_TYPES, decode
 from gateway.metrics import OTHER_WORDS, Metrics
 from gateway.settings import Settings
@@ -106,8 +106,10 @@ class Service:
         defects: list[str | None]
         if parameters.prompt:
             texts, defects = list(parameters.prompt), [catalog.recognise(text) for text in parameters.prompt]
-        else:
+        elif catalog.defects:
             texts, defects = zip(*((d.names_en[0], d.id) for d in catalog.defects), strict=True)  # type: ignore[assignment]
+        else:
+            raise ParameterError("the served checkpoint knows no class of the catalog by name; give a prompt")
         threshold = parameters.score_threshold
         try:
             reading = await detector.detect(

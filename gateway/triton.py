@@ -99,7 +99,7 @@ class Triton:
                 checkpoint_name=detector["checkpoint_name"],
                 checkpoint_sha256=detector["checkpoint_sha256"],
                 dimensions=Dimensions(**{name: sizes[name] for name in ("tile", "embedding", "boxes")}),
-                defects=tuple(detector["defects"].split(",")),
+                defects=tuple(filter(None, detector["defects"].split(","))),  # none: it was trained on other classes
                 score_thresholds=read_score_thresholds(detector["score_thresholds"]),
             )
         except ContractError as error:

@@ -57,7 +57,8 @@ class Watch:
             catalog = Catalog(served.defects)
             prompts = PromptEmbeddings(self._triton, served, self._settings.model_repository)
             names = [name for defect in catalog.defects for name in (defect.names_en[0], defect.names_zh[0])]
-            await prompts.embed(names, self._settings.deadline_s)  # the first request need not wait for them
+            if names:
+                await prompts.embed(names, self._settings.deadline_s)  # the first request need not wait for them
             self._set(Detector(self._triton, served, prompts), catalog, "")
         except ServiceError as error:
             self._set(None, None, str(error))
