@@ -1,7 +1,9 @@
 """Judges a checkpoint on labelled boards, in both readings and both languages; trains nothing.
 
     python -m training.evaluate --checkpoint training/checkpoints/deeppcb_tiny --data ../shared/data/deeppcb
+    python -m training.evaluate --checkpoint C --data heldout/annotations.json --described blemish
 
+The second asks for what was never labelled in training by its descriptions, each a class of its own: zero-shot.
 Progress goes to stderr; the last line of stdout is one JSON object.
 """
 
@@ -22,6 +24,7 @@ from export.contract.tiles import cut_tiles, merge_tiles, tile_origins
 from training.checkpoint import CheckpointError, load_checkpoint
 from training.crops import read_image
 from training.data.dataset import Dataset, DatasetError
+from training.data.described import by_description
 from training.data.source import read_dataset
 from training.detect import embed_prompts, read_tiles
 from training.generate import generate
@@ -115,11 +118,14 @@ def main() -> int:
     parser.add_argument("--checkpoint", type=Path, required=True)
     parser.add_argument("--data", type=Path, required=True, help="COCO file or DeepPCB folder")
     parser.add_argument("--split", default="val", help="of a DeepPCB folder")
+    parser.add_argument("--described", metavar="CATEGORY", help="ask for each description of this category instead")
     parser.add_argument("--reading", choices=("grounding", "generative", "both"), default="both")
     arguments = parser.parse_args()
     try:
         network, tokenizer, manifest = load_checkpoint(arguments.checkpoint)
         dataset = read_dataset(arguments.data, arguments.split)
+        if arguments.described:
+            dataset = by_description(dataset, arguments.described)
     except (CheckpointError, DatasetError) as error:
         print(f"error: {error}", file=sys.stderr)  # noqa: T201
         return 2
