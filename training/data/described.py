@@ -11,7 +11,7 @@ from training.data.dataset import Dataset, DatasetError, is_chinese
 def by_description(dataset: Dataset, category_id: str) -> Dataset:
     """The boxes of one category, a class for each set of sentences that they carry, asked for by its sentences.
 
-    Boxes of other categories are left out; a box of this one without sentences cannot be asked for, and is left out too.
+    Boxes of other categories, and those without a sentence, are left out: nobody can ask for them.
 
     Raises:
         DatasetError: there is no such category, or none of its boxes carries a sentence.
