@@ -2,11 +2,12 @@
 
 config.json and model.safetensors (fp16) with the code of the network beside them, tokenizer.json with its
 transformers configuration, preprocessor_config.json, manifest.json (data, seeds, metrics, git commit), and
-log.jsonl, the log of the run.
+log.jsonl, the log of the run. Where the run was told to keep pictures for later runs, replay/ holds them.
 """
 
 import datetime
 import json
+import os
 import shutil
 import subprocess
 from pathlib import Path
@@ -23,6 +24,7 @@ from training.tokenizer import BOS, EOS, PAD, UNK
 
 MANIFEST = "manifest.json"
 LOG = "log.jsonl"  # of the run: losses and validation figures by step
+REPLAY = "replay"  # folder of a training.replay.ReplayBuffer
 
 
 class CheckpointError(ValueError):
@@ -30,11 +32,16 @@ class CheckpointError(ValueError):
 
 
 def save_checkpoint(
-    folder: Path, network: Florence2ForGrounding, tokenizer: Tokenizer, manifest: dict[str, Any], log: str
+    folder: Path,
+    network: Florence2ForGrounding,
+    tokenizer: Tokenizer,
+    manifest: dict[str, Any],
+    log: str,
+    replay: Path | None = None,
 ) -> None:
     """Writes a checkpoint beside its final place and renames it there, replacing an earlier one.
 
-    Adapters are merged into the weights that they stand beside.
+    Adapters are merged into the weights that they stand beside. `replay` is the folder of a saved buffer to take in.
     """
     partial = folder.with_name(folder.name + ".partial")
     shutil.rmtree(partial, ignore_errors=True)
@@ -54,22 +61,36 @@ def save_checkpoint(
     complete = manifest | {"created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")}
     (partial / MANIFEST).write_text(json.dumps(complete, indent=2, ensure_ascii=False) + "\n")
     (partial / LOG).write_text(log, encoding="utf-8")
+    if replay is not None:
+        shutil.copytree(replay, partial / REPLAY, copy_function=_link)
     shutil.rmtree(folder, ignore_errors=True)
     partial.rename(folder)
+
+
+def _link(source: str, target: str) -> None:
+    """The same file under another name: a run saves often and its pictures stay. A copy where links cannot be."""
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copyfile(source, target)
 
 
 def load_checkpoint(folder: Path) -> tuple[Florence2ForGrounding, Tokenizer, dict[str, Any]]:
     """The network in fp32 and evaluation mode, its tokenizer and its manifest.
 
     Raises:
-        CheckpointError: names the file that is missing.
+        CheckpointError: names the file that is missing, or says why the files cannot be read.
     """
     for name in ("config.json", "model.safetensors", "tokenizer.json", MANIFEST):
         if not (folder / name).is_file():
             raise CheckpointError(f"{folder} is not a checkpoint: {name} is missing; give a folder that training wrote")
-    network = Florence2ForGrounding.from_pretrained(folder, dtype=torch.float32).eval()
-    tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
-    return network, tokenizer, json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+    try:
+        network = Florence2ForGrounding.from_pretrained(folder, dtype=torch.float32).eval()
+        tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+        manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+    except Exception as error:  # safetensors and tokenizers raise their own types
+        raise CheckpointError(f"{folder} cannot be loaded: {error}; train it again") from error
+    return network, tokenizer, manifest
 
 
 def git_commit() -> str | None:

@@ -1,12 +1,13 @@
 """The training configuration: a strict schema of the YAML files under training/configs/."""
 
+from fractions import Fraction
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, ValidationError, field_validator, model_validator
 
-SCRATCH, PRETRAINED = MODEL_KINDS = ("<from scratch>", "<pretrained>")  # tags of the two forms of `model`
+SCRATCH, PRETRAINED, CONTINUED = MODEL_KINDS = ("<from scratch>", "<pretrained>", "<continued>")  # forms of `model`
 
 
 class ConfigError(ValueError):
@@ -26,12 +27,44 @@ class SourceConfig(Strict):
     split: str = "train"  # of a DeepPCB folder
 
 
+class PromptTemplatesConfig(Strict):
+    """The ways of asking for a label, instead of those of training.prompts; what asks for all defects stays."""
+
+    en: tuple[str, ...] = Field(min_length=1)
+    zh: tuple[str, ...] = Field(min_length=1)
+
+    @field_validator("en", "zh")
+    @classmethod
+    def _one_label_each(cls, templates: tuple[str, ...]) -> tuple[str, ...]:
+        wrong = [template for template in templates if template.count("{label}") != 1]
+        if wrong:
+            raise ValueError(f"{wrong} must hold {{label}} exactly once")
+        return templates
+
+
+class ReplayConfig(Strict):
+    """Learning again from pictures of earlier runs, and keeping some for later ones."""
+
+    checkpoint: Path | None  # an earlier one whose buffer is mixed in; none: the first run
+    ratio: float = Field(ge=0, le=1)  # share of crops drawn from that buffer
+    capacity: int = Field(default=1000, gt=0)  # pictures
+    save: bool  # the checkpoint then holds copies of that many of the earlier and of this run's pictures
+
+    @model_validator(mode="after")
+    def _does_something(self) -> Self:
+        if self.checkpoint is None and not self.save:
+            raise ValueError("there is nothing to mix in or to keep; name a checkpoint, set save, or leave replay out")
+        return self
+
+
 class DataConfig(Strict):
     """What is learned from, and what judges during training."""
 
     sources: tuple[SourceConfig, ...] = Field(min_length=1)
     holdout_groups: tuple[str, ...] = ()  # groups of the sources that only judge
     holdout: tuple[SourceConfig, ...] = ()  # further datasets that only judge
+    replay: ReplayConfig | None = None  # none: the checkpoint holds no pictures
+    text_prompt_templates: PromptTemplatesConfig | None = None  # none: the phrasings of training.prompts
 
     @model_validator(mode="after")
     def _something_judges(self) -> Self:
@@ -91,6 +124,19 @@ class PretrainedConfig(Strict):
         return self.input_resolution
 
 
+class ContinuedConfig(Strict):
+    """A checkpoint of this project to go on from: its weights, its tokenizer, its shape."""
+
+    checkpoint: Path  # folder that training wrote
+
+
+class PasteConfig(Strict):
+    """Labelled defects laid on other crops; colour pictures with polygons only."""
+
+    categories: tuple[str, ...] = Field(min_length=1)  # ids of those that may be anywhere on a board
+    mean: float = Field(gt=0)  # mean number laid on a crop
+
+
 class CropConfig(Strict):
     """How training crops are drawn."""
 
@@ -101,6 +147,7 @@ class CropConfig(Strict):
     drawn_defects: float = Field(ge=0)  # mean number of defects drawn into a whole crop, a mosaic's four together
     threshold_jitter: float = Field(ge=0, le=1)  # share re-thresholded: thinner or thicker copper
     level_jitter: float = Field(ge=0, le=1)  # share with other gray levels and noise
+    paste: PasteConfig | None = None
     camera: CameraConfig | None = None  # colour pictures only
     cache_mb: int = Field(ge=0)  # MiB of decoded pictures kept in memory; the others are read each time
     min_visible: float = Field(gt=0, le=1)  # a box cut by the crop's edge is kept from this share on
@@ -109,15 +156,24 @@ class CropConfig(Strict):
 class StageConfig(Strict):
     """One stretch of the run."""
 
-    steps: int = Field(gt=0)
+    share: float = Field(gt=0, le=1)  # of the run's steps
     mosaic: float = Field(ge=0, le=1)  # share of crops that are 2 x 2 mosaics
     decoder_only: bool = False  # everything else frozen: the generative reading learns, grounding stays as it is
+    input_resolution: int | None = Field(default=None, gt=0)  # pixels, side of the crops; none: the model's tile
+
+
+class EarlyStoppingConfig(Strict):
+    """Ends the joint training once the held-out mAP@0.5 rises no more; the best checkpoint is kept."""
+
+    patience: int = Field(gt=0)  # validations without a rise
+    min_delta: float = Field(ge=0, lt=1)  # a smaller rise of mAP@0.5 counts as none
 
 
 class TrainConfig(Strict):
     """Optimisation."""
 
     seed: int = 0
+    max_epochs: float = Field(gt=0)  # length of the run; in an epoch as many crops are drawn as there are pictures
     batch_size: int = Field(gt=0)  # crops that go through the network at once
     accumulation: int = Field(default=1, gt=0)  # batches whose gradients are averaged into one step
     generative_share: float = Field(ge=0, le=1)  # part of each batch that also trains the decoder
@@ -133,6 +189,10 @@ class TrainConfig(Strict):
     validate_every: int = Field(gt=0)  # steps
     save_every: int = Field(gt=0)  # steps between states to resume from
     stages: tuple[StageConfig, ...] = Field(min_length=1)
+    early_stopping: EarlyStoppingConfig | None = None  # none: the last averaged weights become the checkpoint
+    class_weights: dict[str, Annotated[float, Field(gt=0)]] | None = None  # of the matching loss, by category id
+    gradient_checkpointing: bool = False  # BART computes its activations twice instead of keeping them: less memory
+    compile: bool = False  # torch.compile of DaViT and BART: minutes before the first step
 
     @model_validator(mode="after")
     def _decoder_last(self) -> Self:
@@ -140,20 +200,17 @@ class TrainConfig(Strict):
             raise ValueError("stages with decoder_only come last: the rest must not change under a trained decoder")
         return self
 
-    @property
-    def steps(self) -> int:
-        """Steps of all stages."""
-        return sum(stage.steps for stage in self.stages)
-
-    @property
-    def joint_steps(self) -> int:
-        """Steps of the stages that train everything."""
-        return sum(stage.steps for stage in self.stages if not stage.decoder_only)
+    @model_validator(mode="after")
+    def _shares_of_one_run(self) -> Self:
+        total = sum(Fraction(str(stage.share)) for stage in self.stages)  # as written: 0.1 + 0.2 + 0.7 is 1
+        if total != 1:
+            raise ValueError(f"the shares of the stages sum to {float(total):g}, expected 1")
+        return self
 
 
 def _model_kind(model: Any) -> str:  # noqa: ANN401
     given = model if isinstance(model, dict) else vars(model) if isinstance(model, BaseModel) else {}
-    return PRETRAINED if "pretrained" in given else SCRATCH
+    return PRETRAINED if "pretrained" in given else CONTINUED if "checkpoint" in given else SCRATCH
 
 
 class Config(Strict):
@@ -163,7 +220,9 @@ class Config(Strict):
     out: Path  # folder of the run: log, states to resume from, checkpoint
     data: DataConfig
     model: Annotated[
-        Annotated[ModelConfig, Tag(SCRATCH)] | Annotated[PretrainedConfig, Tag(PRETRAINED)],
+        Annotated[ModelConfig, Tag(SCRATCH)]
+        | Annotated[PretrainedConfig, Tag(PRETRAINED)]
+        | Annotated[ContinuedConfig, Tag(CONTINUED)],
         Discriminator(_model_kind),
     ]
     crops: CropConfig
@@ -176,6 +235,16 @@ class Config(Strict):
             raise ValueError(
                 "a stage with decoder_only trains the decoder in full; set model.lora to null or leave it out"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _another_checkpoint(self) -> Self:
+        own = (self.out / "checkpoint").resolve()
+        replayed = self.data.replay.checkpoint if self.data.replay is not None else None
+        continued = self.model.checkpoint if isinstance(self.model, ContinuedConfig) else None
+        for field, earlier in (("model.checkpoint", continued), ("data.replay.checkpoint", replayed)):
+            if earlier is not None and earlier.resolve() == own:
+                raise ValueError(f"{field} {earlier} is what this run will replace; give another 'out'")
         return self
 
 

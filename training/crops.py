@@ -3,8 +3,8 @@
 Drawing and re-thresholding are for binarised line-scan boards only; a picture tells by its own gray levels.
 """
 
-from dataclasses import dataclass, replace
-from pathlib import Path
+from collections.abc import Sequence
+from dataclasses import replace
 
 import cv2
 import numpy as np
@@ -13,54 +13,15 @@ from numpy.typing import NDArray
 from export.contract.defects import BARE_BOARD
 from training.camera import CameraJitter
 from training.config import CropConfig
+from training.crop import Crop
 from training.data.dataset import Dataset, DatasetError, Sample
 from training.drawn_defects import draw_defect
+from training.images import ImageStore
+from training.paste import Paster
 
 BINARY_SHARE = 0.97  # of a binarised picture's pixels that are nearly black or nearly white
 # Opens and shorts find a place half as often as the others, and are drawn twice as often.
 DRAWN_SHARES = np.array([2 if defect.id in {"open", "short"} else 1 for defect in BARE_BOARD]) / (len(BARE_BOARD) + 2)
-
-
-@dataclass(frozen=True)
-class Crop:
-    """image (S, S, 3) RGB uint8, boxes_xyxy (N, 4) in its pixels, class_ids (N,), sentences by box.
-
-    `sparse` are sentences that hold somewhere in the crop: then its boxes are not complete.
-    """
-
-    image: NDArray[np.uint8]
-    boxes_xyxy: NDArray[np.float32]
-    class_ids: NDArray[np.int64]
-    descriptions: tuple[tuple[str, ...], ...]
-    sparse: tuple[str, ...] = ()
-
-
-def read_image(path: Path) -> NDArray[np.uint8]:
-    """An image file as RGB (H, W, 3) uint8, as stored: an EXIF orientation is not applied."""
-    image = cv2.imread(str(path), cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
-    if image is None:
-        raise DatasetError(f"{path} is not a readable image")
-    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB).astype(np.uint8, copy=False)
-
-
-class ImageStore:
-    """Decoded pictures, kept until `max_bytes` are full; the others are read from disk each time."""
-
-    def __init__(self, max_bytes: int) -> None:
-        self._room = max_bytes
-        self._kept: dict[Path, NDArray[np.uint8]] = {}
-
-    def read(self, path: Path) -> NDArray[np.uint8]:
-        """The picture as RGB (H, W, 3), or as gray (H, W) where it has no colour."""
-        if path in self._kept:
-            return self._kept[path]
-        image = read_image(path)
-        if (image == image[..., :1]).all():
-            image = np.ascontiguousarray(image[..., 0])
-        if image.nbytes <= self._room:
-            self._room -= image.nbytes
-            self._kept[path] = image
-        return image
 
 
 def is_binarised(image: NDArray[np.uint8]) -> bool:
@@ -68,19 +29,36 @@ def is_binarised(image: NDArray[np.uint8]) -> bool:
     return image.ndim == 2 and float(((image < 48) | (image > 207)).mean()) > BINARY_SHARE
 
 
-class CropSampler:
-    """Draws crops from a dataset; the same generator state gives the same crops."""
+class _Pictures:
+    """What crops are cut from: samples, the boxes in them, and defect-free boards."""
 
-    def __init__(self, dataset: Dataset, config: CropConfig) -> None:
-        self.samples = dataset.samples
+    def __init__(self, samples: Sequence[Sample]) -> None:
+        self.samples = samples
+        self.templates = [sample.template for sample in samples if sample.template is not None]
+        self.defects = [(index, row) for index, sample in enumerate(samples) for row in range(len(sample.class_ids))]
+
+
+class CropSampler:
+    """Draws crops from a dataset, and a share `ratio` of them from the samples `replayed`, if any.
+
+    The class_ids of both are indices of the dataset's categories. The same generator state gives the same crops.
+
+    Raises:
+        DatasetError: there are no pictures of a kind that a share asks for.
+    """
+
+    def __init__(
+        self, dataset: Dataset, config: CropConfig, replayed: Sequence[Sample] = (), ratio: float = 0.0
+    ) -> None:
+        if ratio and not replayed:
+            raise DatasetError("the replay ratio is above 0 but there are no pictures to replay; set it to 0")
+        self.learned, self.replayed, self.ratio = _Pictures(dataset.samples), _Pictures(replayed), ratio
         self.config = config
         self.store = ImageStore(config.cache_mb * 2**20)
-        self.templates = [sample.template for sample in self.samples if sample.template is not None]
-        if config.template_share and not self.templates:
+        if config.template_share and not self.learned.templates and not self.replayed.templates:
             raise DatasetError("crops.template_share is above 0 but no board has a defect-free template; set it to 0")
-        self.defects = [
-            (index, row) for index, sample in enumerate(self.samples) for row in range(len(sample.class_ids))
-        ]
+        everything = Dataset(dataset.categories, (*dataset.samples, *replayed))
+        self.paster = None if config.paste is None else Paster(everything, config.paste, self.store)
         self.camera = None if config.camera is None else CameraJitter(config.camera)
         # Drawn defects are bare-board ones; a dataset may hold some of them, in any order.
         ids = [category.id for category in dataset.categories]
@@ -111,14 +89,15 @@ class CropSampler:
 
     def _cut(self, size: int, drawn_defects: float, rng: np.random.Generator) -> Crop:
         """A piece of a picture with its own defects, or of a defect-free board, and some drawn into it."""
-        if rng.random() < self.config.template_share:
-            path = self.templates[int(rng.integers(len(self.templates)))]
+        pictures = self.replayed if self.ratio and rng.random() < self.ratio else self.learned
+        if rng.random() < self.config.template_share and pictures.templates:
+            path = pictures.templates[int(rng.integers(len(pictures.templates)))]
             image = self.store.read(path)
             height, width = image.shape[:2]
             cut, _ = self._warp(image, rng.uniform(0, 1, 2) * (width, height), size, rng)
             crop = Crop(cut, np.zeros((0, 4), np.float32), np.zeros(0, np.int64), ())
         else:
-            sample, centre = self._aim(size, rng)
+            sample, centre = self._aim(pictures, size, rng)
             image = self.store.read(sample.path)
             if sample.image_descriptions:  # somewhere in the picture, so all of it must be in the crop
                 cut, matrix = self._fit(image, size)
@@ -128,9 +107,12 @@ class CropSampler:
         if is_binarised(image):
             crop = self._draw_into(crop, int(rng.poisson(drawn_defects)), rng)
             crop = replace(crop, image=self._degrade(crop.image, rng))
-        elif self.camera is not None:
-            crop = replace(crop, image=self.camera(_as_rgb(crop.image), rng))
-        return replace(crop, image=_as_rgb(crop.image))
+        crop = replace(crop, image=_as_rgb(crop.image))
+        if image.ndim == 3 and self.paster is not None and not crop.sparse:
+            crop = self.paster(crop, rng)
+        if image.ndim == 3 and self.camera is not None:
+            crop = replace(crop, image=self.camera(crop.image, rng))
+        return crop
 
     def _warp(
         self, image: NDArray[np.uint8], centre: NDArray[np.float64], size: int, rng: np.random.Generator
@@ -153,13 +135,13 @@ class CropSampler:
         scale = size / max(image.shape[:2])
         return _apply(image, np.diag([scale, scale]), np.zeros(2), size)
 
-    def _aim(self, size: int, rng: np.random.Generator) -> tuple[Sample, NDArray[np.float64]]:
+    def _aim(self, pictures: _Pictures, size: int, rng: np.random.Generator) -> tuple[Sample, NDArray[np.float64]]:
         """A sample and the pixel to centre a crop on: near a defect mostly, anywhere otherwise."""
-        if self.defects and rng.random() < self.config.near_defect:
-            index, row = self.defects[int(rng.integers(len(self.defects)))]
-            x1, y1, x2, y2 = self.samples[index].boxes_xyxy[row]
-            return self.samples[index], np.array([(x1 + x2) / 2, (y1 + y2) / 2]) + rng.uniform(-0.4, 0.4, 2) * size
-        sample = self.samples[int(rng.integers(len(self.samples)))]
+        if pictures.defects and rng.random() < self.config.near_defect:
+            index, row = pictures.defects[int(rng.integers(len(pictures.defects)))]
+            x1, y1, x2, y2 = pictures.samples[index].boxes_xyxy[row]
+            return pictures.samples[index], np.array([(x1 + x2) / 2, (y1 + y2) / 2]) + rng.uniform(-0.4, 0.4, 2) * size
+        sample = pictures.samples[int(rng.integers(len(pictures.samples)))]
         return sample, rng.uniform(0, 1, 2) * sample.resolution_wh
 
     def _draw_into(self, crop: Crop, count: int, rng: np.random.Generator) -> Crop:

@@ -22,12 +22,12 @@ from tqdm import tqdm
 from export.contract.boxes import Detections
 from export.contract.tiles import cut_tiles, merge_tiles, tile_origins
 from training.checkpoint import CheckpointError, load_checkpoint
-from training.crops import read_image
 from training.data.dataset import Dataset, DatasetError
 from training.data.described import by_description
 from training.data.source import read_dataset
 from training.detect import embed_prompts, read_tiles
 from training.generate import generate
+from training.images import read_image
 from training.metrics import MAX_DETECTIONS, Figures, Truth, evaluate_detections
 from training.modeling_florence2_grounding import Florence2ForGrounding
 from training.prompts import LANGUAGES, PHRASINGS, Language, names

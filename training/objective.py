@@ -41,16 +41,20 @@ def grounding_terms(
     found: Positives,
     sparse: Sequence[Sequence[str]],
     sigma: float,
+    class_weights: Tensor | None = None,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Matching, GIoU and location losses of encoder states (B, N, D), each per positive token.
 
-    `sparse` has the sentences that hold somewhere in each of the B images: see `answer_somewhere`.
+    `sparse` has the sentences that hold somewhere in each of the B images: see `answer_somewhere`. A token that
+    shows a defect counts `class_weights[class_id]` times in the matching loss, against every prompt.
     """
     logits = network.grounding.match(states, embeddings).float()
     targets, weights = torch.zeros_like(logits), torch.ones_like(logits)
     asked, known = (table.to(logits.device) for table in prompts.relevance(found))  # (M, P) each
     targets[found.image_ids, found.token_ids] = asked
-    weights[found.image_ids, found.token_ids] = known
+    weights[found.image_ids, found.token_ids] = (
+        known if class_weights is None else known * class_weights[found.class_ids, None]
+    )
     answer_somewhere(logits, targets, weights, prompts, sparse)
     match = focal_loss(logits, targets, weights) / targets.sum().clamp(min=1)
     if not len(found.token_ids):
@@ -90,9 +94,8 @@ def language_term(
     prompt = network.get_input_embeddings()(batch.input_ids)
     image_mask = batch.attention_mask.new_ones(features.shape[:2])
     mask = torch.cat([image_mask, batch.attention_mask], dim=1)
-    states = language_model.encoder(
-        inputs_embeds=torch.cat([features, prompt], dim=1), attention_mask=mask
-    ).last_hidden_state
+    inputs = network.place(torch.cat([features, prompt], dim=1), features.shape[1])
+    states = language_model.encoder(inputs_embeds=inputs, attention_mask=mask).last_hidden_state
     decoded = language_model.decoder(
         input_ids=decoder_inputs(batch.labels, tokenizer),
         encoder_hidden_states=states,
@@ -124,12 +127,13 @@ def batch_terms(
     generative: GenerativeBatch | None,
     tokenizer: Tokenizer,
     sigma: float,
+    class_weights: Tensor | None = None,
 ) -> Terms:
     """All terms for tiles (B, S, S, 3) uint8; the generative batch, if any, asks about the first G of them."""
     features = network.image_features(network.normalise(image))
     states = network.encode_image(features)
     embeddings = network.encode_prompts(*encode_batch(tokenizer, prompts.texts))
-    match, giou, location = grounding_terms(network, states, prompts, embeddings, found, sparse, sigma)
+    match, giou, location = grounding_terms(network, states, prompts, embeddings, found, sparse, sigma, class_weights)
     if generative is None:
         return Terms(match, giou, location, states.new_zeros(()))
     asked = features[: len(generative.labels)]

@@ -54,6 +54,10 @@ class Optimizer:
         span = max(1, self.last_step - self.first_step - self.config.warmup_steps)
         return 0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * (done - self.config.warmup_steps) / span))
 
+    def learning_rates(self) -> dict[str, float]:
+        """Those of the last step, by optimiser."""
+        return {name: float(optimizer.param_groups[0]["lr"]) for name, optimizer in self.optimizers.items()}
+
     def step(self, step: int) -> float:
         """Clips the gradients, updates the weights, clears the gradients; returns the norm before clipping."""
         factor = self.learning_rate_factor(step)

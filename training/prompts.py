@@ -1,15 +1,16 @@
 """The words that a class is asked for by: names, synonyms and descriptions in two languages, in many phrasings."""
 
 import random
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Literal
 
 from export.contract.defects import DEFECTS, Defect
 
 Language = Literal["en", "zh"]
 LANGUAGES: tuple[Language, ...] = ("en", "zh")
+Phrasings = Mapping[Language, Sequence[str]]  # ways of asking for a label, each with {label} once
 
-PHRASINGS: dict[Language, tuple[str, ...]] = {
+PHRASINGS: Phrasings = {
     "en": (
         "{label}",
         "find {label}",
@@ -99,23 +100,25 @@ def words(defect: Defect, language: Language) -> tuple[str, ...]:
     return names(defect, language) + descriptions
 
 
-def ask_for(label: str, language: Language, rng: random.Random) -> str:
+def ask_for(label: str, language: Language, rng: random.Random, phrasings: Phrasings = PHRASINGS) -> str:
     """A label in a random phrasing."""
-    return rng.choice(PHRASINGS[language]).format(label=label)
+    return rng.choice(phrasings[language]).replace("{label}", label)  # other braces are the user's own
 
 
-def draw_phrasing(defect: Defect, language: Language, rng: random.Random) -> str:
+def draw_phrasing(defect: Defect, language: Language, rng: random.Random, phrasings: Phrasings = PHRASINGS) -> str:
     """One way of asking for a class: the bare usual name for one draw in four, else any words in any phrasing."""
     if rng.random() < 0.25:
         return names(defect, language)[0]
-    return ask_for(rng.choice(words(defect, language)), language, rng)
+    return ask_for(rng.choice(words(defect, language)), language, rng, phrasings)
 
 
-def corpus(defects: Sequence[Defect] = DEFECTS, sentences: Iterable[str] = ()) -> Iterator[str]:
+def corpus(
+    defects: Sequence[Defect] = DEFECTS, sentences: Iterable[str] = (), phrasings: Phrasings = PHRASINGS
+) -> Iterator[str]:
     """Every phrasing of every class, and `sentences` as they are, for training a tokenizer."""
     for language in LANGUAGES:
         yield from ALL_DEFECTS[language]
         for defect in defects:
             for label in words(defect, language):
-                yield from (phrasing.format(label=label) for phrasing in PHRASINGS[language])
+                yield from (phrasing.replace("{label}", label) for phrasing in phrasings[language])
     yield from sentences

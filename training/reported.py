@@ -8,10 +8,10 @@ from tokenizers import Tokenizer
 from tqdm import tqdm
 
 from training.calibration import Boxes
-from training.crops import read_image
 from training.data.dataset import Dataset
 from training.detect import TileOutputs, embed_prompts, read_tiles
 from training.evaluate import NMS_THRESHOLD, SCORE_THRESHOLD, class_names
+from training.images import read_image
 from training.metrics import MAX_DETECTIONS, Truth, right_boxes
 from training.modeling_florence2_grounding import Florence2ForGrounding
 from training.prompts import LANGUAGES

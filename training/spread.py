@@ -17,11 +17,11 @@ from tqdm import tqdm
 
 from export.contract.boxes import Detections
 from training.checkpoint import CheckpointError, load_checkpoint
-from training.crops import read_image
 from training.data.dataset import Dataset, DatasetError
 from training.data.source import read_dataset
 from training.detect import embed_prompts, read_tiles
 from training.evaluate import NMS_THRESHOLD, SCORE_THRESHOLD, class_names, judge
+from training.images import read_image
 from training.metrics import MAX_DETECTIONS
 from training.modeling_florence2_grounding import Florence2ForGrounding
 from training.prompts import LANGUAGES, Language

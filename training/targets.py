@@ -12,9 +12,9 @@ from torch import Tensor
 
 from export.contract.defects import DEFECTS, Defect
 from export.contract.locations import location_token, quantise
-from training.crops import Crop
+from training.crop import Crop
 from training.data.dataset import is_chinese
-from training.prompts import ALL_DEFECTS, LANGUAGES, ask_for, draw_phrasing, names, words
+from training.prompts import ALL_DEFECTS, LANGUAGES, PHRASINGS, Phrasings, ask_for, draw_phrasing, names, words
 from training.tokenizer import BOS, EOS, PAD, encode_batch, token_id
 
 MAX_CLASSES = 16  # asked for in one step
@@ -100,7 +100,9 @@ class GroundingPrompts:
         return answers, known
 
 
-def draw_grounding_prompts(categories: Sequence[Defect], crops: Sequence[Crop], rng: random.Random) -> GroundingPrompts:
+def draw_grounding_prompts(
+    categories: Sequence[Defect], crops: Sequence[Crop], rng: random.Random, phrasings: Phrasings = PHRASINGS
+) -> GroundingPrompts:
     """Classes in each language, some absent ones, and sentences that the crops carry, all in random phrasings."""
     shown = sorted({int(class_id) for crop in crops for class_id in crop.class_ids})
     hidden = [index for index in range(len(categories)) if index not in set(shown)]
@@ -109,17 +111,19 @@ def draw_grounding_prompts(categories: Sequence[Defect], crops: Sequence[Crop], 
     absent = _absent(categories)
     absent = rng.sample(absent, min(len(absent), ABSENT_CLASSES))
     pairs: list[tuple[str, int | str]] = [
-        (draw_phrasing(categories[index], language, rng), index) for index in sorted(chosen) for language in LANGUAGES
+        (draw_phrasing(categories[index], language, rng, phrasings), index)
+        for index in sorted(chosen)
+        for language in LANGUAGES
     ]
     pairs += [
-        (draw_phrasing(defect, rng.choice(LANGUAGES), rng), len(categories) + number)
+        (draw_phrasing(defect, rng.choice(LANGUAGES), rng, phrasings), len(categories) + number)
         for number, defect in enumerate(absent)
     ]
     own = sorted({text for crop in crops for texts in crop.descriptions for text in texts})
     sparse = sorted({text for crop in crops for text in crop.sparse})
     sentences = rng.sample(own, min(len(own), SENTENCES - min(len(sparse), SENTENCES // 2)))
     sentences += rng.sample(sparse, min(len(sparse), SENTENCES - len(sentences)))
-    pairs += [(_ask_for_sentence(text, rng), text) for text in dict.fromkeys(sentences)]
+    pairs += [(_ask_for_sentence(text, rng, phrasings), text) for text in dict.fromkeys(sentences)]
     return GroundingPrompts([text for text, _ in pairs], [asked for _, asked in pairs])
 
 
@@ -128,8 +132,8 @@ def _absent(categories: Sequence[Defect]) -> list[Defect]:
     return [defect for defect in DEFECTS if defect.id not in present]
 
 
-def _ask_for_sentence(text: str, rng: random.Random) -> str:
-    return text if rng.random() < 0.5 else ask_for(text, "zh" if is_chinese(text) else "en", rng)
+def _ask_for_sentence(text: str, rng: random.Random, phrasings: Phrasings) -> str:
+    return text if rng.random() < 0.5 else ask_for(text, "zh" if is_chinese(text) else "en", rng, phrasings)
 
 
 @dataclass(frozen=True)
@@ -142,10 +146,15 @@ class GenerativeBatch:
 
 
 def draw_generative_batch(
-    categories: Sequence[Defect], crops: Sequence[Crop], size: int, tokenizer: Tokenizer, rng: random.Random
+    categories: Sequence[Defect],
+    crops: Sequence[Crop],
+    size: int,
+    tokenizer: Tokenizer,
+    rng: random.Random,
+    phrasings: Phrasings = PHRASINGS,
 ) -> GenerativeBatch:
     """One prompt per crop: 40 % ask for everything, else for one class or sentence, a fifth of these absent."""
-    prompts, answers = zip(*(_question(categories, crop, size, rng) for crop in crops), strict=True)
+    prompts, answers = zip(*(_question(categories, crop, size, rng, phrasings) for crop in crops), strict=True)
     input_ids, attention_mask = encode_batch(tokenizer, prompts)
     bos, eos = (token_id(tokenizer, token) for token in (BOS, EOS))
     encoded = [[bos, *tokenizer.encode(answer, add_special_tokens=False).ids, eos] for answer in answers]
@@ -163,7 +172,9 @@ def decoder_inputs(labels: Tensor, tokenizer: Tokenizer) -> Tensor:
     return shifted.masked_fill(shifted == IGNORED, token_id(tokenizer, PAD))
 
 
-def _question(categories: Sequence[Defect], crop: Crop, size: int, rng: random.Random) -> tuple[str, str]:
+def _question(
+    categories: Sequence[Defect], crop: Crop, size: int, rng: random.Random, phrasings: Phrasings
+) -> tuple[str, str]:
     language = rng.choice(LANGUAGES)
     present = sorted({int(class_id) for class_id in crop.class_ids})
     sentences = sorted({text for texts in crop.descriptions for text in texts})
@@ -171,15 +182,15 @@ def _question(categories: Sequence[Defect], crop: Crop, size: int, rng: random.R
         prompt, chosen = rng.choice(ALL_DEFECTS[language]), list(range(len(crop.class_ids)))
     elif sentences and rng.random() < 0.3:
         sentence = rng.choice(sentences)
-        prompt = _ask_for_sentence(sentence, rng)
+        prompt = _ask_for_sentence(sentence, rng, phrasings)
         chosen = [index for index, texts in enumerate(crop.descriptions) if sentence in texts]
     elif not present or rng.random() < 0.2:
         hidden = [category for index, category in enumerate(categories) if index not in set(present)]
         defect = rng.choice([*hidden, *_absent(categories)])
-        prompt, chosen = ask_for(rng.choice(words(defect, language)), language, rng), []
+        prompt, chosen = ask_for(rng.choice(words(defect, language)), language, rng, phrasings), []
     else:
         class_id = rng.choice(present)
-        prompt = ask_for(rng.choice(words(categories[class_id], language)), language, rng)
+        prompt = ask_for(rng.choice(words(categories[class_id], language)), language, rng, phrasings)
         chosen = [index for index, found in enumerate(crop.class_ids) if found == class_id]
     rng.shuffle(chosen)
     bins = quantise(crop.boxes_xyxy, (size, size))

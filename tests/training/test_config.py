@@ -59,7 +59,7 @@ def test_a_mixture_of_both_is_refused_field_by_field() -> None:
 def test_adapters_and_a_stage_of_the_whole_decoder_exclude_each_other() -> None:
     overrides = [
         "model.lora={rank: 4, alpha: 8, dropout: 0.0, target_modules: [q_proj]}",
-        "train.stages=[{steps: 2, mosaic: 0.0, decoder_only: true}]",
+        "train.stages=[{share: 1, mosaic: 0.0, decoder_only: true}]",
     ]
     with pytest.raises(ConfigError, match=r"model\.lora"):
         read_config(ROOT / "training" / "configs" / FORMS[1], overrides)
@@ -75,3 +75,10 @@ def test_a_run_without_anything_to_judge_by_is_refused() -> None:
     with pytest.raises(ConfigError, match="nothing judges"):
         read_config(CONFIGS[0], ["data.holdout_groups=[]"])
     read_config(CONFIGS[0], ["data.holdout_groups=[]", "data.holdout=[{path: val.json}]"])
+
+
+@pytest.mark.parametrize("template", ["find it", "{label} and {label}"])
+def test_a_template_without_exactly_one_label_is_named(template: str) -> None:
+    with pytest.raises(ConfigError, match=r"text_prompt_templates\.en.*exactly once") as error:
+        read_config(CONFIGS[0], [f"data.text_prompt_templates={{en: ['{template}', '{{label}}'], zh: ['{{label}}']}}"])
+    assert template in str(error.value)

@@ -1,15 +1,18 @@
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from export.contract.boxes import iou_matrix
 from export.contract.defects import Defect
 from tests.training.boards import write_boards
-from training.config import CropConfig
-from training.crops import CropSampler, ImageStore, read_image
+from training.config import CropConfig, PasteConfig
+from training.crops import CropSampler
 from training.data.dataset import Dataset, DatasetError, Sample
 from training.data.deeppcb import read_deeppcb
+from training.images import ImageStore, read_image
 
 PLAIN = CropConfig(
     near_defect=1.0,
@@ -132,3 +135,33 @@ def test_a_picture_is_read_as_it_is_stored(tmp_path: Path) -> None:
     exif[0x0112] = 6  # a viewer would turn it by 90 degrees; the gateway does not
     Image.new("L", (60, 40)).save(tmp_path / "turned.jpg", exif=exif)
     assert read_image(tmp_path / "turned.jpg").shape == (40, 60, 3)
+
+
+def test_a_pasted_defect_brings_its_pixels_its_class_and_its_sentences(tmp_path: Path) -> None:
+    """The second picture is plain; whatever is in its crops was pasted there."""
+    source = coloured(tmp_path)
+    square = np.array([[100, 60], [140, 60], [140, 100], [100, 100]], np.float32)
+    donor = replace(source.samples[0], polygons=((square,),))
+    Image.new("RGB", (300, 200), (30, 90, 40)).save(tmp_path / "plain.png")
+    nothing = Sample(tmp_path / "plain.png", (300, 200), np.zeros((0, 4), np.float32), np.zeros(0, np.int64), (), ())
+    pasting = PLAIN.model_copy(update={"near_defect": 0.0, "paste": PasteConfig(categories=("square",), mean=2)})
+    crops = CropSampler(Dataset(source.categories, (donor, nothing)), pasting)
+    rng, seen = np.random.default_rng(0), 0
+    for _ in range(30):
+        crop = crops.draw(128, False, rng)
+        assert len(crop.descriptions) == len(crop.class_ids) == len(crop.boxes_xyxy)
+        for (x1, y1, x2, y2), texts in zip(crop.boxes_xyxy, crop.descriptions, strict=True):
+            assert texts == ("a red square",)
+            middle = crop.image[min(127, round((y1 + y2) / 2)), min(127, round((x1 + x2) / 2))]
+            assert abs(middle.astype(int) - (200, 30, 30)).max() < 8
+            seen += 1
+        overlaps = iou_matrix(crop.boxes_xyxy, crop.boxes_xyxy) - np.eye(len(crop.boxes_xyxy))
+        assert len(crop.boxes_xyxy) < 2 or overlaps.max() <= 1e-6
+    assert seen > 30
+
+
+def test_pasting_what_cannot_be_cut_out_is_refused(tmp_path: Path) -> None:
+    dataset = coloured(tmp_path)  # its box has no polygon
+    for categories, named in ((("square",), "polygon"), (("circle",), "circle")):
+        with pytest.raises(DatasetError, match=named):
+            CropSampler(dataset, PLAIN.model_copy(update={"paste": PasteConfig(categories=categories, mean=1)}))

@@ -93,7 +93,8 @@ def settings(published: Path, data: Path, out: Path) -> list[str]:
         "train.warmup_steps=0",
         "train.threads=1",
         "train.save_every=2",
-        "train.stages=[{steps: 4, mosaic: 0.5}]",
+        "train.max_epochs=2.67",  # 4 steps: there are 3 pictures
+        "train.stages=[{share: 1, mosaic: 0.5}]",
     ]
 
 

@@ -18,7 +18,7 @@ from tests.training.boards import write_boards
 from tests.training.published_florence2 import BASE, SMALL, write_native, write_older
 from training.checkpoint import load_checkpoint, save_checkpoint
 from training.config import read_config
-from training.crops import Crop
+from training.crop import Crop
 from training.modeling_florence2_grounding import Florence2ForGrounding
 from training.objective import batch_terms
 from training.optimizer import Optimizer
@@ -220,7 +220,8 @@ def settings(source: str, data: Path, out: Path) -> list[str]:
         "train.generative_share=0.5",
         "train.precision=fp32",
         "train.threads=1",
-        "train.stages=[{steps: 2, mosaic: 0.5}]",
+        "train.max_epochs=2.67",  # 2 steps: there are 3 pictures
+        "train.stages=[{share: 1, mosaic: 0.5}]",
     ]
 
 

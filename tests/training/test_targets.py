@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from export.contract.defects import BARE_BOARD, Defect
-from training.crops import Crop
+from training.crop import Crop
 from training.prompts import corpus
 from training.targets import (
     IGNORED,

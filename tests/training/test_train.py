@@ -13,39 +13,17 @@ from PIL import Image
 from export.contract.defects import Defect
 from tests.conftest import ROOT, run_module
 from tests.training.boards import write_boards
+from tests.training.small_run import CONFIG, settings
 from training.checkpoint import CheckpointError, load_checkpoint
 from training.data.coco import write_coco
 from training.data.dataset import Dataset, Sample
 from training.detect import embed_prompts
 
-CONFIG = ROOT / "training" / "configs" / "deeppcb_tiny.yaml"
-
 
 def command(data: Path, out: Path, steps: int = 4) -> list[str]:
-    """A run of a few steps of a smaller network."""
-    settings = [
-        f"data.sources=[{{path: {data}}}]",
-        f"out={out}",
-        "data.holdout_groups=['22222']",
-        "model.vision_widths=[8, 16]",
-        "model.vision_depths=[0, 1]",
-        "model.vision_heads=[1, 2]",
-        "model.patch_sizes=[7, 3]",
-        "model.patch_strides=[8, 2]",
-        "model.window_size=4",
-        "model.width=32",
-        "model.layers=1",
-        "model.heads=2",
-        "model.ffn=64",
-        "model.tile_size=128",
-        "model.boxes_per_tile=8",
-        "train.batch_size=4",
-        "train.threads=1",
-        "train.validate_every=2",
-        "train.save_every=2",
-        f"train.stages=[{{steps: {steps - 2}, mosaic: 0.5}}, {{steps: 2, mosaic: 0.0, decoder_only: true}}]",
-    ]
-    return ["training.train", "--config", str(CONFIG), *(word for value in settings for word in ("--set", value))]
+    """A run of a few steps of a smaller network, half of them for the decoder only."""
+    words = (word for value in settings(data, out, steps) for word in ("--set", value))
+    return ["training.train", "--config", str(CONFIG), *words]
 
 
 @pytest.fixture(scope="module")
@@ -88,8 +66,8 @@ def test_a_killed_run_goes_on_to_the_same_weights(trained: Path, tmp_path: Path)
 
 
 def test_a_decoder_stage_leaves_everything_else_as_it_is(trained: Path, tmp_path: Path) -> None:
-    joint = "train.stages=[{steps: 2, mosaic: 0.5}]"
-    result = run_module(*command(trained / "data", tmp_path / "run"), "--set", joint)
+    joint = "train.stages=[{share: 1, mosaic: 0.5}]"
+    result = run_module(*command(trained / "data", tmp_path / "run", steps=2), "--set", joint)
     assert result.returncode == 0, result.stderr
     before = torch.load(tmp_path / "run" / "state.pt", weights_only=True)["average"]
     after = torch.load(trained / "run" / "state.pt", weights_only=True)["average"]
@@ -143,11 +121,11 @@ def test_a_run_learns_from_a_coco_file_with_sentences_and_sparse_labels(tmp_path
         "data.holdout_groups=[judged]",
         "crops.template_share=0",
         "crops.camera={illumination: 0.5, colour: 0.5, blur: 0.5, noise: 0.5, compression: 0.5}",
-        "train.stages=[{steps: 20, mosaic: 0.3}]",
+        "train.stages=[{share: 1, mosaic: 0.3}]",
         "train.validate_every=20",
     ]
     overrides = [word for value in settings for word in ("--set", value)]
-    result = run_module(*command(file, tmp_path / "run"), *overrides)
+    result = run_module(*command(file, tmp_path / "run", steps=20), *overrides)
     assert result.returncode == 0, result.stderr
     _, tokenizer, manifest = load_checkpoint(tmp_path / "run" / "checkpoint")
     assert manifest["data"]["categories"] == ["corrosion"]

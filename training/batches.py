@@ -1,0 +1,122 @@
+"""Draws what a step learns from: crops, prompts about them and their answers, as tensors on the training device.
+
+Knows nothing of the network but its tokenizer and the pixels of its image tokens.
+"""
+
+import dataclasses
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Self, TypeVar
+
+import numpy as np
+import torch
+from tokenizers import Tokenizer
+from torch import Tensor
+
+from export.contract.defects import Defect
+from training.crop import Crop
+from training.crops import CropSampler
+from training.prompts import Phrasings
+from training.schedule import Stage
+from training.targets import (
+    GenerativeBatch,
+    GroundingPrompts,
+    Positives,
+    assign,
+    draw_generative_batch,
+    draw_grounding_prompts,
+)
+
+Tensors = TypeVar("Tensors", Positives, GenerativeBatch)
+
+
+def to_device(tensors: Tensors, device: torch.device) -> Tensors:
+    """The same with its tensors on a device."""
+    moved: dict[str, Any] = {
+        name: value.to(device) for name, value in vars(tensors).items() if isinstance(value, Tensor)
+    }
+    return dataclasses.replace(tensors, **moved)
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Crops (B, S, S, 3) uint8 RGB, and what each reading is asked; the generative one about the first G of them."""
+
+    image: Tensor
+    found: Positives
+    prompts: GroundingPrompts
+    sparse: Sequence[Sequence[str]]  # sentences that hold somewhere in each crop
+    generative: GenerativeBatch | None
+
+
+@dataclass(frozen=True)
+class DecoderBatch:
+    """Crops (B, S, S, 3) uint8 RGB, and what the generative reading alone is asked about each."""
+
+    image: Tensor
+    generative: GenerativeBatch
+
+
+@dataclass(frozen=True)
+class Draws:
+    """The random generators of one step of one process."""
+
+    arrays: np.random.Generator
+    words: random.Random
+
+    @classmethod
+    def of(cls, seed: int, step: int, process: int) -> Self:
+        """The generators of a step, from its own seed: a resumed run sees what the uninterrupted one would have seen.
+
+        Torch's global generator, which dropout takes, is seeded too. The first process draws as the only one does.
+        """
+        torch.manual_seed((seed << 32) + (process << 24) + step)
+        key = (seed, step, process) if process else (seed, step)
+        return cls(np.random.default_rng(key), random.Random("/".join(map(str, key))))
+
+
+class Batches:
+    """Draws batches; the same generators give the same batch."""
+
+    def __init__(
+        self,
+        categories: Sequence[Defect],
+        sampler: CropSampler,
+        tokenizer: Tokenizer,
+        phrasings: Phrasings,
+        *,
+        batch_size: int,
+        generative_share: float,
+        stride: int,
+        device: torch.device,
+    ) -> None:
+        self.categories = categories
+        self.sampler = sampler
+        self.tokenizer = tokenizer
+        self.phrasings = phrasings
+        self.batch_size = batch_size
+        self.generative_share = generative_share
+        self.stride = stride  # pixels per image token
+        self.device = device
+
+    def draw(self, stage: Stage, draws: Draws) -> Batch | DecoderBatch:
+        """A batch as `stage` has them."""
+        size, arrays, words = stage.crop_size, draws.arrays, draws.words
+        crops = [self.sampler.draw(size, bool(arrays.random() < stage.mosaic), arrays) for _ in range(self.batch_size)]
+        image = torch.from_numpy(np.stack([crop.image for crop in crops]))
+        if stage.decoder_only:
+            return DecoderBatch(image, self._draw_generative(crops, size, words))
+        asked = round(self.batch_size * self.generative_share)
+        generative = self._draw_generative(crops[:asked], size, words) if asked else None
+        return Batch(
+            image,
+            to_device(assign(crops, size // self.stride, size), self.device),
+            draw_grounding_prompts(self.categories, crops, words, self.phrasings),
+            [crop.sparse for crop in crops],
+            generative,
+        )
+
+    def _draw_generative(self, crops: Sequence[Crop], size: int, words: random.Random) -> GenerativeBatch:
+        drawn = draw_generative_batch(self.categories, crops, size, self.tokenizer, words, self.phrasings)
+        return to_device(drawn, self.device)

@@ -1,0 +1,48 @@
+"""The folder of a run: the record of its configuration, and the state that a killed run goes on from."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from training.config import Config, ConfigError
+
+RECORD = "config.json"
+STATE = "state.pt"
+
+
+def read_state(config: Config, steps: int) -> dict[str, Any] | None:
+    """The last saved state of this very run on the CPU; None where there is none.
+
+    Raises:
+        ConfigError: the folder holds a run with another configuration, or of another number of steps.
+    """
+    if not (config.out / STATE).is_file():
+        return None
+    if json.loads((config.out / RECORD).read_text()) != _record(config):
+        raise ConfigError(f"{config.out} holds a run with another configuration; give another 'out' or remove it")
+    state: dict[str, Any] = torch.load(config.out / STATE, map_location="cpu", weights_only=True)
+    if state["steps"] != steps:
+        raise ConfigError(
+            f"{config.out} holds a run of {state['steps']} steps, expected {steps}: the number of pictures or of "
+            "processes has changed; give another 'out' or remove it"
+        )
+    return state
+
+
+def open_folder(config: Config) -> None:
+    """Makes the folder and records the configuration in it."""
+    config.out.mkdir(parents=True, exist_ok=True)
+    (config.out / RECORD).write_text(json.dumps(_record(config), indent=2) + "\n")
+
+
+def write_state(folder: Path, state: dict[str, Any]) -> None:
+    """Replaces the saved state; a kill on the way leaves the earlier one."""
+    partial = folder / f"{STATE}.partial"
+    torch.save(state, partial)
+    partial.replace(folder / STATE)
+
+
+def _record(config: Config) -> dict[str, Any]:
+    return config.model_dump(mode="json", exclude={"train": {"threads"}})  # changes the speed only
