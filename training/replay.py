@@ -116,7 +116,7 @@ class ReplayBuffer:
                 "data.replay.save: true; set data.replay.checkpoint to such a one, or to null"
             )
         dataset = read_coco(file)
-        seed = json.loads(file.read_text(encoding="utf-8")).get("info", {}).get("seed", "")
+        seed = str(json.loads(file.read_text(encoding="utf-8")).get("info", {}).get("seed", ""))
         if not seed.isdecimal():
             raise DatasetError(f"{file}: info.seed is {seed!r}, expected the seed that its pictures were drawn with")
         buffer = cls(capacity, int(seed))
