@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from export.contract.defects import DEFECTS, Defect
 from gateway.errors import UnavailableError
+from gateway.wording import is_instruction
 
 
 class Catalog:
@@ -32,6 +33,19 @@ class Catalog:
             return self._names[text]
         found = [match[1] or match[2] for match in self._pattern.finditer(text)]
         return self._names[max(found, key=len)] if found else None
+
+    def wording(self, prompt: str) -> str:
+        """What to ask the text encoder: the name alone where a prompt only asks for a class by name, else the prompt.
+
+        A name means the same in every phrasing; the encoder, which has learned a few dozen, is spared the others.
+        """
+        text = normalise(prompt)
+        found = list(self._pattern.finditer(text))
+        if not found:
+            return prompt
+        match = max(found, key=lambda each: len(each[1] or each[2]))
+        rest = f"{text[: match.start()]} {text[match.end() :]}"
+        return (match[1] or match[2]) if is_instruction(rest) else prompt
 
 
 def normalise(text: str) -> str:

@@ -114,7 +114,7 @@ class Service:
         try:
             reading = await detector.detect(
                 image,
-                texts,
+                [catalog.wording(text) for text in texts],
                 score_threshold=[
                     detector.served.score_threshold(defect) if threshold is None else threshold for defect in defects
                 ],

@@ -1,8 +1,10 @@
 import pytest
 
 from export.contract.defects import DEFECTS
-from gateway.catalog import Catalog
+from gateway.catalog import Catalog, normalise
 from gateway.errors import UnavailableError
+from training.prompts import LANGUAGES, PHRASINGS, Language, names
+from training.spread import UNSEEN
 
 CATALOG = Catalog(["open", "short"])
 
@@ -39,3 +41,32 @@ def test_the_catalog_holds_the_trained_classes_only() -> None:
     assert [defect.id for defect in CATALOG.defects] == ["open", "short"]
     with pytest.raises(UnavailableError, match="unheard_of"):
         Catalog(["open", "unheard_of"])
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_a_class_asked_for_by_name_in_any_phrasing_is_asked_for_by_its_name(language: Language) -> None:
+    """Also in those phrasings that training keeps apart to judge by."""
+    for defect in DEFECTS:
+        name = names(defect, language)[0]
+        for phrasing in (*PHRASINGS[language], *UNSEEN[language]):
+            assert CATALOG.wording(phrasing.format(label=name)) == normalise(name), phrasing
+
+
+@pytest.mark.parametrize(
+    "prompt",
+    [
+        "a short black scratch beside the pin",
+        "copper that joins two neighbouring traces",
+        "圆形焊点周围有黑色氧化痕迹",
+        "相邻两条线路被铜连在一起的短路",
+        "open or short",  # two classes: neither alone is what was asked for
+        "find all defects",
+    ],
+)
+def test_a_description_goes_to_the_encoder_as_it_is(prompt: str) -> None:
+    assert CATALOG.wording(prompt) == prompt
+
+
+@pytest.mark.parametrize("prompt", ["spurs", "Find SPURS!", "请问板上有没有毛刺？", "  spur  "])
+def test_a_name_is_found_whatever_its_number_and_marks(prompt: str) -> None:
+    assert CATALOG.wording(prompt) in {"spur", "毛刺"}
