@@ -13,6 +13,7 @@ from transformers import Florence2ForConditionalGeneration
 
 from export.build import build
 from export.checkpoint import load_checkpoint as load_for_export
+from export.contract.defects import BARE_BOARD
 from tests.conftest import BOARD, ROOT, run_module
 from tests.training.boards import write_boards
 from tests.training.published_florence2 import BASE, SMALL, write_native, write_older
@@ -275,15 +276,16 @@ def test_florence_2_base_trains_and_comes_back_from_its_checkpoint(roomy_path: P
     for name, weight in of_native.model.vision_tower.state_dict().items():
         assert torch.equal(network.model.vision_tower.state_dict()[name], weight), name
     del of_native
-    crop = Crop(tiles(1, 224)[0, ..., 0].numpy(), np.array([[40, 60, 90, 100]], np.float32), np.array([2]))
+    crop = Crop(tiles(1, 224)[0].numpy(), np.array([[40, 60, 90, 100]], np.float32), np.array([2]), ((),))
     rng = random.Random(0)
     optimizer = Optimizer(network, read_config(CONFIG, []).train, 0, 10)
     terms = batch_terms(
         network.train(),
-        torch.from_numpy(crop.image)[None, ..., None].expand(-1, -1, -1, 3),
+        torch.from_numpy(crop.image)[None],
         assign([crop], 7, 224),
-        draw_grounding_prompts(rng),
-        draw_generative_batch([crop], 224, tokenizer, rng),
+        draw_grounding_prompts(BARE_BOARD, [crop], rng),
+        [crop.sparse],
+        draw_generative_batch(BARE_BOARD, [crop], 224, tokenizer, rng),
         tokenizer,
         5.0,
     )
