@@ -35,6 +35,7 @@ class _Pictures:
     def __init__(self, samples: Sequence[Sample]) -> None:
         self.samples = samples
         self.templates = [sample.template for sample in samples if sample.template is not None]
+        self.templates += [s.path for s in samples if not len(s.class_ids) and not s.image_descriptions]
         self.defects = [(index, row) for index, sample in enumerate(samples) for row in range(len(sample.class_ids))]
 
 

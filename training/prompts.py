@@ -1,6 +1,7 @@
 """The words that a class is asked for by: names, synonyms and descriptions in two languages, in many phrasings."""
 
 import random
+import string
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Literal
 
@@ -80,6 +81,8 @@ PHRASINGS: Phrasings = {
         "扫描整板查找{label}",
     ),
 }
+BABBLE_SHARE = 0.4  # of the prompts; the phrasings themselves are too few to tell what only asks
+HAN = (0x4E00, 0x9FA5)  # the common Chinese characters
 ALL_DEFECTS: dict[Language, tuple[str, ...]] = {
     "en": ("find all defects", "locate all defects", "what is wrong with this board?"),
     "zh": ("寻找所有缺陷", "定位所有的缺陷区域", "这块板有什么问题?"),
@@ -101,8 +104,32 @@ def words(defect: Defect, language: Language) -> tuple[str, ...]:
 
 
 def ask_for(label: str, language: Language, rng: random.Random, phrasings: Phrasings = PHRASINGS) -> str:
-    """A label in a random phrasing."""
+    """A label in a random phrasing, or among words that mean nothing: whatever surrounds a label must not matter."""
+    if rng.random() < BABBLE_SHARE:
+        before, after = _babble(language, rng, phrasings), _babble(language, rng, phrasings)
+        return f"{before}{label}{after}" if language == "zh" else f"{before} {label} {after}".strip()
     return rng.choice(phrasings[language]).replace("{label}", label)  # other braces are the user's own
+
+
+def _babble(language: Language, rng: random.Random, phrasings: Phrasings) -> str:
+    """Up to four words, of the phrasings or of no language at all."""
+    pieces = []
+    for _ in range(rng.randrange(5)):
+        if rng.random() < 0.3:
+            if language == "zh":
+                pieces.append("".join(chr(rng.randint(*HAN)) for _ in range(rng.randint(1, 2))))
+            else:
+                pieces.append("".join(rng.choices(string.ascii_lowercase, k=rng.randint(2, 9))))
+            continue
+        asking = rng.choice(phrasings[language]).replace("{label}", " ").split()
+        if not asking:
+            continue
+        piece = rng.choice(asking)
+        if language == "zh":
+            start = rng.randrange(len(piece))
+            piece = piece[start : start + rng.randint(1, 3)]
+        pieces.append(piece)
+    return ("" if language == "zh" else " ").join(pieces)
 
 
 def draw_phrasing(defect: Defect, language: Language, rng: random.Random, phrasings: Phrasings = PHRASINGS) -> str:

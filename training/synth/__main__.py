@@ -1,7 +1,8 @@
 """Draws synthetic assembled boards with defects, as COCO with descriptions, or a contact sheet of them:
 
 python -m training.synth --n 5000 --out data/synth --seed 0 --workers 4
-python -m training.synth --n 500 --out data/synth_heldout --split heldout
+python -m training.synth --n 500 --out data/synth_heldout --kind heldout
+python -m training.synth --n 1500 --out data/bare --kind bare
 python -m training.synth --sheet docs/synth.png
 """
 
@@ -22,7 +23,9 @@ def main() -> int:
     parser.add_argument("--out", type=Path, help="a new or empty folder")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--size", type=int, default=640, help="pixels of a picture's side")
-    parser.add_argument("--split", choices=("train", "heldout"), default="train", help="which blemishes appear")
+    kinds = ("train", "heldout", "bare")
+    what = "assembled boards with the blemishes of one split, or binarised bare boards without defects"
+    parser.add_argument("--kind", choices=kinds, default="train", help=what)
     parser.add_argument("--workers", type=int, default=1, help="processes")
     parser.add_argument("--sheet", type=Path, help="PNG of close-ups")
     arguments = parser.parse_args()
@@ -36,7 +39,7 @@ def main() -> int:
                 arguments.n,
                 seed=arguments.seed,
                 size=arguments.size,
-                split=arguments.split,
+                kind=arguments.kind,
                 workers=arguments.workers,
             )
         if arguments.sheet is not None:

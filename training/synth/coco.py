@@ -6,21 +6,25 @@ complete.
 
 import json
 import multiprocessing
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import cv2
 import numpy as np
 from tqdm import tqdm
 
+from training.synth.bare import draw_bare_board
 from training.synth.blemishes import HELD_OUT, Split
 from training.synth.phrases import category_names, describe, describe_category
-from training.synth.picture import CATEGORIES, Region, draw_picture
+from training.synth.picture import CATEGORIES, Picture, Region, draw_picture
 
+Kind = Split | Literal["bare"]
 IMAGES, ANNOTATIONS = "images", "annotations.json"
+BARE_QUALITY = 90  # of the JPEG, as DeepPCB's
 SMALLEST = 160  # pixels: below it nothing fits on a board
 
 
@@ -37,7 +41,7 @@ class Record:
     hard_negatives: dict[str, int]
 
 
-def write_dataset(folder: Path, count: int, *, seed: int, size: int, split: Split, workers: int) -> None:
+def write_dataset(folder: Path, count: int, *, seed: int, size: int, kind: Kind, workers: int) -> None:
     """Writes `count` pictures of `size` pixels a side to images/, and annotations.json.
 
     Raises:
@@ -58,9 +62,9 @@ def write_dataset(folder: Path, count: int, *, seed: int, size: int, split: Spli
     if faults:
         raise SynthError("\n".join(faults))
     (folder / IMAGES).mkdir(parents=True, exist_ok=True)
-    draw = partial(_write_picture, folder, seed, size, split)
+    draw = partial(_write_picture, folder, seed, size, kind)
     records = list(tqdm(_each(draw, count, workers), total=count, unit="picture", disable=None))
-    document = _document(records, seed=seed, size=size, split=split)
+    document = _document(records, seed=seed, size=size, kind=kind)
     aside = folder / f"{ANNOTATIONS}.part"
     aside.write_text(json.dumps(document, ensure_ascii=False), encoding="utf-8")
     aside.replace(folder / ANNOTATIONS)
@@ -74,8 +78,15 @@ def _each(draw: "partial[Record]", count: int, workers: int) -> Iterator[Record]
         yield from pool.imap(draw, range(count))
 
 
-def _write_picture(folder: Path, seed: int, size: int, split: Split, index: int) -> Record:
-    picture = draw_picture(seed, index, size, split)
+def _draw(seed: int, index: int, size: int, kind: Kind) -> Picture:
+    if kind != "bare":
+        return draw_picture(seed, index, size, kind)
+    gray = draw_bare_board(seed, index, size)
+    return Picture(np.repeat(gray[..., None], 3, axis=2), [], Counter(), BARE_QUALITY)
+
+
+def _write_picture(folder: Path, seed: int, size: int, kind: Kind, index: int) -> Record:
+    picture = _draw(seed, index, size, kind)
     quality = [cv2.IMWRITE_JPEG_QUALITY, picture.jpeg_quality]
     _, encoded = cv2.imencode(".jpg", cv2.cvtColor(picture.image, cv2.COLOR_RGB2BGR), quality)
     name = f"{index:06d}.jpg"
@@ -85,7 +96,7 @@ def _write_picture(folder: Path, seed: int, size: int, split: Split, index: int)
     return Record(f"{IMAGES}/{name}", picture.regions, dict(picture.hard_negatives))
 
 
-def _document(records: list[Record], *, seed: int, size: int, split: Split) -> dict[str, Any]:
+def _document(records: list[Record], *, seed: int, size: int, kind: Kind) -> dict[str, Any]:
     texts = {key: text for category in CATEGORIES for key, text in describe_category(category).items()}
     categories = [
         {
@@ -106,7 +117,7 @@ def _document(records: list[Record], *, seed: int, size: int, split: Split) -> d
                 "file_name": record.file_name,
                 "width": size,
                 "height": size,
-                "group": f"synth_{split}_{seed}_{stem}",  # every picture is a board of its own
+                "group": f"synth_{kind}_{seed}_{stem}",  # every picture is a board of its own
                 "hard_negatives": record.hard_negatives,
             }
         )
@@ -128,7 +139,7 @@ def _document(records: list[Record], *, seed: int, size: int, split: Split) -> d
             )
     held_out = [look.as_attributes() for look in HELD_OUT]
     return {
-        "info": {"description": "synthetic assembled boards", "seed": seed, "split": split, "held_out": held_out},
+        "info": {"description": "synthetic assembled boards", "seed": seed, "kind": kind, "held_out": held_out},
         "images": images,
         "annotations": annotations,
         "categories": categories,
