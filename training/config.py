@@ -128,6 +128,7 @@ class ContinuedConfig(Strict):
     """A checkpoint of this project to go on from: its weights, its tokenizer, its shape."""
 
     checkpoint: Path  # folder that training wrote
+    lora: LoraConfig | None = None  # none: every weight is trained
 
 
 class PasteConfig(Strict):
@@ -230,8 +231,8 @@ class Config(Strict):
 
     @model_validator(mode="after")
     def _whole_decoder(self) -> Self:
-        adapters = isinstance(self.model, PretrainedConfig) and self.model.lora is not None
-        if adapters and any(stage.decoder_only for stage in self.train.stages):
+        adapters = None if isinstance(self.model, ModelConfig) else self.model.lora
+        if adapters is not None and any(stage.decoder_only for stage in self.train.stages):
             raise ValueError(
                 "a stage with decoder_only trains the decoder in full; set model.lora to null or leave it out"
             )

@@ -5,6 +5,7 @@ Knows no torch: the service is judged by the same functions as the checkpoint.
 
 import contextlib
 import io
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -31,6 +32,7 @@ class Truth:
 class Figures:
     """map50 and map50_95 in 0..1 and AP@0.5 by class; best F1 at IoU 0.33 over all classes.
 
+    The AP of a class that no picture shows is not a number, and no part of the means.
     `score_threshold` is the operating point: where F2 is best, since an escape costs a line more than a false call.
     """
 
@@ -45,7 +47,7 @@ class Figures:
         return {
             "map50": round(self.map50, 4),
             "map50_95": round(self.map50_95, 4),
-            "ap50": {name: round(value, 4) for name, value in self.ap50.items()},
+            "ap50": {name: None if math.isnan(value) else round(value, 4) for name, value in self.ap50.items()},
             "best_f1_iou33": round(self.best_f1, 4),
             "score_threshold": round(self.score_threshold, 4),
         }

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from export.contract.defects import DEFECTS, Defect
 from training.checkpoint import REPLAY, load_checkpoint
-from training.config import Config, ConfigError, ContinuedConfig, DataConfig, PretrainedConfig
+from training.config import Config, ConfigError, ContinuedConfig, DataConfig, ModelConfig, PretrainedConfig
 from training.data.dataset import Dataset, DatasetError, sentences
 from training.data.source import join_datasets, read_dataset
 from training.lora import add_adapters
@@ -99,17 +99,19 @@ def start_network(config: Config, dataset: Dataset) -> tuple[Florence2ForGroundi
         ConfigError: an adapter is asked for where there is no layer of that name.
     """
     model = config.model
-    if isinstance(model, PretrainedConfig):
-        network, tokenizer = load_pretrained(
-            model.pretrained, tile_size=model.tile_size, boxes_per_tile=model.boxes_per_tile
-        )
+    if not isinstance(model, ModelConfig):
+        network, tokenizer = _load(model)
         if model.lora is not None:
             add_adapters(network, model.lora)
-        return network, tokenizer
-    if isinstance(model, ContinuedConfig):
-        network, tokenizer, _ = load_checkpoint(model.checkpoint)
         return network, tokenizer
     own = [category for category in dataset.categories if category not in DEFECTS]
     words = corpus([*DEFECTS, *own], sentences(dataset), phrasings_of(config.data))
     tokenizer = train_tokenizer(words, model.text_vocab)
     return build_network(model, tokenizer), tokenizer
+
+
+def _load(model: PretrainedConfig | ContinuedConfig) -> tuple[Florence2ForGrounding, Tokenizer]:
+    if isinstance(model, ContinuedConfig):
+        network, tokenizer, _ = load_checkpoint(model.checkpoint)
+        return network, tokenizer
+    return load_pretrained(model.pretrained, tile_size=model.tile_size, boxes_per_tile=model.boxes_per_tile)

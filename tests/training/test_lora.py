@@ -109,6 +109,20 @@ def test_a_run_with_adapters_leaves_a_plain_checkpoint(native: Path, tmp_path: P
     assert all(name.endswith(("q_proj.weight", "qkv.weight")) for name in backbone)
 
 
+def test_a_checkpoint_of_this_project_takes_adapters_too(native: Path, tmp_path: Path) -> None:
+    data = write_boards(tmp_path / "data")
+    Run(read_config(CONFIG, settings(native, data, tmp_path / "first"))).train()
+    first = tmp_path / "first" / "checkpoint"
+    own = f"model={{checkpoint: {first}, lora: {{rank: 2, alpha: 4, dropout: 0, target_modules: [q_proj]}}}}"
+    kept = [setting for setting in settings(native, data, tmp_path / "second") if not setting.startswith("model.")]
+    Run(read_config(CONFIG, [*kept, own])).train()
+    before, after = (load_checkpoint(folder)[0].state_dict() for folder in (first, tmp_path / "second" / "checkpoint"))
+    changed = {name for name, weight in before.items() if not torch.equal(weight, after[name])}
+    backbone = {name for name in changed if not name.startswith("grounding.")}
+    assert backbone
+    assert all(name.endswith("q_proj.weight") for name in backbone)
+
+
 class Interrupted(Run):
     """A run that ends where it would validate."""
 

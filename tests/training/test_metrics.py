@@ -21,6 +21,12 @@ def test_perfect_detections_score_one() -> None:
     assert figures.score_threshold == pytest.approx(0.8)
 
 
+def test_a_class_that_no_picture_shows_has_no_figure() -> None:
+    figures = evaluate_detections([TRUTH], [detections((10, 10, 50, 50, 0.9, 0))], (*NAMES, "spur"))
+    assert figures.map50 == pytest.approx(0.5)
+    assert figures.as_json()["ap50"] == {"open": 1.0, "short": 0.0, "spur": None}
+
+
 def test_no_detection_scores_nothing() -> None:
     figures = evaluate_detections([TRUTH], [detections()], NAMES)
     assert (figures.map50, figures.best_f1) == (0, 0)

@@ -4,6 +4,8 @@ They are what defects are drawn into while training (training/drawn_defects.py),
 not be taken for: necks, meanders, narrow gaps, traces that end.
 """
 
+from itertools import pairwise
+
 import cv2
 import numpy as np
 
@@ -33,7 +35,7 @@ def draw_bare_board(seed: int, index: int, size: int) -> Mask:
         for x, y, radius in board.test_points:
             board.draw_disc(copper, x, y, radius * 0.4, 0)
     if rng.random() < INVERTED_SHARE:
-        copper = 255 - copper
+        np.subtract(255, copper, out=copper)
     return _binarise(copper, rng)
 
 
@@ -43,12 +45,12 @@ def _meander(copper: Mask, px_per_mm: float, rng: np.random.Generator) -> None:
     width = rng.uniform(0.15, 0.5) * px_per_mm
     pitch, height = width * rng.uniform(2.2, 6.0), width * rng.uniform(3.0, 10.0)
     top = rng.uniform(0, side - height)
-    strip = np.zeros_like(copper)
+    strip: Mask = np.zeros_like(copper)
     x, high = -pitch, False
     while x < side + pitch:
         level, step = top + (height if high else 0.0), pitch * rng.uniform(0.6, 1.4)
         corners = [(x, level), (x + step, level), (x + step, top + (0.0 if high else height))]
-        for (x1, y1), (x2, y2) in zip(corners, corners[1:], strict=False):
+        for (x1, y1), (x2, y2) in pairwise(corners):
             leg = max(2, round(width * rng.uniform(0.5, 1.3)))
             cv2.line(strip, (round(x1), round(y1)), (round(x2), round(y2)), (255,), leg, cv2.LINE_AA)
         x, high = x + step, not high
@@ -63,5 +65,5 @@ def _meander(copper: Mask, px_per_mm: float, rng: np.random.Generator) -> None:
 def _binarise(copper: Mask, rng: np.random.Generator) -> Mask:
     """Edges as a scan has them: rounded by the optics, wavy by etching and noise."""
     blurred = cv2.GaussianBlur(copper, (0, 0), float(rng.uniform(0.8, 1.8))).astype(np.float32)
-    waves = noise(copper.shape, float(rng.uniform(2.0, 6.0)), rng) * rng.uniform(4.0, 30.0)
+    waves = noise((len(copper), len(copper)), float(rng.uniform(2.0, 6.0)), rng) * rng.uniform(4.0, 30.0)
     return np.where(blurred + waves > 128, np.uint8(0), np.uint8(255))

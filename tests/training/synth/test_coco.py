@@ -13,7 +13,7 @@ SIZE = 200
 
 
 def write(folder: Path, count: int, workers: int = 1) -> dict[str, Any]:
-    write_dataset(folder, count, seed=4, size=SIZE, split="train", workers=workers)
+    write_dataset(folder, count, seed=4, size=SIZE, kind="train", workers=workers)
     document: dict[str, Any] = json.loads((folder / ANNOTATIONS).read_text(encoding="utf-8"))
     return document
 
@@ -63,4 +63,4 @@ def test_a_folder_with_something_in_it_is_left_alone(tmp_path: Path) -> None:
 def test_everything_wrong_with_a_request_is_named_at_once(tmp_path: Path) -> None:
     (tmp_path / "precious.txt").write_text("mine")
     with pytest.raises(SynthError, match=r"(?s)--n is 0.*--size is 16.*not an empty folder"):
-        write_dataset(tmp_path, 0, seed=0, size=16, split="train", workers=1)
+        write_dataset(tmp_path, 0, seed=0, size=16, kind="train", workers=1)
