@@ -1,11 +1,11 @@
-"""Draws what a step learns from: crops, prompts about them and their answers, as tensors on the training device.
+"""Draws what a step learns from: crops, prompts about them and their answers, in this process or beside it.
 
 Knows nothing of the network but its tokenizer and the pixels of its image tokens.
 """
 
 import dataclasses
 import random
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Self, TypeVar
 
@@ -13,12 +13,13 @@ import numpy as np
 import torch
 from tokenizers import Tokenizer
 from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
 
 from export.contract.defects import Defect
 from training.crop import Crop
 from training.crops import CropSampler
 from training.prompts import Phrasings
-from training.schedule import Stage
+from training.schedule import Schedule, Stage
 from training.targets import (
     GenerativeBatch,
     GroundingPrompts,
@@ -49,6 +50,11 @@ class Batch:
     sparse: Sequence[Sequence[str]]  # sentences that hold somewhere in each crop
     generative: GenerativeBatch | None
 
+    def to(self, device: torch.device) -> Self:
+        """The same with the tensors of its answers on a device."""
+        generative = None if self.generative is None else to_device(self.generative, device)
+        return dataclasses.replace(self, found=to_device(self.found, device), generative=generative)
+
 
 @dataclass(frozen=True)
 class DecoderBatch:
@@ -56,6 +62,10 @@ class DecoderBatch:
 
     image: Tensor
     generative: GenerativeBatch
+
+    def to(self, device: torch.device) -> Self:
+        """The same with the tensors of its answers on a device."""
+        return dataclasses.replace(self, generative=to_device(self.generative, device))
 
 
 @dataclass(frozen=True)
@@ -69,9 +79,8 @@ class Draws:
     def of(cls, seed: int, step: int, process: int) -> Self:
         """The generators of a step, from its own seed: a resumed run sees what the uninterrupted one would have seen.
 
-        Torch's global generator, which dropout takes, is seeded too. The first process draws as the only one does.
+        The first process draws as the only one does.
         """
-        torch.manual_seed((seed << 32) + (process << 24) + step)
         key = (seed, step, process) if process else (seed, step)
         return cls(np.random.default_rng(key), random.Random("/".join(map(str, key))))
 
@@ -89,7 +98,6 @@ class Batches:
         batch_size: int,
         generative_share: float,
         stride: int,
-        device: torch.device,
     ) -> None:
         self.categories = categories
         self.sampler = sampler
@@ -98,7 +106,6 @@ class Batches:
         self.batch_size = batch_size
         self.generative_share = generative_share
         self.stride = stride  # pixels per image token
-        self.device = device
 
     def draw(self, stage: Stage, draws: Draws) -> Batch | DecoderBatch:
         """A batch as `stage` has them."""
@@ -111,12 +118,32 @@ class Batches:
         generative = self._draw_generative(crops[:asked], size, words) if asked else None
         return Batch(
             image,
-            to_device(assign(crops, size // self.stride, size), self.device),
+            assign(crops, size // self.stride, size),
             draw_grounding_prompts(self.categories, crops, words, self.phrasings),
             [crop.sparse for crop in crops],
             generative,
         )
 
     def _draw_generative(self, crops: Sequence[Crop], size: int, words: random.Random) -> GenerativeBatch:
-        drawn = draw_generative_batch(self.categories, crops, size, self.tokenizer, words, self.phrasings)
-        return to_device(drawn, self.device)
+        return draw_generative_batch(self.categories, crops, size, self.tokenizer, words, self.phrasings)
+
+
+@dataclass(frozen=True)
+class StepBatches(Dataset[list[Batch | DecoderBatch]]):
+    """What each step of one process learns from: as many batches as it accumulates gradients of."""
+
+    batches: Batches
+    schedule: Schedule
+    seed: int
+    process: int
+    accumulation: int
+
+    def __getitem__(self, step: int) -> list[Batch | DecoderBatch]:
+        """The batches of a step, whichever process draws them and whatever was drawn before."""
+        draws = Draws.of(self.seed, step, self.process)
+        return [self.batches.draw(self.schedule.stage(step), draws) for _ in range(self.accumulation)]
+
+    def from_step(self, first_step: int, workers: int) -> Iterator[list[Batch | DecoderBatch]]:
+        """Those of the steps from `first_step` to the last, in order; `workers` processes draw ahead, 0: none does."""
+        steps = range(first_step, self.schedule.steps)
+        return iter(DataLoader(self, batch_size=None, sampler=steps, num_workers=workers))

@@ -4,13 +4,14 @@ Knows nothing of pictures, of files and of how long a run takes.
 """
 
 import copy
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from tokenizers import Tokenizer
 from torch import Tensor
 
-from training.batches import Batch, Batches, DecoderBatch, Draws
+from training.batches import Batch, DecoderBatch
 from training.config import TrainConfig
 from training.modeling_florence2_grounding import Florence2ForGrounding
 from training.objective import Terms, batch_terms, decoder_terms
@@ -52,13 +53,13 @@ class Learner:
                 part.compile()  # in place: the weights keep their names
         self.optimizer = Optimizer(self.network, config, 0, schedule.joint_steps)
 
-    def take_step(self, step: int, batches: Batches) -> tuple[list[Terms], float]:
+    def take_step(self, step: int, batches: Sequence[Batch | DecoderBatch]) -> tuple[list[Terms], float]:
         """The losses of the step's batches in this process, and the norm of the gradient before clipping."""
-        draws = Draws.of(self.config.seed, step, self.processes.index)
+        torch.manual_seed((self.config.seed << 32) + (self.processes.index << 24) + step)  # of dropout
         history = []
-        for _ in range(self.config.accumulation):
-            terms = self.terms(batches.draw(self.schedule.stage(step), draws))
-            (terms.total() / self.config.accumulation).backward()
+        for batch in batches:
+            terms = self.terms(batch)
+            (terms.total() / len(batches)).backward()
             history.append(terms)
         self.processes.average_gradients(self.optimizer.parameters)
         norm = self.optimizer.step(step)
@@ -67,6 +68,7 @@ class Learner:
 
     def terms(self, batch: Batch | DecoderBatch) -> Terms:
         """The losses of a batch."""
+        batch = batch.to(self.processes.device)
         sigma = self.config.location_sigma
         with torch.autocast(self.processes.device.type, torch.bfloat16, enabled=self.config.precision == "bf16"):
             if isinstance(batch, DecoderBatch):

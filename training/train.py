@@ -22,7 +22,7 @@ import torch
 from tqdm import tqdm
 
 from export.contract.defects import DEFECTS
-from training.batches import Batches
+from training.batches import Batches, StepBatches
 from training.checkpoint import REPLAY, CheckpointError, git_commit, load_checkpoint, save_checkpoint
 from training.config import Config, ConfigError, read_config
 from training.crops import CropSampler
@@ -72,7 +72,6 @@ class Run:
             batch_size=train.batch_size,
             generative_share=train.generative_share,
             stride=math.prod(vision.patch_stride),
-            device=device,
         )
         self.stopping = EarlyStopping()
         self.commit = git_commit()  # of the code that runs, whatever is committed meanwhile
@@ -86,13 +85,15 @@ class Run:
         self._resume()
         self._keep_pictures()
         recent: deque[Terms] = deque(maxlen=LOG_EVERY * train.accumulation)
+        drawn = StepBatches(self.batches, schedule, train.seed, self.processes.index, train.accumulation)
+        ahead = drawn.from_step(self.step, train.workers)
         quiet = None if self.processes.is_main else True
         progress = tqdm(total=schedule.steps, initial=self.step, unit="step", file=sys.stderr, disable=quiet)
         started = time.monotonic() - self.seconds
         while self.step < schedule.steps:
             if self.step == schedule.joint_steps:
                 self._start_decoder_stage()
-            history, norm = self.learner.take_step(self.step, self.batches)
+            history, norm = self.learner.take_step(self.step, next(ahead))
             recent.extend(history)
             self.step += 1
             self.seconds = time.monotonic() - started
@@ -104,6 +105,7 @@ class Run:
                 over = self._validate()
             if over:
                 self.step = schedule.joint_steps
+                ahead = drawn.from_step(self.step, train.workers)
                 progress.update(self.step - progress.n)
             if over or self.step % train.save_every == 0 or self.step == schedule.steps:
                 self._save_state()
