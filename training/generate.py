@@ -105,8 +105,10 @@ def generate(
 def _window_mass(probabilities: Tensor, best: Tensor, is_location: Tensor) -> Tensor:
     """(B,) probability of the chosen token, for a location that of its neighbourhood."""
     offsets = torch.arange(-SCORE_WINDOW, SCORE_WINDOW + 1)
-    around = (best[:, None] + offsets).clamp(0, probabilities.shape[1] - 1)
-    near = probabilities.gather(1, around) * is_location[around]
+    around = best[:, None] + offsets
+    inside = around < probabilities.shape[1]  # <loc_999> may be the last token
+    around = around.clamp(0, probabilities.shape[1] - 1)
+    near = probabilities.gather(1, around) * (is_location[around] & inside)
     exact = probabilities.gather(1, best[:, None])[:, 0]
     return torch.where(is_location[best], near.sum(1), exact)
 

@@ -4,7 +4,7 @@ import numpy as np
 import torch
 
 from training.checkpoint import load_checkpoint
-from training.generate import MAX_TOKENS, Grammar, generate
+from training.generate import MAX_TOKENS, Grammar, _window_mass, generate
 
 
 def test_grammar_allows_labels_with_four_locations_each(tiny_checkpoint: Path) -> None:
@@ -50,3 +50,11 @@ def test_generate_answers_do_not_depend_on_the_batch(tiny_checkpoint: Path) -> N
     alone = generate(network, tokenizer, features[:1], prompts[:1])
     assert together[0].labels == alone[0].labels
     np.testing.assert_allclose(together[0].boxes_xyxy, alone[0].boxes_xyxy)
+
+
+def test_a_location_counts_each_neighbour_once_even_at_the_end_of_the_vocabulary() -> None:
+    probabilities = torch.zeros(1, 30)
+    probabilities[0, -3:] = torch.tensor([0.1, 0.2, 0.7])  # <loc_997> .. <loc_999>
+    is_location = torch.arange(30) >= 10
+    mass = _window_mass(probabilities, torch.tensor([29]), is_location)
+    torch.testing.assert_close(mass, torch.tensor([1.0]))
