@@ -29,14 +29,24 @@ check: $(DEV)/.installed ## format, lint, types, import rules
 	$(DEV)/bin/mypy
 	$(DEV)/bin/lint-imports
 
-train: $(DEV)/.installed ## train the shipped checkpoint again (hours on a CPU)
+train: $(DEV)/.installed data/synth data/bare data/synth_val ## train the shipped checkpoint again (hours on a CPU)
 	$(DEV)/bin/python -m training.train --config training/configs/deeppcb_tiny.yaml
+	$(DEV)/bin/python -m training.train --config training/configs/pcb_twelve.yaml
+
+data/synth: $(DEV)/.installed
+	$(DEV)/bin/python -m training.synth --n 2400 --out $@ --workers 2
+
+data/bare: $(DEV)/.installed
+	$(DEV)/bin/python -m training.synth --n 1600 --kind bare --out $@ --workers 2
+
+data/synth_val: $(DEV)/.installed
+	$(DEV)/bin/python -m training.synth --n 200 --seed 1 --out $@ --workers 2
 
 evaluate: $(DEV)/.installed ## judge the shipped checkpoint on DeepPCB's val.txt
-	$(DEV)/bin/python -m training.evaluate --checkpoint training/checkpoints/deeppcb_tiny --data ../shared/data/deeppcb
+	$(DEV)/bin/python -m training.evaluate --checkpoint training/checkpoints/pcb_twelve --data ../shared/data/deeppcb
 
 export: $(DEV)/.installed ## build the shipped engines from the shipped checkpoint
-	$(DEV)/bin/python -m export.build --checkpoint training/checkpoints/deeppcb_tiny --precision fp32 --target openvino --out model_repository
+	$(DEV)/bin/python -m export.build --checkpoint training/checkpoints/pcb_twelve --precision fp32 --target openvino --out model_repository
 
 clean: ## remove environments and build results
 	rm -rf $(SERVING) $(DEV) build

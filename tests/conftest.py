@@ -13,7 +13,7 @@ from gateway.up import free_port, service
 
 ROOT = Path(__file__).resolve().parent.parent
 REPOSITORY = ROOT / "model_repository"
-CHECKPOINT = ROOT / "training" / "checkpoints" / "deeppcb_tiny"
+CHECKPOINT = ROOT / "training" / "checkpoints" / "pcb_twelve"
 BOARD = ROOT / "tests" / "data" / "board.png"
 
 

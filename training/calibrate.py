@@ -1,6 +1,6 @@
 """Makes a checkpoint's scores honest and finds the thresholds that hold a budget of false calls; trains nothing.
 
-    python -m training.calibrate --checkpoint training/checkpoints/deeppcb_tiny --data ../shared/data/deeppcb \\
+    python -m training.calibrate --checkpoint training/checkpoints/pcb_twelve --data ../shared/data/deeppcb \\
         --max-false-calls 0.05 [--confidence 0.9] [--calibration-share 0.5] [--seed 0] [--split val] [--out DIR]
 
 The scaling goes into the grounding head's own scale and bias, so every later reading has it; the thresholds go into

@@ -1,6 +1,6 @@
 """Judges a checkpoint on labelled boards, in both readings and both languages; trains nothing.
 
-    python -m training.evaluate --checkpoint training/checkpoints/deeppcb_tiny --data ../shared/data/deeppcb
+    python -m training.evaluate --checkpoint training/checkpoints/pcb_twelve --data ../shared/data/deeppcb
     python -m training.evaluate --checkpoint C --data heldout/annotations.json --described blemish
 
 The second asks for what was never labelled in training by its descriptions, each a class of its own: zero-shot.

@@ -1,7 +1,7 @@
 """Prunes a checkpoint: the hidden channels of feed-forward blocks that matter least go; trains nothing.
 
-    python -m training.prune --checkpoint training/checkpoints/deeppcb_tiny --data ../shared/data/deeppcb \\
-        --sparsity 0.4 --out runs/deeppcb_tiny_pruned [--split train] [--images 200] [--seed 0]
+    python -m training.prune --checkpoint training/checkpoints/pcb_twelve --data ../shared/data/deeppcb \\
+        --sparsity 0.4 --out runs/pcb_twelve_pruned [--split train] [--images 200] [--seed 0]
 
 Importance is judged on labelled crops by the loss of training. Accuracy falls at first: fine-tune the result with
 training.train. Thresholds and figures of the source hold for its scores only and are left out of the manifest.

@@ -1,6 +1,6 @@
 """How much a checkpoint's accuracy depends on wording: mAP for phrasings that training never saw; trains nothing.
 
-    python -m training.spread --checkpoint training/checkpoints/deeppcb_tiny --data ../shared/data/deeppcb
+    python -m training.spread --checkpoint training/checkpoints/pcb_twelve --data ../shared/data/deeppcb
 
 Every class is asked for by its usual name in each of 20 unseen phrasings per language; all share one pass over
 each image. Progress goes to stderr; the last line of stdout is one JSON object.

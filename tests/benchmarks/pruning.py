@@ -1,6 +1,6 @@
 """A checkpoint before and after pruning: size, work, latency in PyTorch and ONNX Runtime, and accuracy.
 
-    python -m tests.benchmarks.pruning --before training/checkpoints/deeppcb_tiny --after runs/deeppcb_tiny_pruned \\
+    python -m tests.benchmarks.pruning --before training/checkpoints/pcb_twelve --after runs/pcb_twelve_pruned \\
         --data ../shared/data/deeppcb [--split val] [--images 40]
 
 Work and latency are of detecting with 12 prompts in one tile. Both networks are timed in turns, so that what else

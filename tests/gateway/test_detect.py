@@ -45,7 +45,7 @@ def test_the_answer_has_the_documented_shape(client: httpx.Client) -> None:
     answer = detect(client, "寻找短路", "find spurs")
     assert set(answer) == {"request_id", "image", "model", "verdict", "detections", "timings_ms"}
     assert answer["image"] == {"width": 640, "height": 640}
-    assert answer["model"]["name"] == "deeppcb_tiny"
+    assert answer["model"]["name"] == "pcb_twelve"
     assert answer["verdict"] == "ng"
     assert set(answer["timings_ms"]) == {"decode", "infer", "postprocess", "total"}
     scores = [found["score"] for found in answer["detections"]]

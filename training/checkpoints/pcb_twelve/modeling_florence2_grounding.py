@@ -12,13 +12,19 @@ image tokens alone and over each prompt alone:
     box     four distributions over the location vocabulary, scored against the tied embeddings of
             Florence-2's location tokens, read by soft-argmax as distances from the token's own centre.
             Distances instead of positions make the reading the same everywhere in the tile.
+
+Both readings can learn from pictures smaller than the tile: a cell of a smaller grid gets the positions that stand
+at the same relative place of the tile's grid, interpolated. At the tile's own size nothing is interpolated.
 """
 
+import math
 from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F  # noqa: N812
 from transformers import Florence2Config, Florence2ForConditionalGeneration
+from transformers.models.florence2.modeling_florence2 import Florence2VisionLearnedAbsolutePositionEmbedding2D
 
 
 class Florence2GroundingConfig(Florence2Config):
@@ -29,8 +35,9 @@ class Florence2GroundingConfig(Florence2Config):
     tile_size: int = 256  # pixels; the only size that the image positions were trained for
     boxes_per_tile: int = 100  # boxes that leave the detector per tile
     location_token_id: int = 50269  # id of <loc_0>; the other 999 follow
-    image_mean: float = 0.5  # of pixel values in 0..1, every channel
-    image_std: float = 0.5
+    image_mean: float | list[float] | tuple[float, ...] = (0.5, 0.5, 0.5)  # of pixel values in 0..1, per channel
+    image_std: float | list[float] | tuple[float, ...] = (0.5, 0.5, 0.5)  # a single number stands for all channels
+    pruned_ffn: dict[str, int] | None = None  # hidden channels left in pruned feed-forward blocks, by module name
 
 
 class GroundingHead(nn.Module):
@@ -78,6 +85,24 @@ class GroundingHead(nn.Module):
         return torch.cat([centres_xy, centres_xy], -1) + expected
 
 
+class RelativePositions(Florence2VisionLearnedAbsolutePositionEmbedding2D):
+    """The row and column embeddings that `learned` has for a grid of `side` cells, for smaller grids too."""
+
+    def __init__(self, learned: Florence2VisionLearnedAbsolutePositionEmbedding2D, side: int) -> None:
+        nn.Module.__init__(self)  # the parent's would draw embeddings of its own
+        self.row_embeddings, self.column_embeddings = learned.row_embeddings, learned.column_embeddings
+        self.side = side
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Features (B, C, H, W) -> position embeddings that can be added to them."""
+        side = self.side
+        if features.shape[-2:] == (side, side):
+            positions: Tensor = super().forward(features)
+            return positions
+        table = super().forward(features.new_empty(1, 1, side, side))
+        return F.interpolate(table, features.shape[-2:], mode="bilinear", align_corners=False)
+
+
 class Florence2ForGrounding(Florence2ForConditionalGeneration):
     """Florence-2 with both readings; see the module's docstring."""
 
@@ -86,6 +111,13 @@ class Florence2ForGrounding(Florence2ForConditionalGeneration):
     def __init__(self, config: Florence2GroundingConfig) -> None:
         super().__init__(config)
         self.grounding = GroundingHead(config.text_config.d_model)
+        self.side = config.tile_size // math.prod(config.vision_config.patch_stride)  # cells of the tile, each way
+        projector = self.model.multi_modal_projector
+        projector.image_position_embed = RelativePositions(projector.image_position_embed, self.side)
+        for name, channels in (config.pruned_ffn or {}).items():
+            block = self.get_submodule(name)
+            block.fc1 = nn.Linear(block.fc1.in_features, channels)
+            block.fc2 = nn.Linear(channels, block.fc2.out_features)
         self.post_init()
 
     @property
@@ -97,9 +129,9 @@ class Florence2ForGrounding(Florence2ForConditionalGeneration):
 
     def normalise(self, image: Tensor) -> Tensor:
         """Tiles (B, S, S, 3) uint8 RGB -> pixel_values (B, 3, S, S)."""
-        scaled = image.permute(0, 3, 1, 2).to(self.dtype) / 255.0
-        pixel_values: Tensor = (scaled - self.config.image_mean) / self.config.image_std
-        return pixel_values
+        scaled = image.permute(0, 3, 1, 2).to(self.device, self.dtype) / 255.0
+        mean, std = (scaled.new_tensor(c).view(-1, 1, 1) for c in (self.config.image_mean, self.config.image_std))
+        return (scaled - mean) / std
 
     def image_features(self, pixel_values: Tensor) -> Tensor:
         """pixel_values (B, 3, S, S) -> projected image tokens (B, 1 + N, D), the spatial mean first."""
@@ -108,11 +140,32 @@ class Florence2ForGrounding(Florence2ForConditionalGeneration):
 
     def encode_image(self, features: Tensor) -> Tensor:
         """Projected image tokens (B, 1 + N, D) -> encoder states of the N grid tokens (B, N, D)."""
-        states: Tensor = self.model.language_model.encoder(inputs_embeds=features).last_hidden_state
+        placed = self.place(features, features.shape[1])
+        states: Tensor = self.model.language_model.encoder(inputs_embeds=placed).last_hidden_state
         return states[:, 1:]
+
+    def place(self, embeddings: Tensor, image_tokens: int) -> Tensor:
+        """Encoder inputs (B, L, D), first an image's tokens, then a prompt's if any, at the places of the whole tile.
+
+        BART adds its learned position p to the token p. A smaller picture has fewer tokens: without more each would
+        get the position of another place, and the prompt those of cells. What is added here makes up for it: a cell
+        gets the position interpolated at its place in the tile's grid, a prompt token the one it has behind a whole
+        tile. A whole tile's inputs are returned as they came.
+        """
+        cells, side = self.side**2, math.isqrt(image_tokens - 1)
+        if side == self.side:
+            return embeddings
+        positions = self.model.language_model.encoder.embed_positions
+        given: Tensor = positions(embeddings)  # (B, L, D), the same for each
+        tokens = cells + 1 + embeddings.shape[1] - image_tokens
+        learned: Tensor = positions(embeddings.new_empty(1, tokens))[0]  # the mean, the tile's cells, the prompt
+        grid = learned[1 : cells + 1].T.unflatten(1, (self.side, self.side))[None]
+        small = F.interpolate(grid, (side, side), mode="bilinear", align_corners=False)[0].flatten(1).T
+        return embeddings + (torch.cat([learned[:1], small, learned[cells + 1 :]]) - given)
 
     def encode_prompts(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
         """Token ids and mask (P, L) -> unit prompt embeddings (P, D)."""
+        input_ids, attention_mask = input_ids.to(self.device), attention_mask.to(self.device)
         encoder = self.model.language_model.encoder
         states = encoder(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
         embeddings: Tensor = self.grounding.pool_prompt(states, attention_mask)
