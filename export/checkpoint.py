@@ -1,6 +1,5 @@
 """Reads a checkpoint folder. Its own code rebuilds the network, so this room knows nothing of training."""
 
-import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ from torch import nn
 from transformers import AutoModel
 
 from export.contract.tensors import Dimensions
+from export.files import sha256_of
 
 FILES = ("config.json", "model.safetensors", "tokenizer.json", "manifest.json", "modeling_florence2_grounding.py")
 
@@ -74,9 +74,3 @@ def _score_thresholds(manifest: dict[str, Any]) -> dict[str, float]:
     default = float(manifest["score_threshold"])
     calibrated: dict[str, float] = manifest.get("calibration", {}).get("score_thresholds", {})
     return {"default": default} | {defect: float(calibrated.get(defect, default)) for defect in manifest["defects"]}
-
-
-def sha256_of(path: Path) -> str:
-    """The hash of a file's bytes, in hexadecimal."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,6 +1,8 @@
-"""The network as ONNX graphs, one per Triton model, named and shaped by the contract."""
+"""The network as ONNX graphs, one per Triton model, two for the generator, named and shaped by the contract."""
 
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import onnx
 import onnxslim
@@ -10,27 +12,30 @@ from torch import Tensor, nn
 from export.checkpoint import Checkpoint
 from export.contract.tensors import (
     DETECTOR,
+    GENERATOR,
     LENGTH_BUCKETS,
     NUMPY_DTYPES,
     PROMPT_BUCKETS,
     PROMPT_ENCODER,
     VARYING,
-    Dimensions,
+    GraphSpec,
     ModelSpec,
     TensorSpec,
+    graph_spec,
 )
+from export.generator_graphs import GeneratorDecoder, GeneratorEncoder, read_vocabulary
 
 OPSET = 18
-SAMPLE = {"prompts": PROMPT_BUCKETS[0], "length": LENGTH_BUCKETS[0]}
+SAMPLE = {"prompts": PROMPT_BUCKETS[0], "length": LENGTH_BUCKETS[0], "encoded": LENGTH_BUCKETS[0]}
 SAMPLE_BATCH = 2  # with 1 the exporter takes the batch for a constant
 
 
 class Detector(nn.Module):
     """IMAGE, PROMPT_EMBEDDINGS -> BOXES, SCORES."""
 
-    def __init__(self, network: nn.Module) -> None:
+    def __init__(self, checkpoint: Checkpoint) -> None:
         super().__init__()
-        self.network = network
+        self.network = checkpoint.network
 
     def forward(self, image: Tensor, prompt_embeddings: Tensor) -> tuple[Tensor, Tensor]:
         """See `Florence2ForGrounding.detect`."""
@@ -41,9 +46,9 @@ class Detector(nn.Module):
 class PromptEncoder(nn.Module):
     """INPUT_IDS, ATTENTION_MASK -> PROMPT_EMBEDDINGS."""
 
-    def __init__(self, network: nn.Module) -> None:
+    def __init__(self, checkpoint: Checkpoint) -> None:
         super().__init__()
-        self.network = network
+        self.network = checkpoint.network
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
         """See `Florence2ForGrounding.encode_prompts`."""
@@ -51,41 +56,82 @@ class PromptEncoder(nn.Module):
         return embeddings
 
 
-WRAPPERS: dict[str, type[nn.Module]] = {DETECTOR.name: Detector, PROMPT_ENCODER.name: PromptEncoder}
+class Flat(nn.Module):
+    """A module whose tensors come as one tuple: so the exporter takes any number of them."""
+
+    def __init__(self, module: nn.Module) -> None:
+        super().__init__()
+        self.module = module
+
+    def forward(self, *tensors: Tensor) -> Tensor | tuple[Tensor, ...]:
+        """What the module gives."""
+        answer: Tensor | tuple[Tensor, ...] = self.module(*tensors)
+        return answer
 
 
-def wrap(spec: ModelSpec, checkpoint: Checkpoint) -> nn.Module:
-    """The PyTorch module of a Triton model, in evaluation mode: the reference that engines are compared with."""
-    return WRAPPERS[spec.name](checkpoint.network).eval()
+WRAPPERS: dict[tuple[str, str], Callable[[Checkpoint], nn.Module]] = {
+    (DETECTOR.name, "model"): Detector,
+    (PROMPT_ENCODER.name, "model"): PromptEncoder,
+    (GENERATOR.name, "encoder"): GeneratorEncoder,
+    (GENERATOR.name, "decoder"): GeneratorDecoder,
+}
 
 
-def write_onnx(spec: ModelSpec, checkpoint: Checkpoint, path: Path) -> None:
-    """Exports one Triton model's graph, simplified and checked, with the checkpoint's hash in its metadata."""
-    samples = tuple(_sample(tensor, checkpoint.dimensions) for tensor in spec.inputs)
-    varying = [_varying(tensor) for tensor in spec.inputs]
+def wrap(spec: ModelSpec, checkpoint: Checkpoint, graph: str = "model") -> nn.Module:
+    """The PyTorch module of a Triton model's graph, in evaluation mode: the reference that engines are compared with.
+
+    Raises:
+        CheckpointError: the checkpoint cannot generate.
+    """
+    return WRAPPERS[spec.name, graph](checkpoint).eval()
+
+
+def tensors_of(spec: ModelSpec, checkpoint: Checkpoint, graph: str = "model") -> GraphSpec:
+    """The tensors of a Triton model's graph for a checkpoint's number of decoder layers."""
+    config: Any = checkpoint.network.config
+    return graph_spec(spec, graph, config.text_config.decoder_layers)
+
+
+def write_onnx(spec: ModelSpec, checkpoint: Checkpoint, path: Path, graph: str = "model") -> None:
+    """Exports one graph of a Triton model, simplified and checked, with the checkpoint's hash in its metadata.
+
+    Raises:
+        CheckpointError: the checkpoint cannot generate.
+    """
+    stated = tensors_of(spec, checkpoint, graph)
+    sizes = SAMPLE | sizes_of(checkpoint)
     program = torch.onnx.export(
-        wrap(spec, checkpoint),
-        samples,
-        input_names=[tensor.name for tensor in spec.inputs],
-        output_names=[tensor.name for tensor in spec.outputs],
-        dynamic_shapes=tuple(varying),
+        Flat(wrap(spec, checkpoint, graph)).eval(),
+        tuple(_sample(tensor, sizes) for tensor in stated.inputs),
+        input_names=[tensor.name for tensor in stated.inputs],
+        output_names=[tensor.name for tensor in stated.outputs],
+        dynamic_shapes=(tuple(_varying(tensor) for tensor in stated.inputs),),
         opset_version=OPSET,
         dynamo=True,
         verbose=False,
     )
     if program is None:
-        raise RuntimeError(f"torch.onnx.export returned nothing for {spec.name}")
+        raise RuntimeError(f"torch.onnx.export returned nothing for {spec.name}, {graph}")
     model = onnxslim.slim(program.model_proto)
     model.metadata_props.add(key="checkpoint_sha256", value=checkpoint.sha256)
     onnx.checker.check_model(model, full_check=True)
     onnx.save(model, path)
 
 
-def _sample(tensor: TensorSpec, dimensions: Dimensions) -> Tensor:
-    dims = [
-        SAMPLE[symbol] if symbol in VARYING else dim
-        for symbol, dim in zip(tensor.shape, tensor.dims(dimensions), strict=True)
-    ]
+def sizes_of(checkpoint: Checkpoint) -> dict[str, int]:
+    """The sizes of the contract's symbols that a checkpoint fixes, those within the generator among them."""
+    config: Any = checkpoint.network.config
+    text = config.text_config
+    return {
+        **vars(checkpoint.dimensions),
+        "heads": text.decoder_attention_heads,
+        "head_width": text.d_model // text.decoder_attention_heads,
+        "vocabulary": len(read_vocabulary(checkpoint).token_ids),
+    }
+
+
+def _sample(tensor: TensorSpec, sizes: Mapping[str, int]) -> Tensor:
+    dims = [sizes[dim] if isinstance(dim, str) else dim for dim in tensor.shape]
     array = torch.ones([SAMPLE_BATCH, *dims])
     return array.to(getattr(torch, NUMPY_DTYPES[tensor.dtype].__name__))
 

@@ -1,27 +1,52 @@
-"""The Triton model repository: versions as numbered folders, whole or not at all.
+"""The Triton model repository: versions as numbered folders, whole or not at all, one of them served.
 
-A version is built beside the repository, on the same file system but outside of what Triton would take for
-models, then renamed into place; both models of a checkpoint get the same number.
+    python -m export.repository list     [--repository model_repository] [--triton 127.0.0.1:8001] [--json]
+    python -m export.repository promote  N [--repository ...] [--triton ...]
+    python -m export.repository rollback   [--repository ...] [--triton ...]
+    python -m export.repository prune    --keep K [--repository ...] [--triton ...]
+
+A version is built beside the repository, on the same file system but outside of what Triton would take for models,
+then renamed into place; all models of a checkpoint get the same number, and are served, replaced and deleted
+together. A published version never changes. The first is served at once, a later one when it is promoted;
+export/promotion.py says how. With --triton the Triton at that address follows before the command ends, and where it
+cannot, everything returns to what was served before. Knows nothing of what the models compute.
 """
 
+import argparse
 import datetime
 import json
-import os
 import shutil
+import sys
 from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from export.checkpoint import sha256_of
 from export.contract.tensors import MODELS
+from export.files import sha256_of, sync
+from export.promotion import CONFIG, RepositoryError, parse_config, read_promoted, write_promoted
+from export.triton_control import TritonControl
+from export.versions import MANIFEST, check_folder, check_whole, delete, listed, published, sole_writer, versions
 
-MANIFEST = "manifest.json"
 MODEL_PY = '''"""Runs this folder's engine inside Triton's Python backend."""
 
 from export.runtime.backend import TritonPythonModel
 
 __all__ = ["TritonPythonModel"]
 '''
+
+
+@dataclass(frozen=True)
+class Version:
+    """A published version: what it was made from, and whether it is used."""
+
+    version: int
+    created: str  # ISO 8601, UTC
+    checkpoint: str
+    precision: str
+    target: str
+    active: str  # "served", "rollback" for the one that a rollback returns to, or ""
+    loaded: tuple[str, ...]  # the models of it that Triton has ready; none when Triton was not asked
 
 
 def staging_folder(repository: Path) -> Path:
@@ -36,53 +61,212 @@ def staging_folder(repository: Path) -> Path:
 def publish(repository: Path, staging: Path, configs: Mapping[str, str], manifest: Mapping[str, Any]) -> int:
     """Moves the staged models into the repository as its next version and returns that number.
 
+    The first version is promoted with it; a later one changes nothing of what is served.
+
     Args:
         repository: created if it does not exist.
         staging: one folder per model with its engine files.
         configs: text of config.pbtxt by model name.
         manifest: what the version was made from; hashes of all files are added.
+
+    Raises:
+        RepositoryError: another command is changing the repository.
     """
-    version = 1 + max((number for spec in MODELS for number in versions(repository, spec.name)), default=0)
-    created = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
-    for spec in MODELS:
-        folder = staging / spec.name
-        (folder / "model.py").write_text(MODEL_PY, encoding="utf-8")
-        files = {path.name: sha256_of(path) for path in sorted(folder.iterdir())}
-        content = {"model": spec.name, "version": version, "created": created, **manifest, "files": files}
-        (folder / MANIFEST).write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-        for path in folder.iterdir():
-            _sync(path)
-    moved: list[Path] = []
-    try:
+    repository.mkdir(parents=True, exist_ok=True)
+    with sole_writer(repository):
+        version = 1 + max((number for spec in MODELS for number in versions(repository, spec.name)), default=0)
+        created = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
         for spec in MODELS:
-            home = repository / spec.name
-            home.mkdir(parents=True, exist_ok=True)
-            partial = home / "config.pbtxt.partial"
-            partial.write_text(configs[spec.name], encoding="utf-8")
-            _sync(partial)
-            (staging / spec.name).rename(home / str(version))
-            moved.append(home / str(version))
-            partial.replace(home / "config.pbtxt")
-            _sync(home)
-    except OSError:
-        for folder in moved:
-            shutil.rmtree(folder, ignore_errors=True)
-        raise
-    shutil.rmtree(staging, ignore_errors=True)
-    return version
+            folder = staging / spec.name
+            if parse_config(configs[spec.name]).backend == "python":
+                (folder / "model.py").write_text(MODEL_PY, encoding="utf-8")
+            (folder / CONFIG).write_text(configs[spec.name], encoding="utf-8")
+            files = {path.name: sha256_of(path) for path in sorted(folder.iterdir())}
+            content = {"model": spec.name, "version": version, "created": created, **manifest, "files": files}
+            (folder / MANIFEST).write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+            for path in (*folder.iterdir(), folder):
+                sync(path)
+        moved: list[Path] = []
+        try:
+            for spec in MODELS:
+                home = repository / spec.name
+                home.mkdir(exist_ok=True)
+                (staging / spec.name).rename(home / str(version))
+                moved.append(home / str(version))
+                sync(home)
+            if not read_promoted(repository):
+                write_promoted(repository, (version,))
+        except (OSError, RepositoryError):
+            for folder in moved:
+                shutil.rmtree(folder, ignore_errors=True)
+            raise
+        shutil.rmtree(staging, ignore_errors=True)
+        return version
 
 
-def versions(repository: Path, model: str) -> list[int]:
-    """The numbers of a model's published versions, oldest first."""
-    home = repository / model
-    if not home.is_dir():
-        return []
-    return sorted(int(path.name) for path in home.iterdir() if path.is_dir() and path.name.isdigit())
+def describe(repository: Path, triton: TritonControl | None = None) -> list[Version]:
+    """All published versions, oldest first.
+
+    Raises:
+        RepositoryError: there is no repository, or Triton does not answer.
+    """
+    check_folder(repository)
+    loaded = triton.loaded() if triton else {}
+    active = dict(zip(reversed(_history(repository)), ("served", "rollback"), strict=False))
+    described = []
+    for number in published(repository):
+        manifest = json.loads((repository / MODELS[0].name / str(number) / MANIFEST).read_text(encoding="utf-8"))
+        described.append(
+            Version(
+                version=number,
+                created=manifest["created"],
+                checkpoint=manifest.get("checkpoint_name", ""),
+                precision=manifest.get("precision", ""),
+                target=manifest.get("target", ""),
+                active=active.get(number, ""),
+                loaded=tuple(model for model, numbers in loaded.items() if number in numbers),
+            )
+        )
+    return described
 
 
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
+def promote(repository: Path, version: int, triton: TritonControl | None = None) -> None:
+    """Makes `version` the served one of all models together.
+
+    Raises:
+        RepositoryError: there is no such version, its files are damaged, another command is changing the repository,
+            or Triton does not follow; the message says what is served then.
+    """
+    with sole_writer(repository):
+        history = _history(repository)
+        _serve(repository, history, [*(number for number in history if number != version), version], triton)
+
+
+def rollback(repository: Path, triton: TritonControl | None = None) -> int:
+    """Makes the version that was promoted before the served one the served one again, and returns its number.
+
+    Raises:
+        RepositoryError: there is none, or as `promote` raises it.
+    """
+    with sole_writer(repository):
+        history = _history(repository)
+        if len(history) < 2:
+            raise RepositoryError(
+                f"{repository} has no version to return to: none was promoted before "
+                f"{history[-1] if history else 'any'}; promote one of {listed(published(repository))}"
+            )
+        _serve(repository, history, history[:-1], triton)
+        return history[-2]
+
+
+def prune(repository: Path, keep: int, triton: TritonControl | None = None) -> list[int]:
+    """Deletes all versions but the newest `keep`, the served one and the one that a rollback returns to.
+
+    What a killed command left behind goes too. Returns the deleted numbers, oldest first.
+
+    Raises:
+        RepositoryError: `keep` is below 1, nothing was promoted yet, or Triton does not answer.
+    """
+    if keep < 1:
+        raise RepositoryError(f"--keep is {keep}, expected at least 1: numbers of deleted versions must not come again")
+    with sole_writer(repository):
+        history = _history(repository)
+        if not history:
+            raise RepositoryError(f"no version of {repository} is promoted; promote one before others are deleted")
+        kept = {*published(repository)[-keep:], *history[-2:]}
+        for numbers in (triton.loaded() if triton else {}).values():
+            kept |= numbers
+        doomed = {number for spec in MODELS for number in versions(repository, spec.name)} - kept
+        delete(repository, doomed)
+        return sorted(doomed)
+
+
+def _serve(repository: Path, before: list[int], after: list[int], triton: TritonControl | None) -> None:
+    version = after[-1]
+    check_whole(repository, version)
+    if triton is not None:
+        triton.loaded()  # it answers, or nothing is touched
+    write_promoted(repository, after)
+    if triton is None:
+        return
     try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+        triton.follow(version)
+    except RepositoryError as error:
+        raise RepositoryError(
+            f"version {version} is not served: {error}. {_return(repository, before, triton)}"
+        ) from error
+
+
+def _return(repository: Path, before: list[int], triton: TritonControl) -> str:
+    """Undoes a promotion that Triton could not follow; says what came of that."""
+    if not before:
+        return "The repository says it all the same: no version was promoted before it."
+    write_promoted(repository, before)
+    try:
+        triton.follow(before[-1])
+    except RepositoryError as error:
+        return f"The repository is back at version {before[-1]}, Triton is not ({error}): restart it."
+    return f"The repository and Triton are at version {before[-1]} as before."
+
+
+def _history(repository: Path) -> list[int]:
+    """The promoted versions that are still there; the last is served."""
+    known = published(repository)
+    return [number for number in read_promoted(repository) if number in known]
+
+
+def _table(rows: list[Version], with_triton: bool) -> str:
+    names = [field.name for field in fields(Version)][: None if with_triton else -1]
+    cells = [names] + [[_cell(getattr(row, name)) for name in names] for row in rows]
+    widths = [max(len(line[column]) for line in cells) for column in range(len(names))]
+    return "\n".join("  ".join(map(str.ljust, line, widths)).rstrip() for line in cells)
+
+
+def _cell(value: int | str | tuple[str, ...]) -> str:
+    return " ".join(value) if isinstance(value, tuple) else str(value)
+
+
+def main() -> int:
+    """Runs the command line; 1 when the repository stays, or comes back to, what it was."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    common = argparse.ArgumentParser(add_help=False)
+    common.add_argument("--repository", type=Path, default=Path("model_repository"))
+    common.add_argument("--triton", metavar="HOST:PORT", help="gRPC address of the Triton that serves the repository")
+    commands = parser.add_subparsers(dest="command", required=True)
+    commands.add_parser("list", parents=[common], help="the versions").add_argument("--json", action="store_true")
+    commands.add_parser("promote", parents=[common], help="serve a version").add_argument("version", type=int)
+    commands.add_parser("rollback", parents=[common], help="serve the version promoted before")
+    commands.add_parser("prune", parents=[common], help="delete old versions").add_argument(
+        "--keep", type=int, required=True, help="how many of the newest versions stay"
+    )
+    arguments = parser.parse_args()
+    repository: Path = arguments.repository
+    triton = TritonControl(arguments.triton) if arguments.triton else None
+    served = f"served by Triton at {triton.url}" if triton else "served when Triton starts again; --triton tells it now"
+    try:
+        if arguments.command == "list":
+            rows = describe(repository, triton)
+            text = json.dumps([asdict(row) for row in rows], indent=2) if arguments.json else _table(rows, bool(triton))
+            lagging = [row.version for row in rows if row.active == "served" and len(row.loaded) < len(MODELS)]
+            if triton and lagging:
+                print(  # noqa: T201
+                    f"Triton at {triton.url} does not serve version {lagging[0]}, as the repository says; have it "
+                    f"follow: python -m export.repository promote {lagging[0]} --triton {triton.url}",
+                    file=sys.stderr,
+                )
+        elif arguments.command == "promote":
+            promote(repository, arguments.version, triton)
+            text = f"version {arguments.version} of {repository} is {served}"
+        elif arguments.command == "rollback":
+            text = f"version {rollback(repository, triton)} of {repository} is {served}"
+        else:
+            text = f"deleted versions: {', '.join(map(str, prune(repository, arguments.keep, triton))) or 'none'}"
+    except RepositoryError as error:
+        print(f"error: {error}", file=sys.stderr)  # noqa: T201
+        return 1
+    print(text)  # noqa: T201
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

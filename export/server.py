@@ -3,7 +3,8 @@
     python -m export.server --model-repository model_repository
 
 Waits until every model is ready, forwards Triton's log, ends Triton on SIGTERM and SIGINT, and exits with
-its code. Production runs the container instead; this file knows nothing of what the models do.
+its code. Models are replaced while they serve by python -m export.repository. Production runs the container
+instead; this file knows nothing of what the models do.
 """
 
 import argparse
@@ -31,6 +32,8 @@ STOP_TIMEOUT_S = 20.0
 INSTANCE_CHECK_S = 1.0
 LOG_LINES_KEPT = 40
 PR_SET_PDEATHSIG = 1
+# All models from the start, and others when they are told of; without this Triton never looks at its models again.
+EXPLICIT_CONTROL = ("--model-control-mode=explicit", "--load-model=*")
 
 
 class ServerError(RuntimeError):
@@ -91,6 +94,9 @@ class TritonServer:
             f"--backend-directory={backends}",
             f"--backend-config=python,shm-region-prefix-name=pcbd{os.getpid()}_{self._ports['grpc']}_",
             "--allow-gpu-metrics=false",
+            "--disable-auto-complete-config",  # our configurations are complete; asking costs one more process a model
+            "--strict-readiness=false",  # ready while a model is being replaced: its former version serves
+            *(() if any("--model-control-mode" in option for option in self._options) else EXPLICIT_CONTROL),
             *(f"--{name}-address=127.0.0.1" for name in self._ports),
             *(f"--{name}-port={port}" for name, port in self._ports.items()),
             *self._options,
@@ -125,7 +131,7 @@ class TritonServer:
             time.sleep(0.05)
 
     def is_ready(self) -> bool:
-        """Whether Triton and all its models answer."""
+        """Whether Triton answers, which it does not before all its models are loaded."""
         try:
             with urllib.request.urlopen(f"http://{self.http_url}/v2/health/ready", timeout=2) as answer:
                 return bool(answer.status == 200)
@@ -136,29 +142,32 @@ class TritonServer:
         """Waits for Triton to end and returns its exit code; stops it and returns 1 when a model instance died."""
         if self._process is None:
             raise ServerError("Triton has not been started; call start() first")
-        was_dead = False
+        dead: set[str] = set()
         while True:
             try:
                 code = self._process.wait(INSTANCE_CHECK_S)
             except subprocess.TimeoutExpired:
-                is_dead = self._has_dead_instance()
-                if is_dead and was_dead and not self._asked_to_stop:  # twice: one that Triton unloads is reaped at once
+                former, dead = dead, self._dead_instances()
+                if dead & former and not self._asked_to_stop:  # twice: one that Triton unloads is reaped at once
                     sys.stderr.write("error: a model instance died and Triton does not replace it; stopping Triton\n")
                     self.stop()
                     return 1
-                was_dead = is_dead
             else:
                 self._clean_up()
                 return code
 
-    def _has_dead_instance(self) -> bool:
-        """Whether a Python backend process of Triton ended without being asked to: a zombie, since nobody reaps it."""
+    def _dead_instances(self) -> set[str]:
+        """Python backend processes of Triton that ended without being asked to: zombies, since nobody reaps them."""
+        dead = set()
         for listing in Path(f"/proc/{self.pid}/task").glob("*/children"):
-            for child in listing.read_text().split():
-                with contextlib.suppress(OSError):  # gone meanwhile
+            children: list[str] = []
+            with contextlib.suppress(OSError):  # the thread is gone
+                children = listing.read_text().split()
+            for child in children:
+                with contextlib.suppress(OSError):  # the process is gone
                     if Path(f"/proc/{child}/stat").read_text().rpartition(")")[2].split()[0] == "Z":
-                        return True
-        return False
+                        dead.add(child)
+        return dead
 
     def signal(self, number: int) -> None:
         """Sends a signal to Triton if it runs."""
@@ -247,6 +256,7 @@ def _environment(wheel: Path) -> dict[str, str]:
     environment["LD_LIBRARY_PATH"] = os.pathsep.join([str(wheel / "nvidia_pytriton.libs"), str(found[0])])
     # The stub ignores PYTHONPATH; it takes the packages of the first python3 on PATH, virtual environment or not.
     environment["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), environment.get("PATH", os.defpath)])
+    environment["PYTHONDONTWRITEBYTECODE"] = "1"  # a published version does not change, not by a __pycache__ either
     return environment
 
 

@@ -1,41 +1,50 @@
 """The gate: engines must give what PyTorch gives, output by output and box by box, before they are published.
 
-Images are whole pictures, prompts are words; everything goes the way that it goes in service.
+Images are whole pictures, prompts are words; everything goes the way that it goes in service. On labelled pictures
+mAP@0.5 must not fall. Engines that are not handed over, such as the generator's in a comparison of detectors, are
+not judged.
 """
 
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image
+from tqdm import tqdm
 
+from export import generator_parity
+from export.average_precision import MAX_DETECTIONS, average_precision
 from export.checkpoint import Checkpoint
-from export.contract.boxes import Detections, iou_matrix
+from export.comparison import Outputs, agreement, align, cosine, rows
+from export.contract.boxes import Detections
 from export.contract.defects import DEFECTS
-from export.contract.tensors import DETECTOR, LENGTH_BUCKETS, PROMPT_BUCKETS, PROMPT_ENCODER, ModelSpec, bucket
+from export.contract.tensors import (
+    DETECTOR,
+    GENERATOR,
+    LENGTH_BUCKETS,
+    PROMPT_BUCKETS,
+    PROMPT_ENCODER,
+    ModelSpec,
+    bucket,
+)
 from export.contract.tiles import cut_tiles, merge_tiles, tile_origins
+from export.labelled import Boards, read_picture
+from export.limits import Limits, read_limits
 from export.onnx_graphs import wrap
-from export.runtime.engine import Engine
+from export.runtime.engine import Arrays, Engine
 
-Outputs = dict[str, NDArray[Any]]
-
-
-@dataclass(frozen=True)
-class Limits:
-    """What an engine of a precision may differ from PyTorch by."""
-
-    max_error: float  # of any output value; all of them are of the order of 1
-    min_cosine: float  # of each output as one vector
-    batch_error: float  # of an item alone against the same item in a batch
-    box_agreement: float  # least share of detections found again, IoU 0.9 and score within max_error
-
-
-LIMITS = {"fp32": Limits(max_error=2e-3, min_cosine=0.99999, batch_error=1e-3, box_agreement=1.0)}
+LIMITS = read_limits()
 DETECTION_THRESHOLD = 0.05  # detections compared box by box
+LABELLED_THRESHOLD = 0.01  # lower: average precision looks at the whole curve
+NMS_THRESHOLD = 0.3
+GENERATOR_PROMPTS = ("find all defects", "定位短路")
+
+Run = Callable[[Arrays], Outputs]
 
 
 class GateError(RuntimeError):
@@ -51,49 +60,89 @@ def read_images(folder: Path) -> dict[str, NDArray[np.uint8]]:
     paths = sorted(path for path in folder.glob("*") if path.suffix.lower() in {".png", ".jpg", ".jpeg"})
     if not paths:
         raise GateError(f"{folder} holds no PNG or JPEG picture to verify engines with; give another with --images")
-    return {path.name: np.asarray(Image.open(path).convert("RGB")) for path in paths}
+    return {path.name: read_picture(path) for path in paths}
+
+
+@dataclass(frozen=True)
+class Reference:
+    """What PyTorch answers, for engines of one checkpoint to be compared with; the slow parts are kept."""
+
+    checkpoint: Checkpoint
+    labelled: Boards | None = None
+
+    @cached_property
+    def tokens(self) -> Outputs:
+        """The prompt encoder's inputs for the catalog's classes in both languages."""
+        return prompt_inputs(
+            self.checkpoint, [text for defect in DEFECTS for text in (defect.names_en[0], defect.descriptions_zh[0])]
+        )
+
+    @cached_property
+    def embeddings(self) -> NDArray[np.float32]:
+        """Of those prompts (P, D)."""
+        return self.run(PROMPT_ENCODER)(self.tokens)["PROMPT_EMBEDDINGS"]
+
+    @cached_property
+    def map50(self) -> float:
+        """mAP@0.5 of PyTorch on the labelled pictures, 0..1."""
+        return judge(self, self.run(DETECTOR), "PyTorch on labelled pictures")
+
+    def run(self, spec: ModelSpec) -> Run:
+        """The network as a model's engine would be called."""
+        module = wrap(spec, self.checkpoint)
+
+        @torch.inference_mode()
+        def run(inputs: Arrays) -> Outputs:
+            answers = module(*(torch.from_numpy(np.array(inputs[tensor.name])) for tensor in spec.inputs))
+            arrays = answers if isinstance(answers, tuple) else (answers,)
+            return {tensor.name: array.numpy() for tensor, array in zip(spec.outputs, arrays, strict=True)}
+
+        return run
 
 
 def verify(
-    checkpoint: Checkpoint, engines: dict[str, Engine], images: dict[str, NDArray[np.uint8]], limits: Limits
+    checkpoint: Checkpoint,
+    engines: dict[str, Engine],
+    images: dict[str, NDArray[np.uint8]],
+    limits: Limits,
+    reference: Reference | None = None,
 ) -> dict[str, Any]:
-    """Compares engines with PyTorch; the report's `faults` is empty when they pass."""
+    """Compares engines with PyTorch; the report's `faults` is empty when they pass.
+
+    Without a `reference` of labelled pictures mAP is not judged, and the report's `map50` says so.
+    """
+    reference = reference or Reference(checkpoint)
     report: dict[str, Any] = {"limits": vars(limits), "images": list(images), "models": {}, "faults": []}
-    tokens = _prompt_inputs(checkpoint)
-    reference = _torch_runner(PROMPT_ENCODER, checkpoint)
-    expected = reference(tokens)
-    report["models"][PROMPT_ENCODER.name] = _compare(
-        PROMPT_ENCODER, expected, engines[PROMPT_ENCODER.name], tokens, limits, report["faults"]
-    )
-    embeddings = expected["PROMPT_EMBEDDINGS"]
-    prompts = np.zeros((bucket(len(embeddings), PROMPT_BUCKETS, "prompts"), embeddings.shape[1]), np.float32)
-    prompts[: len(embeddings)] = embeddings
-    detector = _torch_runner(DETECTOR, checkpoint)
-    report["models"][DETECTOR.name] = {}
-    for name, image in images.items():
-        tile = checkpoint.dimensions.tile
-        origins = tile_origins((image.shape[1], image.shape[0]), tile)
-        tiles = cut_tiles(image, origins, tile)[: DETECTOR.max_batch_size]
-        origins = origins[: len(tiles)]
-        inputs = {"IMAGE": tiles, "PROMPT_EMBEDDINGS": np.repeat(prompts[None], len(tiles), axis=0)}
-        expected = detector(inputs)
-        engine = engines[DETECTOR.name]
-        entry = _compare(DETECTOR, expected, engine, inputs, limits, report["faults"])
-        wanted, got = (
-            _detections(out, origins, image, tile, len(embeddings)) for out in (expected, engine.run(inputs))
+    if PROMPT_ENCODER.name in engines:
+        engine = engines[PROMPT_ENCODER.name]
+        report["models"][PROMPT_ENCODER.name] = _compare(
+            PROMPT_ENCODER, reference.run(PROMPT_ENCODER), engine, reference.tokens, limits, report["faults"]
         )
-        entry["detections"] = len(wanted)
-        entry["box_agreement"] = _agreement(wanted, got, limits.max_error)
-        if entry["box_agreement"] < limits.box_agreement:
+    if DETECTOR.name in engines:
+        engine = engines[DETECTOR.name]
+        report["models"][DETECTOR.name] = {
+            name: _compare_picture(name, image, reference, engine, limits, report["faults"])
+            for name, image in images.items()
+        }
+        if all(_is_comparable(entry) for entry in report["models"][DETECTOR.name].values()):
+            report["map50"] = _compare_map(reference, engine, limits, report["faults"])
+        else:
+            report["map50"] = {"judged": False, "reason": "the outputs are of a wrong shape or not finite"}
+    if GENERATOR.name in engines:
+        entry = generator_parity.compare(checkpoint, engines[GENERATOR.name], images, GENERATOR_PROMPTS)
+        report["models"][GENERATOR.name] = entry
+        if not entry["finite"]:
+            report["faults"].append("generator: a log-probability is NaN or infinite")
+        if entry["token_agreement"] < limits.token_agreement:
             report["faults"].append(
-                f"{name}: {entry['box_agreement']:.3f} of the boxes agree, limit {limits.box_agreement}"
+                f"generator: {entry['token_agreement']:.3f} of the tokens agree, limit {limits.token_agreement}; "
+                f"the first that differs: {entry['first_difference']}"
             )
-        report["models"][DETECTOR.name][name] = entry
     return report
 
 
-def _prompt_inputs(checkpoint: Checkpoint) -> Outputs:
-    texts = [names[0] for defect in DEFECTS for names in (defect.names_en, defect.descriptions_zh)]
+def prompt_inputs(checkpoint: Checkpoint, texts: Sequence[str]) -> Outputs:
+    """The prompt encoder's inputs for words, padded to a bucket: INPUT_IDS and ATTENTION_MASK (P, L)."""
     encodings = [checkpoint.tokenizer.encode(text) for text in texts]
     length = bucket(max(len(encoding.ids) for encoding in encodings), LENGTH_BUCKETS, "tokens of a prompt")
     input_ids = np.full((len(texts), length), checkpoint.tokenizer.token_to_id("<pad>"), np.int64)
@@ -104,35 +153,104 @@ def _prompt_inputs(checkpoint: Checkpoint) -> Outputs:
     return {"INPUT_IDS": input_ids, "ATTENTION_MASK": attention_mask}
 
 
-def _torch_runner(spec: ModelSpec, checkpoint: Checkpoint) -> Callable[[Outputs], Outputs]:
-    module = wrap(spec, checkpoint)
+def padded(embeddings: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Prompt embeddings (P, D), filled up with zeros to a bucket of prompts."""
+    prompts = np.zeros((bucket(len(embeddings), PROMPT_BUCKETS, "prompts"), embeddings.shape[1]), np.float32)
+    prompts[: len(embeddings)] = embeddings
+    return prompts
 
-    @torch.inference_mode()
-    def run(inputs: Outputs) -> Outputs:
-        answers = module(*(torch.from_numpy(inputs[tensor.name]) for tensor in spec.inputs))
-        arrays = answers if isinstance(answers, tuple) else (answers,)
-        return {tensor.name: array.numpy() for tensor, array in zip(spec.outputs, arrays, strict=True)}
 
-    return run
+def judge(reference: Reference, run: Run, what: str) -> float:
+    """mAP@0.5 (0..1) of a detector on the reference's labelled pictures, each class asked for by its English name."""
+    boards = reference.labelled
+    if boards is None:
+        raise ValueError("the reference has no labelled pictures to judge a detector on")
+    words = prompt_inputs(reference.checkpoint, boards.class_names)
+    prompts = padded(reference.run(PROMPT_ENCODER)(words)["PROMPT_EMBEDDINGS"])
+    tile, classes = reference.checkpoint.dimensions.tile, len(boards.class_names)
+    found = []
+    for board in tqdm(boards.boards, desc=what, unit="image", file=sys.stderr, leave=False, disable=None):
+        image = read_picture(board.path)
+        origins = tile_origins((image.shape[1], image.shape[0]), tile)
+        tiles = cut_tiles(image, origins, tile)
+        parts = [
+            tiles[start : start + DETECTOR.max_batch_size] for start in range(0, len(tiles), DETECTOR.max_batch_size)
+        ]
+        answers = [
+            run({"IMAGE": part, "PROMPT_EMBEDDINGS": np.repeat(prompts[None], len(part), axis=0)}) for part in parts
+        ]
+        outputs = {name: np.concatenate([answer[name] for answer in answers]) for name in answers[0]}
+        found.append(_detections(outputs, origins, image, tile, classes, LABELLED_THRESHOLD))
+    return average_precision(boards, found)
+
+
+def _compare_map(reference: Reference, engine: Engine, limits: Limits, faults: list[str]) -> dict[str, Any]:
+    if reference.labelled is None:
+        return {"judged": False, "reason": "no labelled pictures were given"}
+    engine_map = judge(reference, engine.run, "engine on labelled pictures")
+    drop = reference.map50 - engine_map
+    if not drop <= limits.max_map_drop:
+        faults.append(
+            f"detector: mAP@0.5 is {engine_map:.4f}, PyTorch's {reference.map50:.4f}: {drop:.4f} down, "
+            f"limit {limits.max_map_drop}"
+        )
+    return {
+        "judged": True,
+        "images": len(reference.labelled.boards),
+        "pytorch": reference.map50,
+        "engine": engine_map,
+        "drop": drop,
+    }
+
+
+def _compare_picture(
+    name: str, image: NDArray[np.uint8], reference: Reference, engine: Engine, limits: Limits, faults: list[str]
+) -> dict[str, Any]:
+    tile = reference.checkpoint.dimensions.tile
+    origins = tile_origins((image.shape[1], image.shape[0]), tile)[: DETECTOR.max_batch_size]
+    tiles = cut_tiles(image, origins, tile)
+    prompts = padded(reference.embeddings)
+    inputs = {"IMAGE": tiles, "PROMPT_EMBEDDINGS": np.repeat(prompts[None], len(tiles), axis=0)}
+    run = reference.run(DETECTOR)
+    entry = _compare(DETECTOR, run, engine, inputs, limits, faults)
+    if not _is_comparable(entry):
+        return entry
+    wanted, got = (
+        _detections(out, origins, image, tile, len(reference.embeddings), DETECTION_THRESHOLD)
+        for out in (run(inputs), engine.run(inputs))
+    )
+    entry["detections"] = len(wanted)
+    entry["box_agreement"] = agreement(wanted, got, limits.max_error, DETECTION_THRESHOLD)
+    if entry["box_agreement"] < limits.box_agreement:
+        faults.append(f"{name}: {entry['box_agreement']:.3f} of the boxes agree, limit {limits.box_agreement}")
+    return entry
 
 
 def _compare(
-    spec: ModelSpec, expected: Outputs, engine: Engine, inputs: Outputs, limits: Limits, faults: list[str]
+    spec: ModelSpec, run: Run, engine: Engine, inputs: Outputs, limits: Limits, faults: list[str]
 ) -> dict[str, Any]:
     batch = engine.run(inputs)
     broken = [name for name, array in batch.items() if not np.isfinite(array).all()]
     if broken:
         faults.append(f"{spec.name}: {', '.join(broken)} holds NaN or infinity")
         return {"finite": False}
+    expected = run(inputs)
+    wrong = [
+        f"{name} is {batch[name].shape}, expected {array.shape}"
+        for name, array in expected.items()
+        if batch[name].shape != array.shape
+    ]
+    if wrong:
+        faults.append(f"{spec.name}: {'; '.join(wrong)}")
+        return {"shapes": False}
     first = {name: array[:1] for name, array in inputs.items()}
-    expected_rows, batch_rows = _rows(spec, expected), _rows(spec, batch)
-    single_rows = _rows(spec, engine.run(first))
-    aligned = _align(expected_rows, batch_rows)
-    alone = _align(batch_rows[:1], single_rows)
+    expected_rows, batch_rows = rows(spec.outputs, expected), rows(spec.outputs, batch)
+    aligned = align(expected_rows, batch_rows)
+    alone = align(batch_rows[:1], rows(spec.outputs, engine.run(first)))
     entry = {
         "items": len(batch_rows),
         "max_error": float(np.abs(expected_rows - aligned).max()),
-        "cosine": float(_cosine(expected_rows, aligned)),
+        "cosine": cosine(expected_rows, aligned),
         "batch_error": float(np.abs(batch_rows[:1] - alone).max()),
     }
     if entry["max_error"] > limits.max_error:
@@ -146,26 +264,18 @@ def _compare(
     return entry
 
 
-def _rows(spec: ModelSpec, outputs: Outputs) -> NDArray[np.float32]:
-    """All outputs of an item side by side: (B, rows, values)."""
-    arrays = [outputs[tensor.name].astype(np.float32) for tensor in spec.outputs]
-    return np.concatenate([array if array.ndim == 3 else array[:, None] for array in arrays], axis=2)
-
-
-def _align(wanted: NDArray[np.float32], got: NDArray[np.float32]) -> NDArray[np.float32]:
-    """The row of `got` nearest to each row of `wanted`: equal scores may leave the top-K in another order."""
-    return np.stack(
-        [b[np.abs(a[:, None] - b[None]).max(axis=2).argmin(axis=1)] for a, b in zip(wanted, got, strict=True)]
-    )
-
-
-def _cosine(a: NDArray[np.float32], b: NDArray[np.float32]) -> float:
-    x, y = a.ravel().astype(np.float64), b.ravel().astype(np.float64)
-    return float(np.dot(x, y)) / max(float(np.linalg.norm(x)) * float(np.linalg.norm(y)), 1e-30)
+def _is_comparable(entry: dict[str, Any]) -> bool:
+    """Whether `_compare` found outputs of the right shape, all finite: what boxes can be read from."""
+    return "cosine" in entry
 
 
 def _detections(
-    outputs: Outputs, origins: NDArray[np.int64], image: NDArray[np.uint8], tile: int, num_prompts: int
+    outputs: Outputs,
+    origins: NDArray[np.int64],
+    image: NDArray[np.uint8],
+    tile: int,
+    num_prompts: int,
+    score_threshold: float,
 ) -> Detections:
     return merge_tiles(
         outputs["BOXES"],
@@ -173,27 +283,7 @@ def _detections(
         origins,
         (image.shape[1], image.shape[0]),
         tile,
-        score_threshold=DETECTION_THRESHOLD,
-        nms_threshold=0.3,
-        max_detections=1000,
+        score_threshold=score_threshold,
+        nms_threshold=NMS_THRESHOLD,
+        max_detections=MAX_DETECTIONS,
     )
-
-
-def _agreement(wanted: Detections, got: Detections, score_error: float) -> float:
-    """Share of the detections on either side that the other side has too."""
-    if not len(wanted) and not len(got):
-        return 1.0
-    same = (
-        (iou_matrix(wanted.boxes_xyxy, got.boxes_xyxy) >= 0.9)
-        & (wanted.class_ids[:, None] == got.class_ids[None])
-        & (np.abs(wanted.scores[:, None] - got.scores[None]) <= score_error)
-    )
-    near_threshold = DETECTION_THRESHOLD + score_error  # may fall on either side of it
-    sides: Sequence[tuple[NDArray[np.bool_], NDArray[np.float32]]] = (
-        (same.any(axis=1), wanted.scores),
-        (same.any(axis=0), got.scores),
-    )
-    agreed = [
-        bool(hit) or score < near_threshold for hits, scores in sides for hit, score in zip(hits, scores, strict=True)
-    ]
-    return float(np.mean(agreed))

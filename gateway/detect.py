@@ -4,12 +4,15 @@ import asyncio
 import time
 from typing import Annotated, Any, Literal
 
+import numpy as np
 from fastapi import APIRouter, Depends, Request
+from numpy.typing import NDArray
 from pydantic import BaseModel
 
 from gateway.body import DetectParameters, DetectRequest, read_request
-from gateway.detector import Reading
-from gateway.errors import DeadlineError, OverloadError, ParameterError, UnavailableError
+from gateway.catalog import Catalog
+from gateway.detector import Detector, Reading
+from gateway.errors import DeadlineError, OverloadError, ParameterError, ReplacedError, UnavailableError
 from gateway.images import MEDIA_TYPES, decode
 from gateway.metrics import OTHER_WORDS, Metrics
 from gateway.settings import Settings
@@ -101,30 +104,16 @@ class Service:
         started = time.perf_counter()
         image = await asyncio.to_thread(decode, asked.image, self.settings.max_image_pixels)
         decode_ms = (time.perf_counter() - started) * 1e3
-        detector, catalog = self.watch.detector(), self.watch.catalog()
-        parameters = asked.parameters
-        defects: list[str | None]
-        if parameters.prompt:
-            texts, defects = list(parameters.prompt), [catalog.recognise(text) for text in parameters.prompt]
-        elif catalog.defects:
-            texts, defects = zip(*((d.names_en[0], d.id) for d in catalog.defects), strict=True)  # type: ignore[assignment]
-        else:
-            raise ParameterError("the served checkpoint knows no class of the catalog by name; give a prompt")
-        threshold = parameters.score_threshold
-        try:
-            reading = await detector.detect(
-                image,
-                [catalog.wording(text) for text in texts],
-                score_threshold=[
-                    detector.served.score_threshold(defect) if threshold is None else threshold for defect in defects
-                ],
-                nms_threshold=parameters.nms_threshold,
-                max_detections=parameters.max_detections,
-                timeout_s=self.settings.deadline_s,
-            )
-        except UnavailableError as error:
-            self.watch.lost(error)
-            raise
+        while True:
+            detector, catalog = self.watch.detector(), self.watch.catalog()
+            try:
+                reading, texts, defects = await self._ask(detector, catalog, image, asked.parameters)
+                break
+            except ReplacedError:
+                await self.watch.wait_for_another(detector)
+            except UnavailableError as error:
+                self.watch.lost(error)
+                raise
         found = self._detections(reading, texts, defects, request_id)
         total_ms = (time.perf_counter() - started) * 1e3
         verdict: Literal["ok", "ng"] = "ng" if found else "ok"
@@ -148,6 +137,30 @@ class Service:
                 total=round(total_ms, 2),
             ),
         )
+
+    async def _ask(
+        self, detector: Detector, catalog: Catalog, image: NDArray[np.uint8], parameters: DetectParameters
+    ) -> tuple[Reading, list[str], list[str | None]]:
+        """What the detector reads in the image, the texts that it was asked for and the classes that they name."""
+        if parameters.prompt:
+            asked = [(text, catalog.recognise(text)) for text in parameters.prompt]
+        elif catalog.defects:
+            asked = [(defect.names_en[0], defect.id) for defect in catalog.defects]
+        else:
+            raise ParameterError("the served checkpoint knows no class of the catalog by name; give a prompt")
+        texts, defects = [text for text, _ in asked], [defect for _, defect in asked]
+        threshold = parameters.score_threshold
+        reading = await detector.detect(
+            image,
+            [catalog.wording(text) for text in texts],
+            score_threshold=[
+                detector.served.score_threshold(defect) if threshold is None else threshold for defect in defects
+            ],
+            nms_threshold=parameters.nms_threshold,
+            max_detections=parameters.max_detections,
+            timeout_s=self.settings.deadline_s,
+        )
+        return reading, texts, defects
 
     def _detections(
         self, reading: Reading, texts: list[str], defects: list[str | None], request_id: str

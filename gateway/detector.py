@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from export.contract.boxes import Detections
 from export.contract.tensors import DETECTOR, PROMPT_BUCKETS, bucket
 from export.contract.tiles import cut_tiles, merge_tiles, tile_origins
-from gateway.errors import UnavailableError
+from gateway.errors import ReplacedError
 from gateway.prompts import PromptEmbeddings
 from gateway.triton import Served, Triton
 
@@ -66,7 +66,7 @@ class Detector:
                 }
                 answer = await self._triton.infer(DETECTOR, inputs, timeout_s)
             if answer.version != self.served.version:
-                raise UnavailableError("the served models are being replaced; try again")
+                raise ReplacedError("the served models are being replaced; try again")
             return answer.outputs["BOXES"], answer.outputs["SCORES"][..., : len(texts)]
 
         # Batches of equal size: two instances finish together.

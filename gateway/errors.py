@@ -40,6 +40,10 @@ class UnavailableError(ServiceError):
     """Triton or a model cannot be used now."""
 
 
+class ReplacedError(UnavailableError):
+    """The models asked are being replaced by another version, which answers in a moment."""
+
+
 class DeadlineError(ServiceError):
     """The answer took too long."""
 
@@ -56,6 +60,7 @@ STATUS: dict[type[ServiceError], tuple[int, str]] = {
     SlowBodyError: (408, "Request timeout"),
     OverloadError: (429, "Too many requests"),
     UnavailableError: (503, "Service unavailable"),
+    ReplacedError: (503, "Service unavailable"),
     DeadlineError: (504, "Deadline exceeded"),
     ModelError: (502, "Model error"),
 }

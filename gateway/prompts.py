@@ -11,7 +11,7 @@ from tokenizers import Tokenizer
 
 from export.contract.tensors import LENGTH_BUCKETS, PROMPT_ENCODER, bucket
 from gateway.catalog import normalise
-from gateway.errors import ParameterError, UnavailableError
+from gateway.errors import ParameterError, ReplacedError, UnavailableError
 from gateway.triton import Served, Triton
 
 CACHE_SIZE = 4096  # texts; 192 floats each
@@ -33,6 +33,7 @@ class PromptEmbeddings:
 
         Raises:
             ParameterError: a text has more tokens than the model reads.
+            ReplacedError: Triton serves another version by now.
         """
         keys = [normalise(text) for text in texts]
         rows = {key: self._cache[key] for key in keys if key in self._cache}  # others may forget them meanwhile
@@ -67,7 +68,7 @@ class PromptEmbeddings:
                 PROMPT_ENCODER, {"INPUT_IDS": input_ids, "ATTENTION_MASK": attention_mask}, timeout_s
             )
             if answer.version != self._served.version:
-                raise UnavailableError("the served models are being replaced; try again")
+                raise ReplacedError("the served models are being replaced; try again")
             found |= dict(zip(texts[batch], answer.outputs["PROMPT_EMBEDDINGS"], strict=True))
         return found
 

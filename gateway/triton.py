@@ -12,8 +12,8 @@ from tritonclient.grpc import InferInput
 from tritonclient.grpc.aio import InferenceServerClient
 from tritonclient.utils import InferenceServerException
 
-from export.contract.tensors import DETECTOR, MODELS, PROMPT_ENCODER, ContractError, Dimensions, ModelSpec, match
-from gateway.errors import DeadlineError, ModelError, OverloadError, ServiceError, UnavailableError
+from export.contract.tensors import DETECTOR, GROUNDING, PROMPT_ENCODER, ContractError, Dimensions, ModelSpec, match
+from gateway.errors import DeadlineError, ModelError, OverloadError, ReplacedError, ServiceError, UnavailableError
 
 DESCRIBE_TIMEOUT_S = 2.0
 QUEUE_FULL = ("maximum queue size", "Request timeout expired")
@@ -67,7 +67,7 @@ class Triton:
         try:
             if not await self._client.is_server_ready(client_timeout=DESCRIBE_TIMEOUT_S):
                 return False
-            states = [await self._client.is_model_ready(m.name, client_timeout=DESCRIBE_TIMEOUT_S) for m in MODELS]
+            states = [await self._client.is_model_ready(m.name, client_timeout=DESCRIBE_TIMEOUT_S) for m in GROUNDING]
         except (InferenceServerException, grpc.RpcError):
             return False
         return all(states)
@@ -76,13 +76,14 @@ class Triton:
         """Reads both models' metadata and configuration and compares them with the contract.
 
         Raises:
-            UnavailableError: Triton does not answer, a model is missing or differs, or the two do not belong together.
+            UnavailableError: Triton does not answer, or a model is missing or differs.
+            ReplacedError: the two do not belong together, as in the midst of a promotion.
         """
         sizes: dict[str, int] = {}
         parameters: dict[str, dict[str, str]] = {}
         versions: dict[str, str] = {}
         try:
-            for spec in MODELS:
+            for spec in GROUNDING:
                 metadata = await self._client.get_model_metadata(spec.name, client_timeout=DESCRIBE_TIMEOUT_S)
                 sizes = match(spec, _tensors(metadata.inputs), _tensors(metadata.outputs), sizes)
                 versions[spec.name] = max(metadata.versions, key=int)
@@ -90,9 +91,9 @@ class Triton:
                 parameters[spec.name] = {name: value.string_value for name, value in config.parameters.items()}
             detector, encoder = parameters[DETECTOR.name], parameters[PROMPT_ENCODER.name]
             if detector["checkpoint_sha256"] != encoder["checkpoint_sha256"] or len(set(versions.values())) != 1:
-                raise UnavailableError(
+                raise ReplacedError(
                     f"detector {versions[DETECTOR.name]} and prompt_encoder {versions[PROMPT_ENCODER.name]} come from "
-                    "different checkpoints; publish both with python -m export.build"
+                    "different checkpoints; promote one version of both with python -m export.repository promote"
                 )
             return Served(
                 version=versions[DETECTOR.name],

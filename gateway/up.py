@@ -133,13 +133,13 @@ def main() -> int:
     signal.signal(signal.SIGTERM, _interrupt)
     try:
         with service(arguments.model_repository, arguments.port) as url:
+            ending = {signal.SIGTERM, signal.SIGINT, signal.SIGCHLD}
+            signal.pthread_sigmask(signal.SIG_BLOCK, ending)  # before anybody is told: a SIGCHLD is lost otherwise
             print(  # noqa: T201
                 f"\nready; try:\n  curl -F image=@tests/data/board.png -F 'prompt=寻找短路' -F 'prompt=find spurs' "
                 f"{url}/detect\nCtrl-C stops it.",
                 flush=True,
             )
-            ending = {signal.SIGTERM, signal.SIGINT, signal.SIGCHLD}
-            signal.pthread_sigmask(signal.SIG_BLOCK, ending)
             if signal.sigwait(ending) == signal.SIGCHLD:
                 raise ServiceEndedError("Triton or the gateway ended by itself; see the log above")
     except ServiceEndedError as error:

@@ -3,16 +3,18 @@
 import asyncio
 import contextlib
 import logging
+import time
 
 from gateway.catalog import Catalog
 from gateway.detector import Detector
-from gateway.errors import ServiceError, UnavailableError
+from gateway.errors import ReplacedError, ServiceError, UnavailableError
 from gateway.metrics import Metrics
 from gateway.prompts import PromptEmbeddings
 from gateway.settings import Settings
 from gateway.triton import Triton
 
 LOG = logging.getLogger("gateway.watch")
+REPLACING_INTERVAL_S = 0.1  # between looks while requests wait for the next version
 
 
 class Watch:
@@ -25,6 +27,8 @@ class Watch:
         self._catalog: Catalog | None = None
         self._reason = "the gateway has just started and has not reached Triton yet"
         self._task: asyncio.Task[None] | None = None
+        self._waiting = asyncio.Lock()
+        self._whole_at = time.monotonic()  # when the served models last belonged together
 
     def detector(self) -> Detector:
         """The detector to ask now.
@@ -46,12 +50,21 @@ class Watch:
         """Takes note that a request could not reach Triton: the next are refused at once until it is back."""
         self._set(None, None, str(error))
 
+    async def wait_for_another(self, former: Detector) -> None:
+        """Waits until `former`, whose version Triton no longer serves, is out of use; one request looks for all."""
+        async with self._waiting:
+            while self._detector is former:
+                await self.look()
+                if self._detector is former:
+                    await asyncio.sleep(REPLACING_INTERVAL_S)
+
     async def look(self) -> None:
         """Compares what Triton serves with what is in use."""
         try:
             if not await self._triton.is_ready():
                 raise UnavailableError(f"Triton at {self._triton.url} is not ready")
             served = await self._triton.describe()
+            self._whole_at = time.monotonic()
             if self._detector is not None and self._detector.served == served:
                 return
             catalog = Catalog(served.defects)
@@ -60,6 +73,10 @@ class Watch:
             if names:
                 await prompts.embed(names, self._settings.deadline_s)  # the first request need not wait for them
             self._set(Detector(self._triton, served, prompts), catalog, "")
+        except ReplacedError as error:
+            # A promotion reaches one model after the other: what is in use stays while requests may still wait for it.
+            if self._detector is None or time.monotonic() - self._whole_at > self._settings.deadline_s:
+                self._set(None, None, str(error))
         except ServiceError as error:
             self._set(None, None, str(error))
 

@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 NUM_BINS = 1000
+SCORE_WINDOW = 6  # bins each side: soft targets spread a location's probability over its neighbours
 
 
 def location_token(bin_index: int) -> str:

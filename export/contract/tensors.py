@@ -8,6 +8,13 @@ is per item (Triton's batch dimension in front is left out); a string in it is a
     boxes        boxes that leave the detector per tile    fixed by a checkpoint
     prompts      prompts asked for at once                 varies, padded to PROMPT_BUCKETS
     length       tokens of a prompt                        varies, padded to LENGTH_BUCKETS
+
+A Triton model owns one graph, or as the generator several; what passes between those never leaves the model:
+
+    encoded      tokens of an image and a prompt together  varies with `length`
+    heads        attention heads of the decoder            fixed by a checkpoint
+    head_width   width of one of them                      fixed by a checkpoint
+    vocabulary   tokens that the generator knows           fixed by a checkpoint
 """
 
 from collections.abc import Mapping, Sequence
@@ -22,7 +29,8 @@ NUMPY_DTYPES: Mapping[DType, type[np.generic]] = {"UINT8": np.uint8, "INT64": np
 # Requests are batched by Triton only when their shapes agree: few buckets, many batches.
 PROMPT_BUCKETS = (16, 64)
 LENGTH_BUCKETS = (32, 128)
-VARYING = ("prompts", "length")
+VARYING = ("prompts", "length", "encoded")
+GENERATED_TOKENS = 160  # of one answer at most: 31 boxes with a label of one token and </s>
 
 INSTANCES = 2  # of each model; a Python-backend instance is a process, so each gets its share of the cores
 QUEUE_DELAY_MICROSECONDS = 1000  # how long Triton waits for company before it runs a batch
@@ -91,7 +99,73 @@ PROMPT_ENCODER = ModelSpec(
     max_batch_size=64,
 )
 
-MODELS = (DETECTOR, PROMPT_ENCODER)
+GENERATOR = ModelSpec(
+    name="generator",
+    inputs=(
+        TensorSpec("IMAGE", "UINT8", ("tile", "tile", 3)),
+        TensorSpec("INPUT_IDS", "INT64", ("length",)),
+        TensorSpec("ATTENTION_MASK", "INT64", ("length",)),
+    ),
+    outputs=(
+        TensorSpec("TOKENS", "INT64", (GENERATED_TOKENS,)),  # vocabulary ids behind <s>; <pad> after </s>
+        # Of each token among those that the grammar allows; a location's is that of its neighbourhood, +-6 bins.
+        TensorSpec("LOG_PROBS", "FP32", (GENERATED_TOKENS,)),
+    ),
+    max_batch_size=8,
+)
+
+GROUNDING = (DETECTOR, PROMPT_ENCODER)  # the models of the fast reading: all that `POST /detect` needs
+MODELS = (*GROUNDING, GENERATOR)
+
+
+@dataclass(frozen=True)
+class GraphSpec:
+    """One engine of a Triton model: its name, which is its file's, and its tensors, the batch left out."""
+
+    name: str
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+
+
+def graphs(spec: ModelSpec) -> tuple[str, ...]:
+    """The names of a model's graphs; an engine's file in a version folder is called after its graph."""
+    return ("encoder", "decoder") if spec is GENERATOR else ("model",)
+
+
+def graph_spec(spec: ModelSpec, graph: str, layers: int) -> GraphSpec:
+    """The tensors of a model's graph; `layers` are the decoder's, of no account where there is one graph.
+
+    The encoder's outputs are inputs of the decoder under the same names. The decoder takes one step: it gets the
+    token before, its place and the caches, whose columns are keys transposed or values, one for each place below
+    POSITION. It answers with the next token and the columns of this place, which the caller writes into the caches.
+    """
+    if graphs(spec) == (graph,):
+        return GraphSpec(graph, spec.inputs, spec.outputs)
+    passed = [TensorSpec("ENCODER_BIAS", "FP32", ("encoded",))]  # 0, or far below for padding
+    caches: list[TensorSpec] = []
+    columns: list[TensorSpec] = []
+    for layer in range(layers):
+        passed += [
+            TensorSpec(f"CROSS_KEYS_{layer}", "FP32", ("heads", "head_width", "encoded")),
+            TensorSpec(f"CROSS_VALUES_{layer}", "FP32", ("heads", "encoded", "head_width")),
+        ]
+        caches += [
+            TensorSpec(f"SELF_KEYS_{layer}", "FP32", ("heads", "head_width", GENERATED_TOKENS)),
+            TensorSpec(f"SELF_VALUES_{layer}", "FP32", ("heads", GENERATED_TOKENS, "head_width")),
+        ]
+        columns += [
+            TensorSpec(f"NEW_KEYS_{layer}", "FP32", ("heads", "head_width", 1)),
+            TensorSpec(f"NEW_VALUES_{layer}", "FP32", ("heads", 1, "head_width")),
+        ]
+    if graph == "encoder":
+        return GraphSpec(graph, spec.inputs, tuple(passed))
+    step = (
+        TensorSpec("TOKEN", "INT64", (1,)),  # index into the generator's vocabulary, as NEXT is
+        TensorSpec("POSITION", "INT64", (1,)),  # 0 for the token that starts the decoder
+        TensorSpec("ALLOWED", "UINT8", ("vocabulary",)),  # 1 where the grammar allows a token
+    )
+    answer = (TensorSpec("NEXT", "INT64", (1,)), TensorSpec("LOG_PROB", "FP32", (1,)))
+    return GraphSpec(graph, (*step, *passed, *caches), (*answer, *columns))
 
 
 def bucket(size: int, buckets: Sequence[int], what: str) -> int:

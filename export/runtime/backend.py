@@ -1,4 +1,8 @@
-"""The model behind every version's model.py: requests joined into one batch, one engine call, split again."""
+"""The model behind every version's model.py: requests joined into one batch, one engine call, split again.
+
+The generator is an engine as the others are: its call is a whole decoding loop, because a call of Triton for every
+token would cost more than the token.
+"""
 
 from collections import defaultdict
 from pathlib import Path
@@ -8,17 +12,19 @@ import numpy as np
 import triton_python_backend_utils as pb_utils
 from numpy.typing import NDArray
 
-from export.contract.tensors import MODELS
-from export.runtime.engine import check_inputs, load_engine
+from export.contract.tensors import GENERATOR, MODELS
+from export.runtime.engine import Engine, check_inputs, load_engine
+from export.runtime.generator import load_generator
 
 
 class TritonPythonModel:
     """Triton's interface; one object, and one process, per instance."""
 
     def initialize(self, args: dict[str, str]) -> None:
-        """Loads the engine that lies beside model.py and runs it once, so that no request pays for it."""
+        """Loads the engine that lies beside model.py; the warm-up in config.pbtxt runs it before any request does."""
         self.spec = next(spec for spec in MODELS if spec.name == args["model_name"])
-        self.engine = load_engine(Path(args["model_repository"]) / args["model_version"])
+        folder = Path(args["model_repository"]) / args["model_version"]
+        self.engine: Engine = load_generator(folder) if self.spec is GENERATOR else load_engine(folder)
 
     def execute(self, requests: list[Any]) -> list[Any]:
         """Answers requests; those whose shapes agree run as one batch, a fault reaches only its own batch."""

@@ -1,4 +1,4 @@
-"""One engine interface over OpenVINO and ONNX Runtime; the file in a version folder decides which."""
+"""One engine interface over OpenVINO, ONNX Runtime and TensorRT; the file in a version folder decides which."""
 
 import os
 from collections.abc import Callable, Mapping
@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from export.contract.tensors import INSTANCES, NUMPY_DTYPES, ContractError, ModelSpec
+from export.runtime.inference_precision import read_inference_precision
 
 Arrays = Mapping[str, NDArray[Any]]
 
@@ -26,22 +27,24 @@ class Engine(Protocol):
 
 
 class OpenVinoEngine:
-    """OpenVINO IR on the CPU, in fp32 also on machines whose default would be bfloat16."""
+    """OpenVINO IR on the CPU, in the precision that the file is marked with, whatever the machine's default."""
 
     def __init__(self, path: Path, threads: int) -> None:
         import openvino
 
+        core = openvino.Core()
+        model = core.read_model(path)
         settings = {
             "PERFORMANCE_HINT": "LATENCY",
             "INFERENCE_NUM_THREADS": threads,
-            "INFERENCE_PRECISION_HINT": "f32",
+            "INFERENCE_PRECISION_HINT": read_inference_precision(model),
         }
-        self._request = openvino.Core().compile_model(path, "CPU", settings).create_infer_request()
+        self._request = core.compile_model(model, "CPU", settings).create_infer_request()
         self._outputs = [output.any_name for output in self._request.model_outputs]
 
     def run(self, inputs: Arrays) -> dict[str, NDArray[Any]]:
         """One pass over a batch; the arrays returned are the caller's own."""
-        self._request.infer(dict(inputs))
+        self._request.infer(dict(inputs), share_inputs=True)  # the generator's caches are large
         return {name: np.array(self._request.get_tensor(name).data) for name in self._outputs}
 
 
@@ -62,23 +65,32 @@ class OnnxRuntimeEngine:
         return dict(zip(self._outputs, self._session.run(self._outputs, dict(inputs)), strict=True))
 
 
-ENGINES: dict[str, Callable[[Path, int], Engine]] = {"model.xml": OpenVinoEngine, "model.onnx": OnnxRuntimeEngine}
+def _tensorrt_engine(path: Path, threads: int) -> Engine:
+    from export.tensorrt.engine import TensorRtEngine  # only where there is a plan to load
+
+    return TensorRtEngine(path, threads)
 
 
-def load_engine(folder: Path) -> Engine:
-    """The engine of a version folder, with its share of this machine's cores.
+ENGINES: dict[str, Callable[[Path, int], Engine]] = {
+    ".xml": OpenVinoEngine,
+    ".onnx": OnnxRuntimeEngine,
+    ".plan": _tensorrt_engine,
+}
+
+
+def load_engine(folder: Path, graph: str = "model") -> Engine:
+    """The engine of one graph of a version folder, with its share of this machine's cores.
 
     Raises:
         EngineError: the folder holds no engine file, more than one, or one that cannot be read.
     """
-    found = [name for name in ENGINES if (folder / name).is_file()]
+    names = [f"{graph}{suffix}" for suffix in ENGINES]
+    found = [name for name in names if (folder / name).is_file()]
     if len(found) != 1:
-        raise EngineError(
-            f"{folder} holds {found or 'no engine'}, expected one of {', '.join(ENGINES)}; export it again"
-        )
+        raise EngineError(f"{folder} holds {found or 'no engine'}, expected one of {', '.join(names)}; export it again")
     threads = max(1, len(os.sched_getaffinity(0)) // INSTANCES)
     try:
-        return ENGINES[found[0]](folder / found[0], threads)
+        return ENGINES[Path(found[0]).suffix](folder / found[0], threads)
     except Exception as error:  # each library raises its own types
         raise EngineError(f"{folder / found[0]} cannot be loaded: {error}; export it again") from error
 

@@ -57,9 +57,9 @@ def onnxruntime(checkpoint: Checkpoint, inputs: Mapping[str, NDArray[Any]]) -> R
     """The detector as export.build makes it, in ONNX Runtime."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        write_onnx(DETECTOR, checkpoint, folder / "detector.onnx")
-        build_engine(folder / "detector.onnx", "onnxruntime", folder)
-        (folder / "detector.onnx").unlink()
+        (folder / "graph").mkdir()
+        write_onnx(DETECTOR, checkpoint, folder / "graph" / "model.onnx")
+        build_engine(folder / "graph" / "model.onnx", "onnxruntime", "fp32", folder, None)
         engine = load_engine(folder)
     return lambda: engine.run(inputs)
 

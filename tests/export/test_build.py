@@ -1,5 +1,6 @@
 import json
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -10,16 +11,34 @@ from numpy.typing import NDArray
 from tritonclient.grpc import model_config_pb2 as pb
 
 from export import build as build_module
-from export.build import build
-from export.checkpoint import CheckpointError, load_checkpoint, sha256_of
-from export.contract.tensors import MODELS
-from export.repository import versions
+from export.build import _served, build
+from export.checkpoint import Checkpoint, CheckpointError, load_checkpoint
+from export.contract.tensors import MODELS, ModelSpec
+from export.files import sha256_of
+from export.onnx_graphs import write_onnx
 from export.runtime.engine import Arrays, Engine, EngineError, load_engine
 from export.verify import GateError
+from export.versions import versions
 from gateway.triton import read_score_thresholds
 from tests.conftest import BOARD, embedded_triton, run_module
 
 PICTURES = BOARD.parent
+
+
+@pytest.fixture(scope="module", autouse=True)
+def graphs_once(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """All builds in this file are of one checkpoint: each graph is exported once, which takes most of a build."""
+    folder = tmp_path_factory.mktemp("graphs")
+
+    def write_once(spec: ModelSpec, checkpoint: Checkpoint, path: Path, graph: str) -> None:
+        kept = folder / f"{spec.name}_{graph}.onnx"
+        if not kept.exists():
+            write_onnx(spec, checkpoint, kept, graph)
+        shutil.copy(kept, path)
+
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        monkeypatch.setattr(build_module, "write_onnx", write_once)
+        yield
 
 
 @pytest.fixture(scope="module", params=["openvino", "onnxruntime"])
@@ -38,13 +57,25 @@ def test_build_publishes_what_the_manifest_says(built: Path, tiny_checkpoint: Pa
         assert manifest["checkpoint_sha256"] == sha256_of(tiny_checkpoint / "model.safetensors")
         assert manifest["files"] == {name: sha256_of(folder / name) for name in manifest["files"]}
         assert {path.name for path in folder.iterdir()} == {*manifest["files"], "manifest.json"}
-    assert not json.loads((built.parent / "report.json").read_text())["faults"]
+        config = text_format.Parse((folder / "config.pbtxt").read_text(), pb.ModelConfig())
+        assert config.parameters["precision"].string_value == manifest["precision"] == "fp32"
+        assert config.parameters["target"].string_value == manifest["target"] == built.parent.name[:-1]
+    report = json.loads((built.parent / "report.json").read_text())
+    assert not report["faults"]
+    assert report["map50"] == {"judged": False, "reason": "no labelled pictures were given"}
+    assert report["models"]["generator"]["token_agreement"] == 1
+    assert report["latency_ms"]["detector"] > 0
 
 
 def test_build_hands_the_thresholds_of_every_class_over(built: Path) -> None:
     config = text_format.Parse((built / "detector" / "config.pbtxt").read_text(), pb.ModelConfig())
     thresholds = read_score_thresholds(config.parameters["score_thresholds"].string_value)
     assert thresholds == {"open": 0.25, "short": 0.25, "default": 0.25}
+
+
+def test_build_says_which_version_is_served_and_how_another_comes_to_be(built: Path) -> None:
+    assert _served(built, 1) == "version 1 is served"
+    assert f"promote 2 --repository {built}" in _served(built, 2)
 
 
 def test_triton_serves_what_was_built(built: Path) -> None:

@@ -5,11 +5,13 @@ import json
 import numpy as np
 import pytest
 
-from export.checkpoint import load_checkpoint, sha256_of
-from export.contract.tensors import MODELS
-from export.repository import versions
+from export.checkpoint import load_checkpoint
+from export.contract.tensors import GENERATOR, MODELS
+from export.files import sha256_of
 from export.runtime.engine import load_engine
+from export.runtime.generator import load_generator
 from export.verify import LIMITS, read_images, verify
+from export.versions import versions
 from tests.conftest import BOARD, CHECKPOINT, REPOSITORY
 
 
@@ -28,7 +30,10 @@ def test_the_manifests_name_the_shipped_checkpoint_and_the_shipped_files() -> No
 def test_the_engines_compute_what_the_checkpoint_computes() -> None:
     checkpoint = load_checkpoint(CHECKPOINT)
     newest = {spec.name: REPOSITORY / spec.name / str(versions(REPOSITORY, spec.name)[-1]) for spec in MODELS}
-    engines = {name: load_engine(folder) for name, folder in newest.items()}
+    engines = {
+        name: load_generator(folder) if name == GENERATOR.name else load_engine(folder)
+        for name, folder in newest.items()
+    }
     report = verify(checkpoint, engines, read_images(BOARD.parent), LIMITS["fp32"])
     assert not report["faults"]
     assert report["models"]["detector"][BOARD.name]["detections"] > 0

@@ -1,17 +1,116 @@
-"""Golden files: what Triton is told must not change unnoticed. To renew one, copy the rendered text over it."""
+"""Golden files: what Triton is told must not change unnoticed. To renew one, copy the rendered text over it.
 
+The configurations are loaded by a real Triton: one without a GPU must refuse those for TensorRT for that only.
+"""
+
+import threading
+from collections import Counter
 from pathlib import Path
 
 import pytest
+from google.protobuf import text_format
+from tritonclient.grpc import model_config_pb2 as pb
 
-from export.contract.tensors import MODELS, Dimensions, ModelSpec
+from export.contract.tensors import DETECTOR, MODELS, Dimensions, ModelSpec
+from export.server import ServerError
 from export.triton_config import render_config
+from tests.conftest import embedded_triton
 
 GOLDEN = Path(__file__).parent / "golden"
 PARAMETERS = {"checkpoint_name": "example", "checkpoint_sha256": "00ff"}
+DIMENSIONS = Dimensions(tile=256, embedding=192, boxes=100)
+TARGETS = ("openvino", "onnxruntime", "tensorrt")
+LOG_REQUESTS = """import pathlib
+
+
+class TritonPythonModel:
+    def initialize(self, args):
+        self.log = pathlib.Path(args["model_repository"]) / "log"
+
+    def execute(self, requests):
+        import numpy
+        import triton_python_backend_utils as pb
+
+        answers = []
+        for request in requests:
+            image, prompts = (pb.get_input_tensor_by_name(request, name) for name in ("IMAGE", "PROMPT_EMBEDDINGS"))
+            shapes = [list(tensor.as_numpy().shape) for tensor in (image, prompts)]
+            outputs = {"BOXES": numpy.zeros((1, 100, 4), "f4"), "SCORES": numpy.zeros((1, 100, shapes[1][1]), "f4")}
+            answers.append(pb.InferenceResponse([pb.Tensor(*output) for output in outputs.items()]))
+        with self.log.open("a") as log:
+            log.write(f"{len(requests)} of {shapes}\\n")
+        return answers
+"""
 
 
 @pytest.mark.parametrize("spec", MODELS, ids=lambda spec: spec.name)
-def test_render_config_equals_its_golden_file(spec: ModelSpec) -> None:
-    text = render_config(spec, Dimensions(tile=256, embedding=192, boxes=100), PARAMETERS)
-    assert text == (GOLDEN / f"{spec.name}.pbtxt").read_text()
+@pytest.mark.parametrize("target", TARGETS)
+def test_render_config_equals_its_golden_file(target: str, spec: ModelSpec) -> None:
+    text = render_config(spec, DIMENSIONS, PARAMETERS, target)
+    assert text == (GOLDEN / target / f"{spec.name}.pbtxt").read_text()
+
+
+@pytest.mark.parametrize("target", ["openvino", "tensorrt"])
+def test_triton_warms_up_every_instance_with_every_tuned_shape(target: str, tmp_path: Path) -> None:
+    """The plan's configuration too, but for the backend: its shapes and batch sizes are ones that Triton takes."""
+    config = text_format.Parse(render_config(DETECTOR, DIMENSIONS, PARAMETERS, target), pb.ModelConfig())
+    config.platform, config.backend, config.default_model_filename = "", "python", ""
+    config.instance_group[0].kind = pb.ModelInstanceGroup.KIND_CPU
+    config.instance_group[0].ClearField("profile")
+    folder = publish(tmp_path, DETECTOR, text_format.MessageToString(config))
+    (folder / "1" / "model.py").write_text(LOG_REQUESTS)
+    with embedded_triton(tmp_path):
+        seen = Counter((folder / "log").read_text().splitlines())
+    tuned = [(batch, prompts) for batch in (1, 4, 8) for prompts in (16, 64)] if target == "tensorrt" else [(1, 16)]
+    assert seen == {f"{batch} of [[1, 256, 256, 3], [1, {prompts}, 192]]": 2 for batch, prompts in tuned}
+
+
+@pytest.mark.skipif(Path("/dev/nvidiactl").exists(), reason="this machine has a GPU")
+@pytest.mark.parametrize("spec", MODELS, ids=lambda spec: spec.name)
+def test_triton_without_a_gpu_refuses_a_plan_for_want_of_its_backend_only(
+    spec: ModelSpec, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = render_config(spec, DIMENSIONS, PARAMETERS, "tensorrt")
+    reason = refusal(tmp_path, spec, config, capsys)
+    if "tensorrt_plan" in config:
+        assert "unable to find backend library for backend 'tensorrt'" in reason
+    else:
+        assert "has kind KIND_GPU but no GPUs are available" in reason
+
+
+@pytest.mark.parametrize(
+    ("change", "to", "blamed"),
+    [
+        ("preferred_batch_size: 8", "preferred_batch_size: 9", "preferred size must be <= max batch size"),
+        ("dims: 192", "dims: 0", "dimension must be integer >= 1"),
+        ("graph_spec", "graph_specification", "graph_specification"),
+    ],
+)
+def test_triton_refuses_a_broken_configuration_for_what_is_broken(
+    change: str, to: str, blamed: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = render_config(DETECTOR, DIMENSIONS, PARAMETERS, "tensorrt")
+    assert change in config
+    reason = refusal(tmp_path, DETECTOR, config.replace(change, to), capsys)
+    assert blamed in reason
+    assert "unable to find backend" not in reason
+
+
+def publish(repository: Path, spec: ModelSpec, config: str) -> Path:
+    folder = repository / spec.name
+    (folder / "1").mkdir(parents=True)
+    (folder / "config.pbtxt").write_text(config)
+    return folder
+
+
+def refusal(repository: Path, spec: ModelSpec, config: str, capsys: pytest.CaptureFixture[str]) -> str:
+    """The log of a Triton that does not load a model; more of it than the error repeats."""
+    folder = publish(repository, spec, config)
+    for name in ("model.plan", "model.py"):
+        (folder / "1" / name).touch()
+    with pytest.raises(ServerError), embedded_triton(repository):
+        pass
+    for thread in threading.enumerate():
+        if "_forward_log" in thread.name:  # may be behind the process, which has ended
+            thread.join()
+    return capsys.readouterr().err

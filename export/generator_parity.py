@@ -1,0 +1,132 @@
+"""Whether a generator answers what PyTorch answers: the same greedy tokens, image by image and prompt by prompt.
+
+The reference decodes with the checkpoint's own network and `transformers`' growing cache over the whole vocabulary, so
+it shares with the engines nothing but the grammar.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from export.checkpoint import Checkpoint
+from export.contract.tensors import GENERATED_TOKENS, GENERATOR, LENGTH_BUCKETS, bucket
+from export.contract.tiles import cut_tiles, tile_origins
+from export.generator_graphs import read_vocabulary
+from export.runtime.engine import Arrays, Engine
+from export.runtime.grammar import Grammar
+
+TILES = 4  # of an image at most, spread over it: one alone may well be answered with nothing
+
+
+def compare(
+    checkpoint: Checkpoint, generator: Engine, images: Mapping[str, NDArray[np.uint8]], prompts: Sequence[str]
+) -> dict[str, Any]:
+    """Has every prompt answered about TILES tiles of every image, by the generator and by PyTorch.
+
+    Returns:
+        `answers`, how many there are; `same_answers`, the share that is equal to the last token; `token_agreement`,
+        the share of the reference's tokens that come before the first that differs; `first_difference`, which that
+        is; and `finite`, whether no log-prob is NaN or infinite.
+    """
+    inputs, asked = _inputs(checkpoint, images, prompts)
+    expected = greedy_tokens(checkpoint, inputs)
+    batches = [
+        slice(start, start + GENERATOR.max_batch_size) for start in range(0, len(asked), GENERATOR.max_batch_size)
+    ]
+    got = [generator.run({name: array[batch] for name, array in inputs.items()}) for batch in batches]
+    tokens, log_probs = (np.concatenate([batch[name] for batch in got]) for name in ("TOKENS", "LOG_PROBS"))
+    pad = checkpoint.tokenizer.token_to_id("<pad>")
+    lengths = (expected != pad).sum(1)  # (B,) of the reference's answers, </s> among them
+    differs = expected != tokens
+    agreed = np.where(differs.any(1), differs.argmax(1), GENERATED_TOKENS)  # (B,) tokens before the first other one
+    first = None
+    if differs.any():
+        row = int(differs.any(1).argmax())
+        place = int(agreed[row])
+        first = {
+            **asked[row],
+            "place": place,
+            "expected": int(expected[row, place]),
+            "got": int(tokens[row, place]),
+        }
+    return {
+        "answers": len(asked),
+        "tokens": int(lengths.sum()),
+        "same_answers": float((~differs.any(1)).mean()),
+        "token_agreement": float(np.minimum(agreed, lengths).sum() / lengths.sum()),
+        "first_difference": first,
+        "finite": bool(np.isfinite(log_probs).all()),
+    }
+
+
+@torch.inference_mode()
+def greedy_tokens(checkpoint: Checkpoint, inputs: Arrays) -> NDArray[np.int64]:
+    """PyTorch's greedy answers (B, GENERATED_TOKENS) under the grammar, as vocabulary ids with <pad> after </s>.
+
+    Args:
+        checkpoint: its network is run in fp32, one answer after the other, so that no padding is involved.
+        inputs: GENERATOR's, the batch in front.
+    """
+    rows = [
+        _answer(checkpoint, *(torch.from_numpy(inputs[tensor.name][row : row + 1]) for tensor in GENERATOR.inputs))
+        for row in range(len(inputs["IMAGE"]))
+    ]
+    return np.stack(rows)
+
+
+def _answer(
+    checkpoint: Checkpoint, image: torch.Tensor, input_ids: torch.Tensor, attention_mask: torch.Tensor
+) -> NDArray[np.int64]:
+    network: Any = checkpoint.network
+    vocabulary = read_vocabulary(checkpoint)
+    language_model = network.model.language_model
+    input_ids = input_ids[:, attention_mask[0].bool()]
+    features = network.image_features(network.normalise(image))
+    embeds = torch.cat([features, network.get_input_embeddings()(input_ids)], dim=1)
+    states = language_model.encoder(inputs_embeds=embeds).last_hidden_state
+    grammar = Grammar(vocabulary, 1)
+    ids = torch.from_numpy(vocabulary.token_ids)
+    answer = np.full(GENERATED_TOKENS, vocabulary.token_ids[vocabulary.pad])
+    tokens, cache = ids[[vocabulary.start, vocabulary.bos]][None], None
+    for place in range(GENERATED_TOKENS):
+        output = language_model.decoder(
+            input_ids=tokens, encoder_hidden_states=states, past_key_values=cache, use_cache=True
+        )
+        cache = output.past_key_values
+        logits = network.lm_head(output.last_hidden_state[:, -1])[:, ids]
+        best = logits.masked_fill(torch.from_numpy(grammar.allowed() == 0), float("-inf")).argmax(-1)
+        grammar.advance(best.numpy())
+        tokens = ids[best][None]
+        answer[place] = tokens.item()
+        if grammar.done:
+            break
+    return answer
+
+
+def _inputs(
+    checkpoint: Checkpoint, images: Mapping[str, NDArray[np.uint8]], prompts: Sequence[str]
+) -> tuple[dict[str, NDArray[Any]], list[dict[str, str]]]:
+    tile = checkpoint.dimensions.tile
+    tiles: list[NDArray[np.uint8]] = []
+    names: list[str] = []
+    for name, image in images.items():
+        origins = tile_origins((image.shape[1], image.shape[0]), tile)
+        chosen = cut_tiles(image, origins[:: max(1, len(origins) // TILES)][:TILES], tile)
+        tiles += list(chosen)
+        names += [name] * len(chosen)
+    encodings = checkpoint.tokenizer.encode_batch(list(prompts))
+    length = bucket(max(len(encoding.ids) for encoding in encodings), LENGTH_BUCKETS, "tokens of a prompt")
+    input_ids = np.full((len(prompts), length), checkpoint.tokenizer.token_to_id("<pad>"), np.int64)
+    attention_mask = np.zeros((len(prompts), length), np.int64)
+    for row, encoding in enumerate(encodings):
+        input_ids[row, : len(encoding.ids)] = encoding.ids
+        attention_mask[row, : len(encoding.ids)] = 1
+    inputs: dict[str, NDArray[Any]] = {
+        "IMAGE": np.repeat(np.stack(tiles), len(prompts), axis=0),
+        "INPUT_IDS": np.tile(input_ids, (len(tiles), 1)),
+        "ATTENTION_MASK": np.tile(attention_mask, (len(tiles), 1)),
+    }
+    return inputs, [{"image": name, "prompt": prompt} for name in names for prompt in prompts]

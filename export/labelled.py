@@ -1,0 +1,141 @@
+"""Labelled pictures of boards: a DeepPCB folder, a COCO file, or what a checkpoint was trained and judged on.
+
+Reads what it needs of them and no more; knows nothing of how a network was trained on them.
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from export.contract.defects import BARE_BOARD, DEFECTS
+
+GROUP_LENGTH = 5  # the first digits of a DeepPCB stem name the board that a picture was cut from
+
+
+class LabelledError(ValueError):
+    """Labelled pictures are missing or cannot be read."""
+
+
+@dataclass(frozen=True)
+class Board:
+    """One picture and its defects: boxes_xyxy (N, 4) in pixels, class_ids (N,) places in the class names."""
+
+    path: Path
+    group: str
+    boxes_xyxy: NDArray[np.float32]
+    class_ids: NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Boards:
+    """Pictures, and the English name that each of their classes is asked for by."""
+
+    class_names: tuple[str, ...]
+    boards: tuple[Board, ...]
+
+
+def read_boards(path: Path, split: str = "val") -> Boards:
+    """Reads a COCO file, or `split` of a DeepPCB folder.
+
+    Raises:
+        LabelledError: it is neither, or a file in it cannot be read.
+    """
+    try:
+        return _read_coco(path) if path.suffix == ".json" else _read_deeppcb(path, split)
+    except (OSError, ValueError, KeyError, TypeError, IndexError) as error:
+        raise LabelledError(
+            f"{path} cannot be read ({error!r}), expected a COCO file or a DeepPCB folder with images/, annotations/ "
+            f"and {split}.txt"
+        ) from error
+
+
+def training_boards(checkpoint: Path) -> Boards:
+    """The pictures that a checkpoint was trained on; those that judged it are left out.
+
+    Raises:
+        LabelledError: its manifest does not say where they are, or they are not there.
+    """
+    data = _data_of(checkpoint)
+    held = set(data.get("holdout_groups", ()))
+    boards = _join([read_boards(Path(source["path"]), source.get("split", "train")) for source in data["sources"]])
+    return replace(boards, boards=tuple(board for board in boards.boards if board.group not in held))
+
+
+def judging_boards(checkpoint: Path) -> Boards:
+    """The pictures that judged a checkpoint during its training: it learned from none of them.
+
+    Raises:
+        LabelledError: its manifest does not say where they are, or they are not there.
+    """
+    data = _data_of(checkpoint)
+    held = set(data.get("holdout_groups", ()))
+    sources = [read_boards(Path(source["path"]), source.get("split", "train")) for source in data["sources"]]
+    apart = [read_boards(Path(source["path"]), source.get("split", "val")) for source in data.get("holdout", ())]
+    kept = [
+        replace(source, boards=tuple(board for board in source.boards if board.group in held)) for source in sources
+    ]
+    boards = _join([*kept, *apart])
+    if not boards.boards:
+        raise LabelledError(f"{checkpoint / 'manifest.json'}: the holdout groups {sorted(held)} have no picture")
+    return boards
+
+
+def read_picture(path: Path) -> NDArray[np.uint8]:
+    """A picture as RGB (H, W, 3)."""
+    return np.asarray(Image.open(path).convert("RGB"))
+
+
+def _data_of(checkpoint: Path) -> dict[str, Any]:
+    file = checkpoint / "manifest.json"
+    manifest: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+    data: dict[str, Any] = manifest.get("training", {}).get("config", {}).get("data", {})
+    if not data.get("sources"):
+        raise LabelledError(f"{file} does not say what was trained on: no training.config.data.sources in it")
+    return data
+
+
+def _read_deeppcb(root: Path, split: str) -> Boards:
+    boards = []
+    for stem in (root / f"{split}.txt").read_text(encoding="utf-8").split():
+        lines = (root / "annotations" / f"{stem}.txt").read_text(encoding="utf-8").splitlines()
+        table = np.array([line.split() for line in lines if line.strip()], np.int64).reshape(-1, 5)
+        path = root / "images" / f"{stem}.jpg"
+        boards.append(Board(path, stem[:GROUP_LENGTH], table[:, :4].astype(np.float32), table[:, 4] - 1))
+    return Boards(tuple(defect.names_en[0] for defect in BARE_BOARD), tuple(boards))
+
+
+def _read_coco(file: Path) -> Boards:
+    document: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+    usual = {defect.id: defect.names_en[0] for defect in DEFECTS}
+    names = [
+        entry["names"]["en"][0] if entry.get("names") else usual.get(entry["name"], entry["name"])
+        for entry in document["categories"]
+    ]
+    places = {entry["id"]: place for place, entry in enumerate(document["categories"])}
+    found: dict[int, list[dict[str, Any]]] = {image["id"]: [] for image in document["images"]}
+    for annotation in document["annotations"]:
+        found[annotation["image_id"]].append(annotation)
+    boards = []
+    for image in document["images"]:
+        boxes = np.array([annotation["bbox"] for annotation in found[image["id"]]], np.float32).reshape(-1, 4)
+        boxes[:, 2:] += boxes[:, :2]  # xywh -> xyxy
+        class_ids = [places[annotation["category_id"]] for annotation in found[image["id"]]]
+        path = file.parent / image["file_name"]
+        boards.append(Board(path, str(image.get("group", "")), boxes, np.array(class_ids, np.int64)))
+    return Boards(tuple(names), tuple(boards))
+
+
+def _join(sources: Sequence[Boards]) -> Boards:
+    """One set of all pictures; classes of one name become one."""
+    names = list(dict.fromkeys(name for source in sources for name in source.class_names))
+    boards = []
+    for source in sources:
+        places = np.array([names.index(name) for name in source.class_names], np.int64)
+        boards += [replace(board, class_ids=places[board.class_ids]) for board in source.boards]
+    return Boards(tuple(names), tuple(boards))

@@ -1,0 +1,85 @@
+"""The grammar of an answer, as a table of what may follow: `(label <loc_x1><loc_y1><loc_x2><loc_y2>)* </s>`.
+
+A label is one or more text tokens. Tokens are indices into the generator's own vocabulary, which leaves out what an
+answer never holds; a file beside the engines says which ids they stand for. Knows nothing of networks.
+"""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from export.contract.locations import NUM_BINS
+
+FILE = "vocabulary.json"
+START, LABELLED, *_, DONE = range(6)  # states: before a label, in one, after 1, 2 and 3 locations of a box, the end
+
+
+class VocabularyError(ValueError):
+    """The file of a generator's vocabulary is missing or is none."""
+
+
+@dataclass(frozen=True)
+class Vocabulary:
+    """The tokens that a generator knows, in the order of the checkpoint's ids."""
+
+    token_ids: NDArray[np.int64]  # (V,) of the checkpoint, ascending
+    bos: int  # this and the others: indices into `token_ids`
+    pad: int
+    eos: int
+    start: int  # what the decoder is given before <s>
+    first_location: int  # <loc_0>; the other 999 follow
+
+    def save(self, folder: Path) -> None:
+        """Writes it beside the engines of a version."""
+        content = {name: value for name, value in vars(self).items() if name != "token_ids"}
+        text = json.dumps({**content, "token_ids": self.token_ids.tolist()})
+        (folder / FILE).write_text(text + "\n", encoding="utf-8")
+
+    @classmethod
+    def load(cls, folder: Path) -> "Vocabulary":
+        """Reads what `save` wrote.
+
+        Raises:
+            VocabularyError: it is missing, or is not what `save` writes.
+        """
+        path = folder / FILE
+        try:
+            content = json.loads(path.read_text(encoding="utf-8"))
+            return cls(**{**content, "token_ids": np.array(content["token_ids"], dtype=np.int64)})
+        except (OSError, ValueError, TypeError, KeyError) as error:
+            raise VocabularyError(
+                f"{path} is not the vocabulary of a generator ({error!r}); export the model again"
+            ) from error
+
+
+class Grammar:
+    """Which tokens may follow, for a batch of answers under way."""
+
+    def __init__(self, vocabulary: Vocabulary, batch: int) -> None:
+        text, location, end, nothing = np.zeros((4, len(vocabulary.token_ids)), dtype=np.uint8)
+        location[vocabulary.first_location : vocabulary.first_location + NUM_BINS] = 1
+        text[:] = 1 - location
+        text[[vocabulary.bos, vocabulary.pad, vocabulary.eos]] = 0
+        end[vocabulary.eos] = nothing[vocabulary.pad] = 1
+        self._allowed = np.stack([text | end, text | location, location, location, location, nothing])  # (6, V)
+        # The next state, from each state by the kind of token: text, location, </s> or <pad>.
+        self._kinds = np.where(text, 0, np.where(location, 1, 2))  # (V,)
+        self._next = np.array([[1, 0, 5], [1, 2, 5], [2, 3, 5], [3, 4, 5], [4, 0, 5], [5, 5, 5]])
+        self._states = np.full(batch, START)
+
+    @property
+    def done(self) -> bool:
+        """Whether all answers have ended."""
+        return bool((self._states == DONE).all())
+
+    def allowed(self) -> NDArray[np.uint8]:
+        """(B, V) 1 where a token may come next."""
+        allowed: NDArray[np.uint8] = self._allowed[self._states]
+        return allowed
+
+    def advance(self, tokens: NDArray[np.int64]) -> None:
+        """Takes note of the tokens (B,) that were chosen."""
+        self._states = self._next[self._states, self._kinds[tokens]]

@@ -1,0 +1,99 @@
+"""The numbered folders of a model repository: which there are, whether they are whole, and who may change them."""
+
+import fcntl
+import json
+import os
+import shutil
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from export.contract.tensors import MODELS
+from export.files import sha256_of, sync
+from export.promotion import CONFIG, RepositoryError
+
+MANIFEST = "manifest.json"
+PRUNED = ".pruned-"  # no digit in front: Triton reads "3.pruned" as version 3
+
+
+def check_folder(repository: Path) -> None:
+    """Raises RepositoryError when there is no repository."""
+    if not repository.is_dir():
+        raise RepositoryError(f"model repository {repository} is not a folder; build one with python -m export.build")
+
+
+@contextmanager
+def sole_writer(repository: Path) -> Iterator[None]:
+    """Holds the repository's lock, which ends with the process, however that ends.
+
+    Raises:
+        RepositoryError: somebody else holds it, or there is no repository.
+    """
+    check_folder(repository)
+    descriptor = os.open(repository, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise RepositoryError(f"another command is changing {repository}; try again when it has ended") from None
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def versions(repository: Path, model: str) -> list[int]:
+    """The numbers of a model's version folders, oldest first."""
+    home = repository / model
+    if not home.is_dir():
+        return []
+    return sorted(int(path.name) for path in home.iterdir() if path.is_dir() and path.name.isdigit())
+
+
+def published(repository: Path) -> list[int]:
+    """The versions that all models have, oldest first; what a killed command left behind is not among them."""
+    needed = [(spec.name, name) for spec in MODELS for name in (MANIFEST, CONFIG)]
+    return [
+        number
+        for number in versions(repository, MODELS[0].name)
+        if all((repository / model / str(number) / name).is_file() for model, name in needed)
+    ]
+
+
+def check_whole(repository: Path, version: int) -> None:
+    """Compares a version's files with the hashes that it was published with.
+
+    Raises:
+        RepositoryError: names the files that are missing or changed, or the versions that there are instead.
+    """
+    known = published(repository)
+    if version not in known:
+        raise RepositoryError(f"{repository} has no version {version}; it has {listed(known)}")
+    damaged = []
+    for spec in MODELS:
+        folder = repository / spec.name / str(version)
+        files: dict[str, str] = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))["files"]
+        for path, sha256 in ((folder / name, sha256) for name, sha256 in files.items()):
+            if not path.is_file() or sha256_of(path) != sha256:
+                damaged.append(str(path))
+    if damaged:
+        raise RepositoryError(
+            f"version {version} is not what was published, these files are missing or changed: {', '.join(damaged)}; "
+            "copy or export it again"
+        )
+
+
+def delete(repository: Path, numbers: Collection[int]) -> None:
+    """Deletes versions of all models, and what is left of earlier deletions."""
+    for spec in MODELS:
+        home = repository / spec.name
+        for number in numbers:
+            if (home / str(number)).is_dir():
+                (home / str(number)).rename(home / f"{PRUNED}{number}")  # gone at once, deleted at leisure
+        sync(home)
+        for folder in home.glob(f"{PRUNED}*"):
+            shutil.rmtree(folder)
+
+
+def listed(numbers: list[int]) -> str:
+    """Version numbers as a message names them."""
+    return ", ".join(map(str, numbers)) or "none; publish one with python -m export.build"

@@ -1,0 +1,119 @@
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from export.calibration import CalibrationError, calibration_tiles
+from export.labelled import LabelledError, judging_boards, read_boards, training_boards
+
+TRAINED, HELD, OFFICIAL = 10, 90, 200  # grey levels: which picture a tile is of
+
+
+def draw(path: Path, level: int) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pixels = np.random.default_rng(int.from_bytes(path.stem.encode())).integers(
+        0, 8, (96, 128), dtype=np.uint8
+    ) + np.uint8(level)
+    Image.fromarray(pixels).save(path, quality=100)
+
+
+@pytest.fixture
+def deeppcb(tmp_path: Path) -> Path:
+    """Two boards that were learned from, one whose group judged, one of the official test."""
+    root = tmp_path / "deeppcb"
+    stems = {"20085001": TRAINED, "20085002": TRAINED, "50600001": HELD, "12000001": OFFICIAL}
+    for stem, level in stems.items():
+        draw(root / "images" / f"{stem}.jpg", level)
+        (root / "annotations").mkdir(exist_ok=True)
+        (root / "annotations" / f"{stem}.txt").write_text("10 20 30 50 3\n")
+    (root / "train.txt").write_text("20085001\n20085002\n50600001\n")
+    (root / "val.txt").write_text("12000001\n")
+    return root
+
+
+@pytest.fixture
+def checkpoint(deeppcb: Path, tmp_path: Path) -> Path:
+    folder = tmp_path / "checkpoint"
+    folder.mkdir()
+    data = {
+        "sources": [{"path": str(deeppcb), "split": "train"}],
+        "holdout_groups": ["50600"],
+        "holdout": [{"path": str(deeppcb), "split": "val"}],
+    }
+    (folder / "manifest.json").write_text(json.dumps({"training": {"config": {"data": data}}}))
+    return folder
+
+
+def test_calibration_takes_only_pictures_that_were_learned_from(checkpoint: Path) -> None:
+    tiles = calibration_tiles(checkpoint, 64, count=6)
+    assert tiles.shape == (6, 64, 64, 3)
+    assert tiles.max() < HELD
+    assert len({tile.tobytes() for tile in tiles}) == 6
+
+
+def test_calibration_draws_the_same_tiles_again(checkpoint: Path) -> None:
+    np.testing.assert_array_equal(
+        calibration_tiles(checkpoint, 64, count=4), calibration_tiles(checkpoint, 64, count=4)
+    )
+
+
+def test_calibration_takes_every_picture_before_more_of_one(tmp_path: Path, checkpoint: Path) -> None:
+    for index in range(5):
+        draw(tmp_path / "mine" / "line1" / f"{index}.png", 40 * index)
+    tiles = calibration_tiles(checkpoint, 64, tmp_path / "mine", count=5)
+    assert {int(tile.min()) // 40 for tile in tiles} == {0, 1, 2, 3, 4}
+
+
+def test_calibration_with_too_few_pictures_says_what_was_found(checkpoint: Path) -> None:
+    with pytest.raises(CalibrationError, match=r"500 tiles.*2 pictures.*--calibration"):
+        calibration_tiles(checkpoint, 64)
+
+
+def test_calibration_without_any_picture_is_refused(tmp_path: Path, checkpoint: Path) -> None:
+    with pytest.raises(CalibrationError, match=r"nowhere has 0 pictures.*--calibration"):
+        calibration_tiles(checkpoint, 64, tmp_path / "nowhere")
+
+
+@pytest.mark.parametrize("data", [{}, {"sources": [{"path": "/nowhere/deeppcb"}]}], ids=["unnamed", "gone"])
+def test_calibration_without_the_training_data_is_refused(data: dict[str, object], tmp_path: Path) -> None:
+    (tmp_path / "manifest.json").write_text(json.dumps({"training": {"config": {"data": data}}}))
+    with pytest.raises(CalibrationError, match="--calibration"):
+        calibration_tiles(tmp_path, 64)
+
+
+def test_labelled_pictures_are_those_that_judged_the_training(checkpoint: Path) -> None:
+    judging, trained = (
+        {board.path.stem for board in read(checkpoint).boards} for read in (judging_boards, training_boards)
+    )
+    assert judging == {"50600001", "12000001"}
+    assert trained == {"20085001", "20085002"}
+
+
+def test_labelled_pictures_have_their_boxes(deeppcb: Path) -> None:
+    boards = read_boards(deeppcb, "val")
+    assert boards.class_names[boards.boards[0].class_ids[0]] == "mousebite"
+    np.testing.assert_array_equal(boards.boards[0].boxes_xyxy, [[10, 20, 30, 50]])
+
+
+def test_labelled_coco_file_has_the_same_boxes(tmp_path: Path) -> None:
+    document = {
+        "images": [{"id": 7, "file_name": "a.png", "width": 9, "height": 9, "group": "lot"}],
+        "categories": [{"id": 4, "name": "dent", "names": {"en": ["dent mark"], "zh": []}}, {"id": 2, "name": "short"}],
+        "annotations": [{"id": 1, "image_id": 7, "category_id": 2, "bbox": [10, 20, 20, 30]}],
+    }
+    (tmp_path / "a.json").write_text(json.dumps(document))
+    boards = read_boards(tmp_path / "a.json")
+    assert boards.class_names == ("dent mark", "short circuit")
+    assert (boards.boards[0].path, boards.boards[0].group) == (tmp_path / "a.png", "lot")
+    assert boards.boards[0].class_ids.tolist() == [1]
+    np.testing.assert_array_equal(boards.boards[0].boxes_xyxy, [[10, 20, 30, 50]])
+
+
+@pytest.mark.parametrize("content", [None, "{}", "no json"])
+def test_labelled_file_that_is_none_is_named(content: str | None, tmp_path: Path) -> None:
+    if content is not None:
+        (tmp_path / "a.json").write_text(content)
+    with pytest.raises(LabelledError, match=r"a\.json"):
+        read_boards(tmp_path / "a.json")

@@ -1,0 +1,230 @@
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import openvino
+import pytest
+from numpy.typing import NDArray
+from onnx import numpy_helper
+
+from export.average_precision import average_precision
+from export.build import build
+from export.calibration import detector_rows
+from export.candidates import quantised_detectors
+from export.checkpoint import load_checkpoint
+from export.contract.boxes import Detections
+from export.contract.tensors import DETECTOR
+from export.engines import PRECISIONS, build_engine, first_rows, pick_target, size_bytes
+from export.labelled import Board, Boards
+from export.onnx_graphs import write_onnx
+from export.runtime.engine import EngineError, load_engine
+from export.runtime.inference_precision import read_inference_precision
+from export.sensitivity import sweep
+from export.verify import LIMITS, GateError, verify
+from export.weighted_nodes import weighted_nodes
+from tests.conftest import BOARD
+
+TILE = 128
+
+
+@pytest.fixture(scope="module")
+def graph(tiny_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The detector of the small checkpoint in fp32."""
+    path = tmp_path_factory.mktemp("graph") / "model.onnx"
+    write_onnx(DETECTOR, load_checkpoint(tiny_checkpoint), path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def rows() -> dict[str, NDArray[Any]]:
+    """Six tiles with traces of several widths, and sixteen prompts."""
+    tiles = np.full((6, TILE, TILE, 3), 20, np.uint8)
+    for index, tile in enumerate(tiles):
+        tile[:, :: 12 + 3 * index] = 230
+        tile[40 + index : 60, 10:90] = 180
+    prompts = np.random.default_rng(0).normal(size=(16, 64)).astype(np.float32)
+    return detector_rows(tiles, prompts / np.linalg.norm(prompts, axis=1, keepdims=True))
+
+
+@pytest.fixture(scope="module")
+def expected(graph: Path, rows: dict[str, NDArray[Any]]) -> NDArray[np.float32]:
+    """The best score of every tile in fp32."""
+    return load_engine(graph.parent).run(first_rows(rows, 6))["SCORES"].max(axis=(1, 2))
+
+
+def rounded_weights(path: Path) -> int:
+    return sum(item.data_type == onnx.TensorProto.INT8 for item in onnx.load(path).graph.initializer)
+
+
+def test_bf16_version_says_itself_how_it_runs(
+    graph: Path, rows: dict[str, NDArray[Any]], expected: NDArray[np.float32], tmp_path: Path
+) -> None:
+    precisions = []
+    for precision in ("fp32", "bf16"):
+        folder = tmp_path / precision
+        folder.mkdir()
+        build_engine(graph, "openvino", precision, folder, None)
+        precisions.append(read_inference_precision(openvino.Core().read_model(folder / "model.xml")))
+        best = load_engine(folder).run(first_rows(rows, 6))["SCORES"].max(axis=(1, 2))
+        np.testing.assert_allclose(best, expected, atol=0.05 if precision == "bf16" else 1e-4)
+    assert precisions == ["f32", "bf16"]
+
+
+@pytest.mark.parametrize(
+    ("target", "method"),
+    [("openvino", "weights"), ("openvino", "static"), ("onnxruntime", "dynamic"), ("onnxruntime", "static")],
+)
+def test_int8_engine_is_smaller_and_nearly_the_same(
+    target: str,
+    method: str,
+    graph: Path,
+    rows: dict[str, NDArray[Any]],
+    expected: NDArray[np.float32],
+    tmp_path: Path,
+) -> None:
+    build_engine(graph, target, "int8", tmp_path, rows, method=method)
+    best = load_engine(tmp_path).run(first_rows(rows, 6))["SCORES"].max(axis=(1, 2))
+    assert 0 < np.abs(best - expected).max() < 0.1
+    # A graph this small is in good part not weights; "dynamic" leaves the convolutions.
+    assert size_bytes(tmp_path) < (0.8 if method == "dynamic" else 0.7) * graph.stat().st_size
+
+
+@pytest.mark.parametrize("target", ["openvino", "onnxruntime"])
+def test_int8_without_calibration_is_refused(target: str, graph: Path, tmp_path: Path) -> None:
+    with pytest.raises(EngineError, match="calibration"):
+        build_engine(graph, target, "int8", tmp_path, None, method="static")
+
+
+def test_int8_keeps_the_layers_that_it_is_told_to(graph: Path, rows: dict[str, NDArray[Any]], tmp_path: Path) -> None:
+    nodes = [node.name for node in weighted_nodes(onnx.load(graph))]
+    counts = []
+    for kept in (0, 3):
+        folder = tmp_path / str(kept)
+        folder.mkdir()
+        report = build_engine(graph, "onnxruntime", "int8", folder, rows, method="static", keep=nodes[:kept])
+        assert report["kept"] == nodes[:kept]
+        counts.append(rounded_weights(folder / "model.onnx"))
+    assert 0 < counts[1] < counts[0]
+
+
+def test_openvino_int8_keeps_the_layers_that_it_is_told_to(
+    graph: Path, rows: dict[str, NDArray[Any]], tmp_path: Path
+) -> None:
+    nodes = [node.name for node in weighted_nodes(onnx.load(graph))]
+    counts = []
+    for kept in (0, len(nodes)):
+        folder = tmp_path / str(kept)
+        folder.mkdir()
+        counts.append(
+            build_engine(graph, "openvino", "int8", folder, rows, method="static", keep=nodes[:kept])[
+                "quantized_tensors"
+            ]
+        )
+    assert counts[1] < counts[0] / 3  # attention multiplies activations with each other, which is no layer to keep
+
+
+def test_sweep_tells_layers_apart_that_rounding_hurts_and_that_it_does_not(
+    graph: Path, rows: dict[str, NDArray[Any]], tmp_path: Path
+) -> None:
+    model = onnx.load(graph)
+    nodes = weighted_nodes(model)
+    idle = nodes[len(nodes) // 2]
+    weight = next(item for item in model.graph.initializer if item.name == idle.input[1])
+    weight.CopyFrom(numpy_helper.from_array(np.zeros_like(numpy_helper.to_array(weight)), weight.name))
+    onnx.save(model, tmp_path / "model.onnx")
+    before = dict(sweep(graph, DETECTOR.outputs, first_rows(rows, 2)))
+    after = sweep(tmp_path / "model.onnx", DETECTOR.outputs, first_rows(rows, 2))
+    assert {name for name, _ in after} == {node.name for node in nodes}
+    assert [error for _, error in after] == sorted((error for _, error in after), reverse=True)
+    assert before[idle.name] > 1e-6  # what rounds a layer changes the outputs
+    assert dict(after)[idle.name] < 1e-6  # zeros are what they are in int8 too
+
+
+def test_candidates_are_every_method_and_the_fastest_that_passes_is_first(
+    graph: Path, rows: dict[str, NDArray[Any]], tmp_path: Path
+) -> None:
+    def judge(engine: Any) -> dict[str, Any]:  # noqa: ANN401
+        return {"faults": [], "map50": {"judged": False}}
+
+    found = quantised_detectors(graph, "onnxruntime", "int8", tmp_path, rows, judge, lambda text: None)
+    assert {candidate.method for candidate in found} == {"dynamic", "static"}
+    assert found[0].latency_ms <= found[1].latency_ms
+
+
+def test_a_candidate_that_fails_gets_more_layers_in_higher_precision(
+    graph: Path, rows: dict[str, NDArray[Any]], tmp_path: Path
+) -> None:
+    judged: list[int] = []
+
+    def judge(engine: Any) -> dict[str, Any]:  # noqa: ANN401
+        judged.append(1)
+        return {"faults": [] if len(judged) == 3 else ["too far"], "map50": {"judged": False}}
+
+    found = quantised_detectors(graph, "onnxruntime", "int8", tmp_path, rows, judge, lambda text: None)
+    kept = {candidate.method: candidate.built["kept"] for candidate in found if candidate.passed}
+    worst = [name for name, _ in sweep(graph, DETECTOR.outputs, first_rows(rows, 4))]
+    assert kept == {"dynamic": worst[: round(0.25 * len(worst))]}
+
+
+def scale_a_weight(model: onnx.ModelProto) -> None:
+    node = weighted_nodes(model)[1]  # a LayerNormalization undoes it behind the first
+    weight = next(item for item in model.graph.initializer if item.name == node.input[1])
+    weight.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(weight) * np.float32(1.1), weight.name))
+
+
+def put_a_nan(model: onnx.ModelProto) -> None:
+    node = weighted_nodes(model)[-1]
+    weight = next(item for item in model.graph.initializer if item.name == node.input[1])
+    array = numpy_helper.to_array(weight).copy()
+    array.flat[0] = np.nan
+    weight.CopyFrom(numpy_helper.from_array(array, weight.name))
+
+
+def swap_outputs(model: onnx.ModelProto) -> None:
+    names = {"BOXES": "SCORES", "SCORES": "BOXES"}
+    for node in model.graph.node:
+        for ends in (node.input, node.output):
+            ends[:] = [names.get(name, name) for name in ends]
+
+
+@pytest.mark.parametrize("change", [None, scale_a_weight, put_a_nan, swap_outputs])
+def test_the_gate_catches_a_broken_graph(
+    change: Any,  # noqa: ANN401
+    graph: Path,
+    tiny_checkpoint: Path,
+    tmp_path: Path,
+) -> None:
+    model = onnx.load(graph)
+    if change:
+        change(model)
+    onnx.save(model, tmp_path / "model.onnx")
+    picture = np.array(np.random.default_rng(0).integers(0, 256, (TILE, TILE, 3), dtype=np.uint8))
+    report = verify(
+        load_checkpoint(tiny_checkpoint), {DETECTOR.name: load_engine(tmp_path)}, {"one": picture}, LIMITS["fp32"]
+    )
+    assert bool(report["faults"]) == bool(change)
+    assert report["map50"]["judged"] is False
+
+
+def test_average_precision_falls_with_every_defect_that_is_missed() -> None:
+    boxes = np.array([[0, 0, 10, 10], [20, 20, 40, 40]], np.float32)
+    truth = Boards(("open", "short"), (Board(Path("a"), "", boxes, np.array([0, 0])),))
+    everything = Detections(boxes, np.array([0.9, 0.8], np.float32), np.array([0, 0]))
+    assert average_precision(truth, [everything]) == pytest.approx(1)
+    assert average_precision(truth, [everything.take(np.array([0]))]) == pytest.approx(51 / 101)
+    assert average_precision(truth, [Detections(boxes, everything.scores, np.array([1, 1]))]) == 0
+
+
+def test_int8_without_labelled_pictures_is_refused(tiny_checkpoint: Path, tmp_path: Path) -> None:
+    with pytest.raises(GateError, match="--labelled"):
+        build(
+            load_checkpoint(tiny_checkpoint), "int8", "openvino", tmp_path / "models", BOARD.parent, tmp_path / "r.json"
+        )
+    assert not (tmp_path / "models").exists()
+
+
+def test_target_is_named_that_has_the_precision() -> None:
+    assert all(pick_target(target, precision) == target for target in PRECISIONS for precision in PRECISIONS[target])
+    with pytest.raises(EngineError, match=r"onnxruntime has no bf16.*tensorrt, openvino"):
+        pick_target("onnxruntime", "bf16")
