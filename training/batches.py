@@ -1,11 +1,11 @@
-"""Draws what a step learns from: crops, prompts about them and their answers, in this process or beside it.
+"""Draws what a step learns from: crops, prompts about them and their answers.
 
 Knows nothing of the network but its tokenizer and the pixels of its image tokens.
 """
 
 import dataclasses
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Self, TypeVar
 
@@ -13,7 +13,6 @@ import numpy as np
 import torch
 from tokenizers import Tokenizer
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
 
 from export.contract.defects import Defect
 from training.crop import Crop
@@ -129,7 +128,7 @@ class Batches:
 
 
 @dataclass(frozen=True)
-class StepBatches(Dataset[list[Batch | DecoderBatch]]):
+class StepBatches:
     """What each step of one process learns from: as many batches as it accumulates gradients of."""
 
     batches: Batches
@@ -138,12 +137,7 @@ class StepBatches(Dataset[list[Batch | DecoderBatch]]):
     process: int
     accumulation: int
 
-    def __getitem__(self, step: int) -> list[Batch | DecoderBatch]:
-        """The batches of a step, whichever process draws them and whatever was drawn before."""
+    def draw(self, step: int) -> list[Batch | DecoderBatch]:
+        """The batches of a step, whatever was drawn before."""
         draws = Draws.of(self.seed, step, self.process)
         return [self.batches.draw(self.schedule.stage(step), draws) for _ in range(self.accumulation)]
-
-    def from_step(self, first_step: int, workers: int) -> Iterator[list[Batch | DecoderBatch]]:
-        """Those of the steps from `first_step` to the last, in order; `workers` processes draw ahead, 0: none does."""
-        steps = range(first_step, self.schedule.steps)
-        return iter(DataLoader(self, batch_size=None, sampler=steps, num_workers=workers))

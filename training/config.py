@@ -186,8 +186,7 @@ class TrainConfig(Strict):
     ema_decay: float = Field(ge=0, lt=1)
     location_sigma: float = Field(gt=0)  # width of location targets, bins
     precision: Literal["fp32", "bf16"]  # of activations; weights and losses are fp32
-    threads: int = Field(gt=0)  # of the CPU that compute
-    workers: int = Field(default=0, ge=0)  # processes that draw crops ahead, each with a cache; 0: the run itself does
+    threads: int = Field(gt=0)
     validate_every: int = Field(gt=0)  # steps
     save_every: int = Field(gt=0)  # steps between states to resume from
     stages: tuple[StageConfig, ...] = Field(min_length=1)

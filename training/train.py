@@ -86,14 +86,13 @@ class Run:
         self._keep_pictures()
         recent: deque[Terms] = deque(maxlen=LOG_EVERY * train.accumulation)
         drawn = StepBatches(self.batches, schedule, train.seed, self.processes.index, train.accumulation)
-        ahead = drawn.from_step(self.step, train.workers)
         quiet = None if self.processes.is_main else True
         progress = tqdm(total=schedule.steps, initial=self.step, unit="step", file=sys.stderr, disable=quiet)
         started = time.monotonic() - self.seconds
         while self.step < schedule.steps:
             if self.step == schedule.joint_steps:
                 self._start_decoder_stage()
-            history, norm = self.learner.take_step(self.step, next(ahead))
+            history, norm = self.learner.take_step(self.step, drawn.draw(self.step))
             recent.extend(history)
             self.step += 1
             self.seconds = time.monotonic() - started
@@ -105,7 +104,6 @@ class Run:
                 over = self._validate()
             if over:
                 self.step = schedule.joint_steps
-                ahead = drawn.from_step(self.step, train.workers)
                 progress.update(self.step - progress.n)
             if over or self.step % train.save_every == 0 or self.step == schedule.steps:
                 self._save_state()

@@ -116,7 +116,8 @@ def test_the_written_checkpoint_gives_the_scaled_scores(calibrated: tuple[Path, 
 def test_export_takes_the_thresholds_of_a_calibration_and_one_for_all_without(calibrated: tuple[Path, Path]) -> None:
     source, out = calibrated
     manifest = json.loads((out / MANIFEST).read_text())
-    expected = manifest["calibration"]["score_thresholds"] | {"default": manifest["score_threshold"]}
+    everywhere = dict.fromkeys((*manifest["defects"], "default"), manifest["score_threshold"])
+    expected = everywhere | manifest["calibration"]["score_thresholds"]  # of the classes that the boards show
     assert load_for_export(out).score_thresholds == expected
     plain = json.loads((source / MANIFEST).read_text())
     assert load_for_export(source).score_thresholds == dict.fromkeys(

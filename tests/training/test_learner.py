@@ -169,13 +169,3 @@ def test_gradient_checkpointing_changes_no_gradient(data: Path, tmp_path: Path) 
 def test_a_weight_of_no_class_is_named(data: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"class_weights: opne is no category.*open"):
         Run(read_config(CONFIG, [*settings(data, tmp_path / "run"), "train.class_weights={opne: 2, short: 3}"]))
-
-
-def test_crops_drawn_ahead_are_the_crops_drawn_in_between(data: Path, tmp_path: Path) -> None:
-    weights = []
-    for workers in (0, 2):
-        overrides = [*settings(data, tmp_path / str(workers), steps=4), f"train.workers={workers}", ALL_LEARNS]
-        run = Run(read_config(CONFIG, overrides))
-        run.train()
-        weights.append(run.learner.network.state_dict())
-    assert all(torch.equal(weight, weights[1][name]) for name, weight in weights[0].items())
