@@ -247,7 +247,7 @@ def test_a_fine_tuned_checkpoint_passes_the_gate_of_the_export(older: Path, tmp_
     assert preprocessing["image_mean"] == [0.485, 0.456, 0.406]
     before = load(older, 128).half().float().state_dict()
     changed = {name for name, weight in network.state_dict().items() if not torch.equal(weight, before[name])}
-    assert any(name.startswith("model.vision_tower.blocks.0") for name in changed)
+    assert any(name.startswith("model.vision_tower") for name in changed), sorted(changed)
     repository = tmp_path / "models"
     assert (
         build(load_for_export(folder), "fp32", "onnxruntime", repository, BOARD.parent, tmp_path / "report.json") == 1
