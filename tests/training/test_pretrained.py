@@ -239,7 +239,8 @@ def test_a_hub_name_without_the_hub_says_what_to_do(tmp_path: Path) -> None:
 
 
 def test_a_fine_tuned_checkpoint_passes_the_gate_of_the_export(older: Path, tmp_path: Path) -> None:
-    Run(read_config(CONFIG, settings(str(older), write_boards(tmp_path / "data"), tmp_path / "run"))).train()
+    fast = ["train.lr=0.001", "train.warmup_steps=0"]  # two steps of fine-tuning vanish in half precision
+    Run(read_config(CONFIG, [*settings(str(older), write_boards(tmp_path / "data"), tmp_path / "run"), *fast])).train()
     folder = tmp_path / "run" / "checkpoint"
     network, _, manifest = load_checkpoint(folder)
     assert manifest["training"]["config"]["model"]["pretrained"] == str(older)
@@ -247,7 +248,7 @@ def test_a_fine_tuned_checkpoint_passes_the_gate_of_the_export(older: Path, tmp_
     assert preprocessing["image_mean"] == [0.485, 0.456, 0.406]
     before = load(older, 128).half().float().state_dict()
     changed = {name for name, weight in network.state_dict().items() if not torch.equal(weight, before[name])}
-    assert any(name.startswith("model.vision_tower") for name in changed), sorted(changed)
+    assert any(name.startswith("model.vision_tower.blocks.0") for name in changed)
     repository = tmp_path / "models"
     assert (
         build(load_for_export(folder), "fp32", "onnxruntime", repository, BOARD.parent, tmp_path / "report.json") == 1
