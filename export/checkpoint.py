@@ -1,17 +1,19 @@
 """Reads a checkpoint folder. Its own code rebuilds the network, so this room knows nothing of training."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from tokenizers import Tokenizer
 from torch import nn
 from transformers import AutoModel
 
-from export.contract.tensors import Dimensions
+from export.contract.tensors import LENGTH_BUCKETS, Dimensions, bucket
 from export.files import sha256_of
 
 FILES = ("config.json", "model.safetensors", "tokenizer.json", "manifest.json", "modeling_florence2_grounding.py")
@@ -33,6 +35,17 @@ class Checkpoint:
     dimensions: Dimensions
     defects: tuple[str, ...]  # ids of the classes that it was trained on
     score_thresholds: Mapping[str, float]  # by class id, and "default" for words that name none of them
+
+    def prompt_inputs(self, texts: Sequence[str]) -> dict[str, NDArray[np.int64]]:
+        """INPUT_IDS and ATTENTION_MASK (P, L) of words, for prompt encoder and generator, padded to a bucket."""
+        encodings = self.tokenizer.encode_batch(list(texts))
+        length = bucket(max(len(encoding.ids) for encoding in encodings), LENGTH_BUCKETS, "tokens of a prompt")
+        input_ids = np.full((len(texts), length), self.tokenizer.token_to_id("<pad>"), np.int64)
+        attention_mask = np.zeros((len(texts), length), np.int64)
+        for row, encoding in enumerate(encodings):
+            input_ids[row, : len(encoding.ids)] = encoding.ids
+            attention_mask[row, : len(encoding.ids)] = 1
+        return {"INPUT_IDS": input_ids, "ATTENTION_MASK": attention_mask}
 
 
 def load_checkpoint(folder: Path) -> Checkpoint:

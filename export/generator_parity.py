@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 from export.checkpoint import Checkpoint
-from export.contract.tensors import GENERATED_TOKENS, GENERATOR, LENGTH_BUCKETS, bucket
+from export.contract.tensors import GENERATED_TOKENS, GENERATOR
 from export.contract.tiles import cut_tiles, tile_origins
 from export.generator_graphs import read_vocabulary
 from export.runtime.engine import Arrays, Engine
@@ -117,16 +117,9 @@ def _inputs(
         chosen = cut_tiles(image, origins[:: max(1, len(origins) // TILES)][:TILES], tile)
         tiles += list(chosen)
         names += [name] * len(chosen)
-    encodings = checkpoint.tokenizer.encode_batch(list(prompts))
-    length = bucket(max(len(encoding.ids) for encoding in encodings), LENGTH_BUCKETS, "tokens of a prompt")
-    input_ids = np.full((len(prompts), length), checkpoint.tokenizer.token_to_id("<pad>"), np.int64)
-    attention_mask = np.zeros((len(prompts), length), np.int64)
-    for row, encoding in enumerate(encodings):
-        input_ids[row, : len(encoding.ids)] = encoding.ids
-        attention_mask[row, : len(encoding.ids)] = 1
+    asked = checkpoint.prompt_inputs(prompts)
     inputs: dict[str, NDArray[Any]] = {
         "IMAGE": np.repeat(np.stack(tiles), len(prompts), axis=0),
-        "INPUT_IDS": np.tile(input_ids, (len(tiles), 1)),
-        "ATTENTION_MASK": np.tile(attention_mask, (len(tiles), 1)),
+        **{name: np.tile(array, (len(tiles), 1)) for name, array in asked.items()},
     }
     return inputs, [{"image": name, "prompt": prompt} for name in names for prompt in prompts]

@@ -256,7 +256,6 @@ def _environment(wheel: Path) -> dict[str, str]:
     environment["LD_LIBRARY_PATH"] = os.pathsep.join([str(wheel / "nvidia_pytriton.libs"), str(found[0])])
     # The stub ignores PYTHONPATH; it takes the packages of the first python3 on PATH, virtual environment or not.
     environment["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), environment.get("PATH", os.defpath)])
-    environment["PYTHONDONTWRITEBYTECODE"] = "1"  # a published version does not change, not by a __pycache__ either
     return environment
 
 

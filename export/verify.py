@@ -6,7 +6,7 @@ not judged.
 """
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -26,7 +26,6 @@ from export.contract.defects import DEFECTS
 from export.contract.tensors import (
     DETECTOR,
     GENERATOR,
-    LENGTH_BUCKETS,
     PROMPT_BUCKETS,
     PROMPT_ENCODER,
     ModelSpec,
@@ -73,8 +72,8 @@ class Reference:
     @cached_property
     def tokens(self) -> Outputs:
         """The prompt encoder's inputs for the catalog's classes in both languages."""
-        return prompt_inputs(
-            self.checkpoint, [text for defect in DEFECTS for text in (defect.names_en[0], defect.descriptions_zh[0])]
+        return self.checkpoint.prompt_inputs(
+            [text for defect in DEFECTS for text in (defect.names_en[0], defect.descriptions_zh[0])]
         )
 
     @cached_property
@@ -141,18 +140,6 @@ def verify(
     return report
 
 
-def prompt_inputs(checkpoint: Checkpoint, texts: Sequence[str]) -> Outputs:
-    """The prompt encoder's inputs for words, padded to a bucket: INPUT_IDS and ATTENTION_MASK (P, L)."""
-    encodings = [checkpoint.tokenizer.encode(text) for text in texts]
-    length = bucket(max(len(encoding.ids) for encoding in encodings), LENGTH_BUCKETS, "tokens of a prompt")
-    input_ids = np.full((len(texts), length), checkpoint.tokenizer.token_to_id("<pad>"), np.int64)
-    attention_mask = np.zeros((len(texts), length), np.int64)
-    for row, encoding in enumerate(encodings):
-        input_ids[row, : len(encoding.ids)] = encoding.ids
-        attention_mask[row, : len(encoding.ids)] = 1
-    return {"INPUT_IDS": input_ids, "ATTENTION_MASK": attention_mask}
-
-
 def padded(embeddings: NDArray[np.float32]) -> NDArray[np.float32]:
     """Prompt embeddings (P, D), filled up with zeros to a bucket of prompts."""
     prompts = np.zeros((bucket(len(embeddings), PROMPT_BUCKETS, "prompts"), embeddings.shape[1]), np.float32)
@@ -165,7 +152,7 @@ def judge(reference: Reference, run: Run, what: str) -> float:
     boards = reference.labelled
     if boards is None:
         raise ValueError("the reference has no labelled pictures to judge a detector on")
-    words = prompt_inputs(reference.checkpoint, boards.class_names)
+    words = reference.checkpoint.prompt_inputs(boards.class_names)
     prompts = padded(reference.run(PROMPT_ENCODER)(words)["PROMPT_EMBEDDINGS"])
     tile, classes = reference.checkpoint.dimensions.tile, len(boards.class_names)
     found = []
