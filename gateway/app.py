@@ -10,9 +10,9 @@ from fastapi import FastAPI, Request, Response
 from starlette.exceptions import HTTPException
 
 from gateway import detect, health
-from gateway.detect import Service
 from gateway.errors import PROBLEM_JSON, STATUS, ServiceError, problem
 from gateway.metrics import Metrics
+from gateway.service import Service
 from gateway.settings import Settings
 from gateway.trace import Trace
 from gateway.watch import Watch

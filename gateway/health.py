@@ -5,8 +5,8 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends, Request, Response
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
-from gateway.detect import Service, service_of
 from gateway.errors import UnavailableError
+from gateway.service import Service, service_of
 
 ROUTER = APIRouter()
 

@@ -1,6 +1,7 @@
 """Draws synthetic assembled boards with defects, as COCO with descriptions, or a contact sheet of them:
 
 python -m training.synth --n 5000 --out data/synth --seed 0 --workers 4
+python -m training.synth --n 1800 --out data/dense --seed 2 --defects 12
 python -m training.synth --n 500 --out data/synth_heldout --kind heldout
 python -m training.synth --n 1500 --out data/bare --kind bare
 python -m training.synth --sheet docs/synth.png
@@ -13,6 +14,7 @@ from pathlib import Path
 import cv2
 
 from training.synth.coco import SynthError, write_dataset
+from training.synth.picture import MEAN_DEFECTS
 from training.synth.sheet import SheetError, write_sheet
 
 
@@ -26,6 +28,8 @@ def main() -> int:
     kinds = ("train", "heldout", "bare")
     what = "assembled boards with the blemishes of one split, or binarised bare boards without defects"
     parser.add_argument("--kind", choices=kinds, default="train", help=what)
+    text = "mean number wished for on an assembled board that is not sound; many teach more in a picture"
+    parser.add_argument("--defects", type=float, default=MEAN_DEFECTS, help=text)
     parser.add_argument("--workers", type=int, default=1, help="processes")
     parser.add_argument("--sheet", type=Path, help="PNG of close-ups")
     arguments = parser.parse_args()
@@ -40,6 +44,7 @@ def main() -> int:
                 seed=arguments.seed,
                 size=arguments.size,
                 kind=arguments.kind,
+                mean_defects=arguments.defects,
                 workers=arguments.workers,
             )
         if arguments.sheet is not None:

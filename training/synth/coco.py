@@ -41,8 +41,12 @@ class Record:
     hard_negatives: dict[str, int]
 
 
-def write_dataset(folder: Path, count: int, *, seed: int, size: int, kind: Kind, workers: int) -> None:
+def write_dataset(
+    folder: Path, count: int, *, seed: int, size: int, kind: Kind, mean_defects: float, workers: int
+) -> None:
     """Writes `count` pictures of `size` pixels a side to images/, and annotations.json.
+
+    `mean_defects` are wished for on an assembled board that is not sound; bare boards have none.
 
     Raises:
         SynthError: names everything about the request that does not hold.
@@ -53,6 +57,7 @@ def write_dataset(folder: Path, count: int, *, seed: int, size: int, kind: Kind,
             ("n", count, 1),
             ("seed", seed, 0),
             ("size", size, SMALLEST),
+            ("defects", mean_defects, 1),
             ("workers", workers, 1),
         )
         if value < least
@@ -62,7 +67,7 @@ def write_dataset(folder: Path, count: int, *, seed: int, size: int, kind: Kind,
     if faults:
         raise SynthError("\n".join(faults))
     (folder / IMAGES).mkdir(parents=True, exist_ok=True)
-    draw = partial(_write_picture, folder, seed, size, kind)
+    draw = partial(_write_picture, folder, seed, size, kind, mean_defects)
     records = list(tqdm(_each(draw, count, workers), total=count, unit="picture", disable=None))
     document = _document(records, seed=seed, size=size, kind=kind)
     aside = folder / f"{ANNOTATIONS}.part"
@@ -78,15 +83,15 @@ def _each(draw: "partial[Record]", count: int, workers: int) -> Iterator[Record]
         yield from pool.imap(draw, range(count))
 
 
-def _draw(seed: int, index: int, size: int, kind: Kind) -> Picture:
+def _draw(seed: int, index: int, size: int, kind: Kind, mean_defects: float) -> Picture:
     if kind != "bare":
-        return draw_picture(seed, index, size, kind)
+        return draw_picture(seed, index, size, kind, mean_defects=mean_defects)
     gray = draw_bare_board(seed, index, size)
     return Picture(np.repeat(gray[..., None], 3, axis=2), [], Counter(), BARE_QUALITY)
 
 
-def _write_picture(folder: Path, seed: int, size: int, kind: Kind, index: int) -> Record:
-    picture = _draw(seed, index, size, kind)
+def _write_picture(folder: Path, seed: int, size: int, kind: Kind, mean_defects: float, index: int) -> Record:
+    picture = _draw(seed, index, size, kind, mean_defects)
     quality = [cv2.IMWRITE_JPEG_QUALITY, picture.jpeg_quality]
     _, encoded = cv2.imencode(".jpg", cv2.cvtColor(picture.image, cv2.COLOR_RGB2BGR), quality)
     name = f"{index:06d}.jpg"

@@ -17,7 +17,8 @@ from training.synth.layout import lay_out
 from training.synth.paint import draw_finish, paint_board
 
 CLEAN_SHARE = 0.15
-MOST_DEFECTS = 8
+MEAN_DEFECTS = 3.2  # of a board that is not sound, as wished; where no place is free there are fewer
+MOST_DEFECTS = 2.5  # times the mean
 BLEMISH_SHARE = {"train": 0.2, "heldout": 0.5}
 VIEW_MM = (25.0, 38.0)  # what a picture's side shows
 SPLIT_SEEDS = {"train": 0, "heldout": 1}
@@ -46,11 +47,18 @@ class Picture:
 
 
 def draw_picture(
-    seed: int, index: int, size: int = 640, split: Split = "train", *, wanted: list[str] | None = None
+    seed: int,
+    index: int,
+    size: int = 640,
+    split: Split = "train",
+    *,
+    mean_defects: float = MEAN_DEFECTS,
+    wanted: list[str] | None = None,
 ) -> Picture:
     """Draws a picture; the same arguments give the same bytes.
 
     Args:
+        mean_defects: wished for on a board that is not sound.
         wanted: categories to put in instead of a drawn handful; [] leaves the same board sound.
     """
     streams = np.random.SeedSequence([seed, index, SPLIT_SEEDS[split]]).spawn(4)
@@ -61,7 +69,7 @@ def draw_picture(
     finish = draw_finish(layout_rng)
     camera = Camera.draw(size, side, camera_rng)
     inspection = Inspection(board, camera, [])
-    names = _draw_names(split, defect_rng) if wanted is None else wanted
+    names = _draw_names(split, mean_defects, defect_rng) if wanted is None else wanted
     on_surface = ("scratch", "blemish")
     found = [put_defect(name, inspection, defect_rng) for name in names if name not in on_surface]
     surface = paint_board(board, finish, layout_rng)
@@ -79,11 +87,11 @@ def draw_picture(
     return Picture(image, shown, board.hard_negatives, camera.jpeg_quality)
 
 
-def _draw_names(split: Split, rng: np.random.Generator) -> list[str]:
+def _draw_names(split: Split, mean_defects: float, rng: np.random.Generator) -> list[str]:
     if rng.random() < CLEAN_SHARE:
         return []
     names = []
-    for _ in range(int(np.clip(rng.poisson(3.2), 1, MOST_DEFECTS))):
+    for _ in range(int(np.clip(rng.poisson(mean_defects), 1, MOST_DEFECTS * mean_defects))):
         blemish = rng.random() < BLEMISH_SHARE[split]
         names.append("blemish" if blemish else DEFECTS[int(rng.integers(len(DEFECTS)))].id)
     return names

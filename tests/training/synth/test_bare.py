@@ -8,6 +8,7 @@ from training.crops import CropSampler, is_binarised
 from training.data.source import read_dataset
 from training.synth.bare import draw_bare_board
 from training.synth.coco import ANNOTATIONS, write_dataset
+from training.synth.picture import MEAN_DEFECTS
 
 SIZE = 320
 
@@ -26,7 +27,7 @@ def test_a_board_has_copper_and_space_and_nothing_between(index: int) -> None:
 
 
 def test_all_bare_board_defects_can_be_drawn_into_written_boards(tmp_path: Path) -> None:
-    write_dataset(tmp_path / "bare", 4, seed=3, size=SIZE, kind="bare", workers=1)
+    write_dataset(tmp_path / "bare", 4, seed=3, size=SIZE, kind="bare", mean_defects=MEAN_DEFECTS, workers=1)
     dataset = read_dataset(tmp_path / "bare" / ANNOTATIONS, "train")
     assert all(not len(sample.class_ids) for sample in dataset.samples)
     config = CropConfig(

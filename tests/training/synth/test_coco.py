@@ -7,13 +7,13 @@ import pytest
 
 from tests.conftest import run_module
 from training.synth.coco import ANNOTATIONS, SynthError, write_dataset
-from training.synth.picture import CATEGORIES
+from training.synth.picture import CATEGORIES, MEAN_DEFECTS
 
 SIZE = 200
 
 
 def write(folder: Path, count: int, workers: int = 1) -> dict[str, Any]:
-    write_dataset(folder, count, seed=4, size=SIZE, kind="train", workers=workers)
+    write_dataset(folder, count, seed=4, size=SIZE, kind="train", mean_defects=MEAN_DEFECTS, workers=workers)
     document: dict[str, Any] = json.loads((folder / ANNOTATIONS).read_text(encoding="utf-8"))
     return document
 
@@ -62,5 +62,5 @@ def test_a_folder_with_something_in_it_is_left_alone(tmp_path: Path) -> None:
 
 def test_everything_wrong_with_a_request_is_named_at_once(tmp_path: Path) -> None:
     (tmp_path / "precious.txt").write_text("mine")
-    with pytest.raises(SynthError, match=r"(?s)--n is 0.*--size is 16.*not an empty folder"):
-        write_dataset(tmp_path, 0, seed=0, size=16, kind="train", workers=1)
+    with pytest.raises(SynthError, match=r"(?s)--n is 0.*--size is 16.*--defects is 0.5.*not an empty folder"):
+        write_dataset(tmp_path, 0, seed=0, size=16, kind="train", mean_defects=0.5, workers=1)

@@ -90,3 +90,10 @@ def test_some_pictures_are_sound_and_none_is_overfull() -> None:
     counts = [len(draw_picture(7, index, 160).regions) for index in range(10)]
     assert 0 < counts.count(0) < 6
     assert max(counts) <= 8
+
+
+def test_more_defects_come_where_more_are_wished_for() -> None:
+    few, many = (
+        sum(len(draw_picture(7, index, SIZE, mean_defects=mean).regions) for index in range(6)) for mean in (2, 12)
+    )
+    assert many > 2 * few
