@@ -29,15 +29,19 @@ check: $(DEV)/.installed ## format, lint, types, import rules
 	$(DEV)/bin/mypy
 	$(DEV)/bin/lint-imports
 
-train: $(DEV)/.installed data/synth data/bare data/synth_val ## train the shipped checkpoint again (hours on a CPU)
+train: $(DEV)/.installed data/synth data/bare data/dense data/synth_val ## train the shipped checkpoint again (hours on a CPU)
 	$(DEV)/bin/python -m training.train --config training/configs/deeppcb_tiny.yaml
 	$(DEV)/bin/python -m training.train --config training/configs/pcb_twelve.yaml
+	$(DEV)/bin/python -m training.train --config training/configs/pcb_dense.yaml
 
 data/synth: $(DEV)/.installed
 	$(DEV)/bin/python -m training.synth --n 2400 --out $@ --workers 2
 
 data/bare: $(DEV)/.installed
 	$(DEV)/bin/python -m training.synth --n 1600 --kind bare --out $@ --workers 2
+
+data/dense: $(DEV)/.installed
+	$(DEV)/bin/python -m training.synth --n 1800 --seed 2 --defects 12 --out $@ --workers 2
 
 data/synth_val: $(DEV)/.installed
 	$(DEV)/bin/python -m training.synth --n 200 --seed 1 --out $@ --workers 2
@@ -46,14 +50,14 @@ evaluate: $(DEV)/.installed ## judge the shipped checkpoint on DeepPCB's val.txt
 	$(DEV)/bin/python -m training.evaluate --checkpoint training/checkpoints/pcb_twelve --data ../shared/data/deeppcb
 
 export: $(DEV)/.installed ## build the shipped engines from the shipped checkpoint
-	$(DEV)/bin/python -m export.build --checkpoint training/checkpoints/pcb_twelve --precision fp32 --target openvino --out model_repository
+	$(DEV)/bin/python -m export.build --checkpoint training/checkpoints/pcb_twelve --target openvino --out model_repository
 
 clean: ## remove environments and build results
 	rm -rf $(SERVING) $(DEV) build
 
 $(SERVING)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(SERVING)
-	$(SERVING)/bin/python $(PIP_INSTALL) --editable '.[gateway,serving]'
+	$(SERVING)/bin/python $(PIP_INSTALL) --editable '.[gateway,client,serving]'
 	$(SERVING)/bin/python $(PIP_INSTALL) --no-deps $(TRITON)
 	touch $@
 
@@ -61,6 +65,6 @@ $(SERVING)/.installed: pyproject.toml constraints.txt
 $(DEV)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(DEV)
 	$(DEV)/bin/python $(PIP_INSTALL) torch==2.13.0
-	$(DEV)/bin/python $(PIP_INSTALL) --editable '.[gateway,serving,training,export,dev]'
+	$(DEV)/bin/python $(PIP_INSTALL) --editable '.[gateway,client,serving,training,export,dev]'
 	$(DEV)/bin/python $(PIP_INSTALL) --no-deps $(TRITON)
 	touch $@

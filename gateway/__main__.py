@@ -10,6 +10,8 @@ import uvicorn
 from gateway.app import create_app
 from gateway.settings import Settings
 
+MAX_HEAD_BYTES = 64 * 1024  # of a request: prompts may stand in its query, nine bytes a Chinese character
+
 
 class DrainingServer(uvicorn.Server):
     """At SIGTERM readiness fails first; the socket closes when load balancers have had time to notice."""
@@ -22,6 +24,8 @@ class DrainingServer(uvicorn.Server):
                 self.app,
                 host=settings.host,
                 port=settings.port,
+                http="h11",  # whatever else is installed: it is the one that bounds a request's head
+                h11_max_incomplete_event_size=MAX_HEAD_BYTES,
                 access_log=False,
                 log_config=None,
                 timeout_graceful_shutdown=int(settings.deadline_s + settings.body_timeout_s),

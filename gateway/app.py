@@ -9,8 +9,12 @@ from importlib.metadata import version
 from fastapi import FastAPI, Request, Response
 from starlette.exceptions import HTTPException
 
-from gateway import detect, health
-from gateway.errors import PROBLEM_JSON, STATUS, ServiceError, problem
+from gateway import batch, detect, health, pages
+from gateway.catalog import routes as catalog_routes
+from gateway.catalog.live import LiveCatalog
+from gateway.catalog.store import CatalogStore
+from gateway.database import Database
+from gateway.errors import PROBLEM_JSON, STATUS, ServiceError, problem, problem_of
 from gateway.metrics import Metrics
 from gateway.service import Service
 from gateway.settings import Settings
@@ -34,12 +38,15 @@ PROBLEM_SCHEMA = {
 def create_app(settings: Settings) -> FastAPI:
     """An application of its own, with metrics and connections of its own."""
     metrics = Metrics()
-    watch = Watch(settings, metrics)
+    database = Database(settings.database_url)
+    catalog = LiveCatalog(CatalogStore(database), settings.watch_interval_s, metrics)
+    watch = Watch(settings, catalog, metrics)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        async with watch:
+        async with catalog, watch:
             yield
+        database.close()
 
     app = FastAPI(
         title="PCB defect detector",
@@ -48,10 +55,13 @@ def create_app(settings: Settings) -> FastAPI:
         lifespan=lifespan,
         responses=_problem_responses(),
     )
-    app.state.service = Service(settings, watch, metrics)
+    app.state.service = Service(settings, watch, catalog, metrics)
     app.state.draining = False
     app.include_router(detect.ROUTER)
+    app.include_router(batch.ROUTER)
+    app.include_router(catalog_routes.ROUTER)
     app.include_router(health.ROUTER)
+    app.include_router(pages.ROUTER)
     app.add_exception_handler(ServiceError, _answer_service_error)
     app.add_exception_handler(HTTPException, _answer_http_error)
     app.add_exception_handler(Exception, _answer_fault)
@@ -74,8 +84,8 @@ def _request_id(request: Request) -> str | None:
 
 
 async def _answer_service_error(request: Request, error: Exception) -> Response:
-    status, title = STATUS[type(error)]  # type: ignore[index]
-    return problem(status, title, str(error), _request_id(request))
+    found = problem_of(error, _request_id(request))
+    return problem(found.status, found.title, found.detail, found.request_id)
 
 
 async def _answer_http_error(request: Request, error: Exception) -> Response:
@@ -89,5 +99,4 @@ async def _answer_http_error(request: Request, error: Exception) -> Response:
 
 async def _answer_fault(request: Request, error: Exception) -> Response:
     LOG.error("request %s failed", _request_id(request), exc_info=error)
-    detail = "the gateway failed; its log has the cause under this request_id"
-    return problem(500, "Internal error", detail, _request_id(request))
+    return await _answer_service_error(request, error)

@@ -1,39 +1,36 @@
-"""Reads a request's picture and parameters, multipart or raw, and never more bytes than allowed."""
+"""A request's pictures and parameters, from a form, JSON or a raw body; its faults are named together."""
 
-import asyncio
-from collections.abc import Iterable
+from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
-from typing import Annotated
+from functools import partial
+from typing import Annotated, Any
 
 from fastapi import Request
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
-from python_multipart.multipart import parse_options_header
-from starlette.datastructures import UploadFile
-from starlette.exceptions import HTTPException
-from starlette.formparsers import MultiPartException, MultiPartParser
-from starlette.requests import ClientDisconnect
-from starlette.types import Message
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
-from gateway.errors import ImageError, MediaTypeError, ParameterError, SlowBodyError, TooLargeError
+from gateway.arrival import arrival, media_type_of, read_whole
+from gateway.deadline import Deadline
+from gateway.errors import MediaTypeError, ParameterError
+from gateway.form import MULTIPART, Form, read_form
 from gateway.images import MEDIA_TYPES
+from gateway.json_body import JSON, decode_base64, read_json
+from gateway.parameters import IMAGE_FIELD, DetectParameters, faults_of, read_json_parameters, read_parameters
 from gateway.settings import Settings
 
-MULTIPART = "multipart/form-data"
-IMAGE_FIELD = "image"
-MAX_FORM_FIELDS = 200  # more than 64 prompts and the parameters can need
-MAX_FIELD_BYTES = 64 * 1024
-UNDECODABLE = "\ufffd"  # what the query's decoding leaves of bytes that are not UTF-8
+IMAGES_FIELD = "images"  # of a batch in JSON
 
 
-class DetectParameters(BaseModel):
-    """The parameters of POST /detect, from form fields or from the query."""
+class BatchMember(BaseModel):
+    """One picture of a batch in JSON; the parameters beside the list are shared by all."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    prompt: tuple[str, ...] = ()
-    score_threshold: Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)] | None = None
-    nms_threshold: Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)] = 0.3
-    max_detections: Annotated[int, Field(ge=1, le=10_000)] = 200
+    image: str  # base64
+    name: Annotated[str, Field(max_length=255)] | None = None
+
+
+MEMBERS = TypeAdapter(list[BatchMember])
 
 
 @dataclass(frozen=True)
@@ -44,128 +41,123 @@ class DetectRequest:
     parameters: DetectParameters
 
 
-async def read_request(request: Request, settings: Settings) -> DetectRequest:
+@dataclass(frozen=True)
+class BatchImage:
+    """One picture of a batch, read when its turn comes; `name` is its file's, where the client gave one."""
+
+    name: str | None
+    read: Callable[[], Awaitable[bytes]]
+
+
+@dataclass(frozen=True)
+class BatchRequest:
+    """Several pictures and how to look at all of them; `close` gives up what they lie in."""
+
+    images: list[BatchImage]
+    parameters: DetectParameters
+    close: Callable[[], Awaitable[None]]
+
+
+async def read_request(request: Request, settings: Settings, deadline: Deadline) -> DetectRequest:
     """Reads POST /detect.
 
     Raises:
-        MediaTypeError, ImageError, ParameterError, SlowBodyError: what is wrong with it.
+        MediaTypeError, MalformedError, ImageError, ParameterError, TooLargeError, SlowBodyError, DeadlineError: what
+            is wrong with it.
     """
-    media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if media_type != MULTIPART and not media_type.startswith("image/"):  # its bytes tell which kind of image
-        raise MediaTypeError(
-            f"Content-Type is {media_type or 'missing'!r}, expected {MULTIPART} or one of {', '.join(MEDIA_TYPES)}"
-        )
-    _limit(request, settings.max_body_bytes)
+    media_type = media_type_of(request)
+    if media_type not in {MULTIPART, JSON} and not media_type.startswith("image/"):  # its bytes tell which kind
+        raise MediaTypeError(_expected(media_type, (MULTIPART, JSON, *MEDIA_TYPES)))
+    async with arrival(request, settings, deadline):
+        if media_type == MULTIPART:
+            async with read_form(request, max_files=1) as form:
+                faults = _form_faults(request, form)
+                if len(form.files) != 1:
+                    faults.append(f"{len(form.files)} files, expected one named {IMAGE_FIELD!r}")
+                parameters = read_parameters(_without_image(form), settings, faults)
+                return DetectRequest(await form.files[0][1].read(), parameters)
+        body = await read_whole(request)
+    if media_type == JSON:
+        return await _read_json_request(request, body, settings)
+    return DetectRequest(body, read_parameters(request.query_params.multi_items(), settings))
+
+
+async def read_batch(request: Request, settings: Settings, deadline: Deadline) -> BatchRequest:
+    """Reads POST /detect/batch; raises as `read_request` does. What is wrong with one picture is found later."""
+    media_type = media_type_of(request)
+    if media_type not in {MULTIPART, JSON}:
+        raise MediaTypeError(_expected(media_type, (MULTIPART, JSON)))
+    async with AsyncExitStack() as stack, arrival(request, settings, deadline):
+        if media_type == MULTIPART:
+            form = await stack.enter_async_context(read_form(request, settings.max_batch_images))
+            faults = _form_faults(request, form)
+            images = [BatchImage(file.filename or None, file.read) for _, file in form.files]
+            faults += _number_faults(images, settings)
+            parameters = read_parameters(_without_image(form), settings, faults)
+            return BatchRequest(images, parameters, stack.pop_all().aclose)
+        body = await read_whole(request)
+    return await _read_json_batch(request, body, settings)
+
+
+async def _read_json_request(request: Request, body: bytes, settings: Settings) -> DetectRequest:
+    values = await read_json(body)
+    faults = _query_faults(request)
+    encoded, image = values.pop(IMAGE_FIELD, None), b""
+    if not isinstance(encoded, str):
+        faults.append(f"{IMAGE_FIELD} is {_kind(encoded)}, expected the bytes of a file in base64")
+    else:
+        try:
+            image = await decode_base64(encoded)
+        except ParameterError as error:
+            faults.append(str(error))
+    return DetectRequest(image, read_json_parameters(values, settings, faults))
+
+
+async def _read_json_batch(request: Request, body: bytes, settings: Settings) -> BatchRequest:
+    values = await read_json(body)
+    faults = _query_faults(request)
+    listed: list[BatchMember] = []
     try:
-        async with asyncio.timeout(settings.body_timeout_s):
-            if media_type == MULTIPART:
-                return await _read_form(request, settings)
-            image = await request.body()
-    except TimeoutError:
-        raise SlowBodyError(f"the body did not arrive within {settings.body_timeout_s:g} s; send it again") from None
-    except ClientDisconnect:
-        raise ImageError("the connection ended before the whole body had arrived") from None
-    return DetectRequest(image, read_parameters(request.query_params.multi_items(), settings))
-
-
-def read_parameters(items: Iterable[tuple[str, str]], settings: Settings) -> DetectParameters:
-    """Name-value pairs to parameters; `prompt` may repeat, every other name stands once.
-
-    Raises:
-        ParameterError: lists every fault.
-    """
-    values: dict[str, object] = {}
-    prompts: list[str] = []
-    faults: list[str] = []
-    for name, value in items:
-        if name == "prompt":
-            prompts.append(value)
-        elif name in values:
-            faults.append(f"{name} is given more than once")
-        else:
-            values[name] = value
-    if len(prompts) > settings.max_prompts:
-        faults.append(f"{len(prompts)} prompts, the limit is {settings.max_prompts}")
-    for prompt in prompts:
-        if not prompt.strip():
-            faults.append("a prompt is blank; leave it out to ask for every class of the catalog")
-        elif len(prompt) > settings.max_prompt_characters:
-            faults.append(f"a prompt has {len(prompt)} characters, the limit is {settings.max_prompt_characters}")
-        elif UNDECODABLE in prompt:
-            faults.append("a prompt is not UTF-8; send it in UTF-8, not in the system's own encoding such as GBK")
-    try:
-        parameters = DetectParameters.model_validate(values | {"prompt": tuple(prompts)})
+        listed = MEMBERS.validate_python(values.pop(IMAGES_FIELD, None), strict=True)
+        faults += _number_faults(listed, settings)
     except ValidationError as error:
-        faults += [
-            f"{'.'.join(map(str, fault['loc']))}: {_explain(fault['type'], fault['msg'])}" for fault in error.errors()
-        ]
-    if faults:
-        raise ParameterError("; ".join(faults))
-    return parameters
+        faults += faults_of(error, IMAGES_FIELD)
+    images = [BatchImage(member.name, partial(decode_base64, member.image)) for member in listed]
+    return BatchRequest(images, read_json_parameters(values, settings, faults), _nothing_to_close)
 
 
-class _Utf8Parser(MultiPartParser):
-    """Refuses other bytes than UTF-8, which Starlette would read as Latin-1: words that nobody wrote."""
-
-    def on_part_end(self) -> None:
-        part = self._current_part
-        if part.file is None:
-            try:
-                part.data.decode("utf-8")
-            except UnicodeDecodeError:
-                raise ParameterError(
-                    f"form field {part.field_name!r} is not UTF-8; send it in UTF-8, not in the system's own "
-                    "encoding such as GBK"
-                ) from None
-        super().on_part_end()
+async def _nothing_to_close() -> None:
+    pass
 
 
-async def _read_form(request: Request, settings: Settings) -> DetectRequest:
-    if request.query_params:
-        raise ParameterError("with multipart/form-data every parameter is a form field; the query must be empty")
-    charset = parse_options_header(request.headers["content-type"])[1].get(b"charset", b"utf-8")
-    if charset.lower() not in {b"utf-8", b"utf8"}:
-        raise MediaTypeError(f"the form's charset is {charset.decode('latin-1')!r}, expected utf-8")
-    parser = _Utf8Parser(
-        request.headers, request.stream(), max_files=1, max_fields=MAX_FORM_FIELDS, max_part_size=MAX_FIELD_BYTES
-    )
-    try:
-        form = await parser.parse()
-    except MultiPartException as error:
-        raise HTTPException(400, error.message) from error
-    try:
-        uploads = [(name, value) for name, value in form.multi_items() if isinstance(value, UploadFile)]
-        fields = [(name, value) for name, value in form.multi_items() if isinstance(value, str)]
-        if [name for name, _ in uploads] != [IMAGE_FIELD]:
-            raise ParameterError(
-                f"form files are {[name for name, _ in uploads]}, expected exactly one named {IMAGE_FIELD!r} "
-                "with a filename (curl: -F image=@board.png)"
-            )
-        return DetectRequest(await uploads[0][1].read(), read_parameters(fields, settings))
-    finally:
-        await form.close()
+def _query_faults(request: Request) -> list[str]:
+    return ["with a form or JSON every parameter is in the body; the query must be empty"] * bool(request.query_params)
 
 
-def _limit(request: Request, max_bytes: int) -> None:
-    """Refuses a body as soon as it is known to be too large, by its announced length or by what arrives."""
-    announced = request.headers.get("content-length", "")
-    if announced.isdigit() and int(announced) > max_bytes:
-        raise TooLargeError(f"the body has {announced} bytes, the limit is {max_bytes}; compress the image")
-    receive = request._receive
-    arrived = 0
-
-    async def counted() -> Message:
-        nonlocal arrived
-        message = await receive()
-        arrived += len(message.get("body", b""))
-        if arrived > max_bytes:
-            raise TooLargeError(f"the body has more than {max_bytes} bytes, which is the limit; compress the image")
-        return message
-
-    request._receive = counted
+def _form_faults(request: Request, form: Form) -> list[str]:
+    faults = _query_faults(request)
+    faults += [f"a file is named {name!r}, expected {IMAGE_FIELD!r}" for name, _ in form.files if name != IMAGE_FIELD]
+    if any(name == IMAGE_FIELD for name, _ in form.fields):
+        faults.append(
+            f"{IMAGE_FIELD} is a form field without a filename, which is text; "
+            "send a file, nothing is fetched from elsewhere (curl: -F image=@board.png)"
+        )
+    return faults
 
 
-def _explain(kind: str, message: str) -> str:
-    if kind == "extra_forbidden":
-        return f"unknown name; known are {', '.join((IMAGE_FIELD, *DetectParameters.model_fields))}"
-    return message
+def _without_image(form: Form) -> list[tuple[str, str]]:
+    return [(name, value) for name, value in form.fields if name != IMAGE_FIELD]
+
+
+def _number_faults(images: list[Any], settings: Settings) -> list[str]:
+    if 1 <= len(images) <= settings.max_batch_images:
+        return []
+    return [f"{len(images)} images, expected 1 to {settings.max_batch_images}"]
+
+
+def _expected(media_type: str, known: tuple[str, ...]) -> str:
+    return f"Content-Type is {media_type or 'missing'!r}, expected one of {', '.join(known)}"
+
+
+def _kind(value: object) -> str:
+    return "missing" if value is None else f"a {type(value).__name__}"

@@ -10,14 +10,10 @@ import unicodedata
 import urllib.error
 import urllib.request
 import uuid
+from base64 import b64decode
 from pathlib import Path
 from typing import Any
 
-from PIL import Image
-
-from gateway.drawing import annotate
-from gateway.images import decode
-from gateway.settings import Settings
 from gateway.up import ServiceEndedError, free_port, service
 
 LOG = Path("build/demo.log")  # of Triton and the gateway
@@ -25,11 +21,11 @@ PROMPTS = ("寻找相邻两条线路被铜连在一起的短路", "find a small 
 
 
 def ask(url: str, image: Path, prompts: tuple[str, ...]) -> dict[str, Any]:
-    """Sends a picture and prompts as a form to POST /detect and returns its answer."""
+    """Sends a picture and prompts as a form to POST /detect and returns its answer, the annotated picture within."""
     boundary = uuid.uuid4().hex
     parts = [
-        f'--{boundary}\r\nContent-Disposition: form-data; name="prompt"\r\n\r\n{prompt}\r\n'.encode()
-        for prompt in prompts
+        f'--{boundary}\r\nContent-Disposition: form-data; name="{name}"\r\n\r\n{value}\r\n'.encode()
+        for name, value in (("annotated", "true"), *(("prompt", prompt) for prompt in prompts))
     ]
     head = f'--{boundary}\r\nContent-Disposition: form-data; name="image"; filename="image"\r\n\r\n'
     body = b"".join(parts) + head.encode() + image.read_bytes() + f"\r\n--{boundary}--\r\n".encode()
@@ -76,8 +72,7 @@ def main() -> int:
         print(f"error: {error.code}: {error.read().decode()}", file=sys.stderr)  # noqa: T201
         return 1
     arguments.out.parent.mkdir(parents=True, exist_ok=True)
-    pixels = decode(arguments.image.read_bytes(), Settings().max_image_pixels)  # 16 bits and all, as it was judged
-    annotate(Image.fromarray(pixels), answer).save(arguments.out)
+    arguments.out.write_bytes(b64decode(answer["annotated"]["data"]))
     size = answer["image"]
     print(f"\n{arguments.image}, {size['width']} x {size['height']}: verdict {answer['verdict']}\n")  # noqa: T201
     print(table(answer))  # noqa: T201

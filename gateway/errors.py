@@ -4,6 +4,8 @@ from typing import Any
 
 from starlette.responses import JSONResponse
 
+from gateway.answer import Problem
+
 RETRY_AFTER_S = 1
 PROBLEM_JSON = "application/problem+json"
 
@@ -14,6 +16,10 @@ class ServiceError(Exception):
 
 class ParameterError(ServiceError):
     """A field or query parameter is unknown, missing or out of range."""
+
+
+class MalformedError(ServiceError):
+    """A body cannot be taken apart: broken JSON, a broken form, more parts than allowed."""
 
 
 class MediaTypeError(ServiceError):
@@ -44,6 +50,22 @@ class ReplacedError(UnavailableError):
     """The models asked are being replaced by another version, which answers in a moment."""
 
 
+class NotFoundError(ServiceError):
+    """There is nothing of that name."""
+
+
+class ConflictError(ServiceError):
+    """A change does not fit to what else is there."""
+
+
+class StaleError(ServiceError):
+    """What is to be changed is not what the client expected to find."""
+
+
+class DatabaseError(ServiceError):
+    """The database does not answer or cannot be used."""
+
+
 class DeadlineError(ServiceError):
     """The answer took too long."""
 
@@ -54,6 +76,7 @@ class ModelError(ServiceError):
 
 STATUS: dict[type[ServiceError], tuple[int, str]] = {
     ParameterError: (422, "Invalid parameter"),
+    MalformedError: (400, "Malformed body"),
     MediaTypeError: (415, "Unsupported media type"),
     ImageError: (422, "Unreadable image"),
     TooLargeError: (413, "Too large"),
@@ -61,10 +84,22 @@ STATUS: dict[type[ServiceError], tuple[int, str]] = {
     OverloadError: (429, "Too many requests"),
     UnavailableError: (503, "Service unavailable"),
     ReplacedError: (503, "Service unavailable"),
+    NotFoundError: (404, "Not found"),
+    ConflictError: (409, "Conflict"),
+    StaleError: (412, "Precondition failed"),
+    DatabaseError: (503, "Service unavailable"),
     DeadlineError: (504, "Deadline exceeded"),
     ModelError: (502, "Model error"),
 }
+FAULT = (500, "Internal error")
 RETRYABLE = (429, 503)
+
+
+def problem_of(error: Exception, request_id: str | None) -> Problem:
+    """What a client is told of an error; of a fault of our own only where its cause is found."""
+    status, title = STATUS[type(error)] if isinstance(error, ServiceError) else FAULT
+    detail = str(error) if status != FAULT[0] else "the gateway failed; its log has the cause under this request_id"
+    return Problem(title=title, status=status, detail=detail, request_id=request_id)
 
 
 def problem(status: int, title: str, detail: str, request_id: str | None = None) -> JSONResponse:

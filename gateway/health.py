@@ -28,6 +28,7 @@ async def readyz(request: Request, service: Annotated[Service, Depends(service_o
         "model": {"name": served.checkpoint_name, "version": served.version},
         "checkpoint_sha256": served.checkpoint_sha256,
         "defects": list(served.defects),
+        "score_thresholds": dict(served.score_thresholds),
     }
 
 

@@ -1,4 +1,4 @@
-"""What Prometheus reads at /metrics; label values come from fixed sets only."""
+"""What Prometheus reads at /metrics; label values come from fixed sets and the catalog only."""
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
@@ -27,6 +27,13 @@ class Metrics:
         self.detections = Counter(
             "pcbd_detections_total", "Boxes reported, by defect class.", ("defect",), registry=self.registry
         )
+        self.batch_images = Counter(
+            "pcbd_batch_images_total", "Pictures of batches, by status.", ("status",), registry=self.registry
+        )
         self.verdicts = Counter("pcbd_verdicts_total", "Boards judged.", ("verdict",), registry=self.registry)
         self.in_flight = Gauge("pcbd_in_flight", "Detections at work.", registry=self.registry)
         self.ready = Gauge("pcbd_ready", "1 while the models can be asked.", registry=self.registry)
+        self.database_up = Gauge("pcbd_database_up", "1 while the database answers.", registry=self.registry)
+        self.catalog_revision = Gauge(
+            "pcbd_catalog_revision", "Revision of the defect catalog in use.", registry=self.registry
+        )

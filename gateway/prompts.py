@@ -3,19 +3,29 @@
 import json
 from collections import OrderedDict
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
+from export.contract.locations import location_token
 from export.contract.tensors import LENGTH_BUCKETS, PROMPT_ENCODER, bucket
-from gateway.catalog import normalise
 from gateway.errors import ParameterError, ReplacedError, UnavailableError
 from gateway.triton import Served, Triton
+from gateway.wording import normalise
 
 CACHE_SIZE = 4096  # texts; 192 floats each
 PAD = "<pad>"
+
+
+@dataclass(frozen=True)
+class PromptTokens:
+    """What the models read of texts: input_ids and attention_mask (P, L)."""
+
+    input_ids: NDArray[np.int64]
+    attention_mask: NDArray[np.int64]  # 1 for a token, 0 for padding
 
 
 class PromptEmbeddings:
@@ -47,25 +57,50 @@ class PromptEmbeddings:
             self._cache.popitem(last=False)
         return np.stack([rows[key] for key in keys])
 
-    async def _encode(self, texts: list[str], timeout_s: float) -> dict[str, NDArray[np.float32]]:
-        encodings = [self._tokenizer.encode(text) for text in texts]
-        found: dict[str, NDArray[np.float32]] = {}
+    def fits(self, text: str) -> bool:
+        """Whether the model reads that many tokens."""
+        key = normalise(text)
+        return key in self._cache or len(self._tokenizer.encode(key).ids) <= LENGTH_BUCKETS[-1]
+
+    def first_location(self) -> int:
+        """The id of <loc_0>, behind which the other locations stand.
+
+        Raises:
+            ParameterError: the checkpoint writes no locations.
+        """
+        token_id = self._tokenizer.token_to_id(location_token(0))
+        if token_id is None:
+            raise ParameterError("the served checkpoint writes no locations; ask for the reading 'grounding'")
+        return int(token_id)
+
+    def tokens(self, texts: Sequence[str]) -> PromptTokens:
+        """Texts to tokens, as many for each as the longest needs.
+
+        Raises:
+            ParameterError: a text has more tokens than the model reads.
+        """
+        encodings = [self._tokenizer.encode(normalise(text)) for text in texts]
         longest = LENGTH_BUCKETS[-1]
         for text, encoding in zip(texts, encodings, strict=True):
             if len(encoding.ids) > longest:
                 raise ParameterError(
                     f"prompt {text[:40]!r}... has {len(encoding.ids)} tokens, the model reads {longest}; say it shorter"
                 )
+        length = bucket(max(len(encoding.ids) for encoding in encodings), LENGTH_BUCKETS, "tokens")
+        input_ids = np.full((len(encodings), length), self._pad, np.int64)
+        attention_mask = np.zeros_like(input_ids)
+        for row, encoding in enumerate(encodings):
+            input_ids[row, : len(encoding.ids)] = encoding.ids
+            attention_mask[row, : len(encoding.ids)] = 1
+        return PromptTokens(input_ids, attention_mask)
+
+    async def _encode(self, texts: list[str], timeout_s: float) -> dict[str, NDArray[np.float32]]:
+        found: dict[str, NDArray[np.float32]] = {}
         for start in range(0, len(texts), PROMPT_ENCODER.max_batch_size):
             batch = slice(start, start + PROMPT_ENCODER.max_batch_size)
-            length = bucket(max(len(encoding.ids) for encoding in encodings[batch]), LENGTH_BUCKETS, "tokens")
-            input_ids = np.full((len(encodings[batch]), length), self._pad, np.int64)
-            attention_mask = np.zeros_like(input_ids)
-            for row, encoding in enumerate(encodings[batch]):
-                input_ids[row, : len(encoding.ids)] = encoding.ids
-                attention_mask[row, : len(encoding.ids)] = 1
+            tokens = self.tokens(texts[batch])
             answer = await self._triton.infer(
-                PROMPT_ENCODER, {"INPUT_IDS": input_ids, "ATTENTION_MASK": attention_mask}, timeout_s
+                PROMPT_ENCODER, {"INPUT_IDS": tokens.input_ids, "ATTENTION_MASK": tokens.attention_mask}, timeout_s
             )
             if answer.version != self._served.version:
                 raise ReplacedError("the served models are being replaced; try again")

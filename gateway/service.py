@@ -2,114 +2,182 @@
 
 import asyncio
 import time
-from typing import Literal
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
-import numpy as np
 from fastapi import Request
-from numpy.typing import NDArray
 
+from gateway.acceptance import Acceptance
 from gateway.answer import Box, DetectAnswer, Detection, ImageSize, ModelVersion, Timings
-from gateway.body import DetectParameters, DetectRequest, read_request
-from gateway.catalog import Catalog
+from gateway.asking import Question, questions
+from gateway.body import DetectRequest, read_request
+from gateway.catalog.live import LiveCatalog
+from gateway.catalog.recognition import Catalog
+from gateway.deadline import Deadline
 from gateway.detector import Detector, Reading
-from gateway.errors import DeadlineError, OverloadError, ParameterError, ReplacedError, UnavailableError
-from gateway.images import decode
+from gateway.errors import OverloadError, ReplacedError, UnavailableError
+from gateway.idempotency import REPLAYED_HEADER, Replies, fingerprint_of, key_of
+from gateway.masks import add_masks
 from gateway.metrics import OTHER_WORDS, Metrics
+from gateway.overlay import Overlay
+from gateway.parameters import DetectParameters
+from gateway.picture import Picture, held_pixels, open_picture
 from gateway.settings import Settings
+from gateway.verdict import counts, verdict
 from gateway.watch import Watch
 
 
 class Service:
-    """What a request needs: the settings, the models in use, the metrics, and room."""
+    """What a request needs: the settings, the models in use, the catalog, the metrics, and room."""
 
-    def __init__(self, settings: Settings, watch: Watch, metrics: Metrics) -> None:
+    def __init__(self, settings: Settings, watch: Watch, catalog: LiveCatalog, metrics: Metrics) -> None:
         self.settings = settings
         self.watch = watch
+        self.catalog = catalog
         self.metrics = metrics
         self.in_flight = 0
+        self._freed = asyncio.Event()
+        self._replies = Replies(DetectAnswer, settings.idempotency_window_s, settings.idempotency_max_bytes)
 
     async def detect(self, request: Request, request_id: str) -> DetectAnswer:
         """Reads, decodes, asks and answers; every fault is a ServiceError."""
+        deadline, key = Deadline.of(request, self.settings), key_of(request)
+        with self.room():
+            asked = await read_request(request, self.settings, deadline)
+            request.state.labels.update(asked.parameters.labels())
+            overlay = Overlay.wanted(request.headers, asked.parameters)
+            answer, replayed = await self.answer(asked, overlay, request_id, deadline, key)
+        request.state.headers |= (
+            {REPLAYED_HEADER: "true"} if replayed else {"Server-Timing": answer.timings_ms.header()}
+        )
+        return answer
+
+    @contextmanager
+    def room(self) -> Iterator[None]:
+        """A place among the requests at work.
+
+        Raises:
+            OverloadError: there is none.
+        """
         if self.in_flight >= self.settings.max_in_flight:
             raise OverloadError(f"{self.in_flight} requests are at work, the limit is {self.settings.max_in_flight}")
         self.in_flight += 1
         self.metrics.in_flight.inc()
         try:
-            asked = await read_request(request, self.settings)
-            try:
-                async with asyncio.timeout(self.settings.deadline_s):
-                    return await self._answer(asked, request_id)
-            except TimeoutError:
-                raise DeadlineError(f"no answer within {self.settings.deadline_s:g} s") from None
+            yield
         finally:
             self.in_flight -= 1
             self.metrics.in_flight.dec()
+            self._freed.set()
 
-    async def _answer(self, asked: DetectRequest, request_id: str) -> DetectAnswer:
+    async def wait_for_room(self) -> None:
+        """For one who may wait: until there is a place, which is the first comer's."""
+        while self.in_flight >= self.settings.max_in_flight:
+            self._freed.clear()
+            await self._freed.wait()
+
+    async def answer(
+        self, asked: DetectRequest, overlay: Overlay | None, request_id: str, deadline: Deadline, key: str | None
+    ) -> tuple[DetectAnswer, bool]:
+        """The answer within the deadline, and whether it is that of an earlier request with the same idempotency key.
+
+        Raises:
+            ServiceError: every fault.
+        """
+
+        async def work() -> DetectAnswer:
+            async with asyncio.timeout(deadline.remaining_s()):
+                return await self._answer(asked, overlay, request_id, deadline)
+
+        try:
+            if key is None:
+                return await work(), False
+            async with asyncio.timeout(deadline.remaining_s()):
+                return await self._replies.get(key, await fingerprint_of(asked, overlay), work)
+        except TimeoutError:
+            raise deadline.passed() from None
+
+    async def _answer(
+        self, asked: DetectRequest, overlay: Overlay | None, request_id: str, deadline: Deadline
+    ) -> DetectAnswer:
         started = time.perf_counter()
-        image = await asyncio.to_thread(decode, asked.image, self.settings.max_image_pixels)
-        decode_ms = (time.perf_counter() - started) * 1e3
+        catalog = await self.catalog.current()
+        decoding = time.perf_counter()
+        picture = await asyncio.to_thread(open_picture, asked.image, self.settings)
+        if overlay is not None or asked.parameters.task == "segment":
+            held_pixels(picture)  # refused before anything is asked
+        decode_ms = (time.perf_counter() - decoding) * 1e3
         while True:
-            detector, catalog = self.watch.detector(), self.watch.catalog()
+            detector = self.watch.detector()
             try:
-                reading, texts, defects = await self._ask(detector, catalog, image, asked.parameters)
+                reading, asked_for = await self._ask(detector, catalog, picture, asked.parameters, deadline)
                 break
             except ReplacedError:
                 await self.watch.wait_for_another(detector)
             except UnavailableError as error:
                 self.watch.lost(error)
                 raise
-        found = self._detections(reading, texts, defects, request_id)
-        total_ms = (time.perf_counter() - started) * 1e3
-        verdict: Literal["ok", "ng"] = "ng" if found else "ok"
-        self.metrics.verdicts.labels(verdict).inc()
+        found = self._detections(reading, asked_for, request_id)
+        by_words = {each.prompt for each in asked_for if each.instruction.task == "segment"}
+        segmented = [each for each in found if asked.parameters.task == "segment" or each.prompt in by_words]
+        if segmented:
+            await asyncio.to_thread(add_masks, held_pixels(picture), segmented)
+        judged = verdict(found, asked.parameters.ng_from)
+        self.metrics.verdicts.labels(judged).inc()
         for stage, milliseconds in (
             ("decode", decode_ms),
             ("infer", reading.infer_ms),
             ("postprocess", reading.postprocess_ms),
         ):
             self.metrics.stage_seconds.labels(stage).observe(milliseconds / 1e3)
-        return DetectAnswer(
+        answer = DetectAnswer(
             request_id=request_id,
-            image=ImageSize(width=image.shape[1], height=image.shape[0]),
+            **asked.parameters.labels(),
+            image=ImageSize(width=picture.resolution_wh[0], height=picture.resolution_wh[1]),
             model=ModelVersion(name=detector.served.checkpoint_name, version=detector.served.version),
-            verdict=verdict,
+            verdict=judged,
+            counts=counts(found),
+            understood=[question.understood() for question in asked_for],
             detections=found,
             timings_ms=Timings(
                 decode=round(decode_ms, 2),
                 infer=round(reading.infer_ms, 2),
                 postprocess=round(reading.postprocess_ms, 2),
-                total=round(total_ms, 2),
+                total=0.0,
             ),
         )
+        if overlay is not None:
+            answer.annotated = await asyncio.to_thread(overlay.draw, held_pixels(picture), answer, catalog.by_id)
+        answer.timings_ms.total = round((time.perf_counter() - started) * 1e3, 2)
+        return answer
 
     async def _ask(
-        self, detector: Detector, catalog: Catalog, image: NDArray[np.uint8], parameters: DetectParameters
-    ) -> tuple[Reading, list[str], list[str | None]]:
-        """What the detector reads in the image, the texts that it was asked for and the classes that they name."""
-        if parameters.prompt:
-            asked = [(text, catalog.recognise(text)) for text in parameters.prompt]
-        elif catalog.defects:
-            asked = [(defect.names_en[0], defect.id) for defect in catalog.defects]
-        else:
-            raise ParameterError("the served checkpoint knows no class of the catalog by name; give a prompt")
-        texts, defects = [text for text, _ in asked], [defect for _, defect in asked]
-        threshold = parameters.score_threshold
-        reading = await detector.detect(
-            image,
-            [catalog.wording(text) for text in texts],
-            score_threshold=[
-                detector.served.score_threshold(defect) if threshold is None else threshold for defect in defects
-            ],
-            nms_threshold=parameters.nms_threshold,
-            max_detections=parameters.max_detections,
-            timeout_s=self.settings.deadline_s,
+        self,
+        detector: Detector,
+        catalog: Catalog,
+        picture: Picture,
+        parameters: DetectParameters,
+        deadline: Deadline,
+    ) -> tuple[Reading, tuple[Question, ...]]:
+        """What the detector reads in the image, and what it was asked for."""
+        asked_for = questions(
+            parameters.prompt, parameters.score_threshold, catalog, detector.served, detector.prompts.fits
         )
-        return reading, texts, defects
+        reading = await detector.detect(
+            picture,
+            [question.asked for question in asked_for],
+            score_threshold=[question.score_threshold for question in asked_for],
+            acceptance=Acceptance(
+                [question.defect.minimum_size_px if question.defect else 0 for question in asked_for],
+                parameters.regions,
+                parameters.excluded_regions,
+            ),
+            parameters=parameters,
+            timeout_s=deadline.remaining_s(),
+        )
+        return reading, asked_for
 
-    def _detections(
-        self, reading: Reading, texts: list[str], defects: list[str | None], request_id: str
-    ) -> list[Detection]:
+    def _detections(self, reading: Reading, asked_for: Sequence[Question], request_id: str) -> list[Detection]:
         found = []
         rows = zip(
             reading.detections.boxes_xyxy.tolist(),
@@ -119,12 +187,14 @@ class Service:
         )
         for number, (corners, score, index) in enumerate(rows):
             x1, y1, x2, y2 = (round(value, 2) for value in corners)
-            self.metrics.detections.labels(defects[index] or OTHER_WORDS).inc()
+            question = asked_for[index]
+            self.metrics.detections.labels(question.defect.id if question.defect else OTHER_WORDS).inc()
             found.append(
                 Detection(
                     id=f"{request_id}-{number}",
-                    defect=defects[index],
-                    prompt=texts[index],
+                    defect=question.defect.id if question.defect else None,
+                    severity=question.defect.severity if question.defect else None,
+                    prompt=question.prompt,
                     score=round(score, 6),
                     box=Box(x1=x1, y1=y1, x2=x2, y2=y2),
                 )

@@ -16,13 +16,21 @@ class Settings(BaseSettings):
     triton_url: str = "127.0.0.1:8001"  # gRPC
     model_repository: Path = Path("model_repository")  # the tokenizer is read from it
 
+    # The defect catalog lives here: sqlite:///FILE (the folder is made) or postgresql://USER:PASSWORD@HOST/NAME.
+    database_url: str = Field(default="sqlite:///data/gateway.db", pattern=r"^(sqlite:///.|postgresql(\+psycopg)?://)")
+
     max_body_bytes: int = Field(default=64 * 2**20, gt=0)
-    max_image_pixels: int = Field(default=64_000_000, gt=0)
+    max_image_pixels: int = Field(default=64_000_000, gt=0)  # of an image held in memory
+    max_line_scan_pixels: int = Field(default=300_000_000, gt=0)  # of a TIFF, which is read in bands above the other
     max_prompts: int = Field(default=64, gt=0, le=64)  # the largest prompt bucket of the contract
     max_prompt_characters: int = Field(default=400, gt=0)
 
+    max_batch_images: int = Field(default=32, gt=0)  # of POST /detect/batch; together within max_body_bytes
+
     max_in_flight: int = Field(default=16, gt=0)  # requests at work; more are refused at once
-    deadline_s: float = Field(default=10.0, gt=0)  # from the last byte of a request to its answer
-    body_timeout_s: float = Field(default=10.0, gt=0)  # for a request's body to arrive
+    deadline_s: float = Field(default=10.0, gt=0)  # from a request's head to its answer; a client may allow less
+    body_timeout_s: float = Field(default=10.0, gt=0)  # for a request's body to arrive, within the deadline
+    idempotency_window_s: float = Field(default=600.0, ge=0)  # an answer is kept for repeats of its Idempotency-Key
+    idempotency_max_bytes: int = Field(default=32 * 2**20, ge=0)  # of kept answers, as JSON
     watch_interval_s: float = Field(default=1.0, gt=0)  # between looks at Triton's state
     drain_s: float = Field(default=2.0, ge=0)  # from 'not ready' to closing, at SIGTERM

@@ -13,10 +13,15 @@ from gateway.metrics import Metrics
 LOG = logging.getLogger("gateway.access")
 REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 HEADER = "X-Request-ID"
+QUIET = {"/healthz", "/readyz", "/metrics", "/page/{name:path}"}  # routes that say nothing of the line's work
 
 
 class Trace:
-    """ASGI middleware. A client's own X-Request-ID is kept where it is short and plain."""
+    """ASGI middleware. A client's own X-Request-ID is kept where it is short and plain.
+
+    What handles the request finds in its state when it `arrived` (time.monotonic), and puts there `headers` for the
+    answer and `labels` for the line of log.
+    """
 
     def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
         self.app = app
@@ -29,7 +34,8 @@ class Trace:
             return
         given = Headers(scope=scope).get(HEADER, "")
         request_id = given if REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
-        scope.setdefault("state", {})["request_id"] = request_id
+        state = scope.setdefault("state", {})
+        state.update(request_id=request_id, arrived=time.monotonic(), headers={}, labels={})
         started = time.perf_counter()
         status = 500
 
@@ -37,7 +43,7 @@ class Trace:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                MutableHeaders(scope=message)[HEADER] = request_id
+                MutableHeaders(scope=message).update({HEADER: request_id, **state["headers"]})
             await send(message)
 
         try:
@@ -47,5 +53,6 @@ class Trace:
             route = getattr(scope.get("route"), "path", "unknown")  # a path that exists: bounded label values
             self.metrics.requests.labels(route, str(status)).inc()
             self.metrics.request_seconds.labels(route).observe(seconds)
-            if route not in {"/healthz", "/readyz", "/metrics"}:
-                LOG.info("%s %s %d %.1f ms %s", scope["method"], route, status, seconds * 1e3, request_id)
+            if route not in QUIET:
+                labels = "".join(f" {name}={value!r}" for name, value in state["labels"].items() if value is not None)
+                LOG.info("%s %s %d %.1f ms %s%s", scope["method"], route, status, seconds * 1e3, request_id, labels)

@@ -12,7 +12,17 @@ from tritonclient.grpc import InferInput
 from tritonclient.grpc.aio import InferenceServerClient
 from tritonclient.utils import InferenceServerException
 
-from export.contract.tensors import DETECTOR, GROUNDING, PROMPT_ENCODER, ContractError, Dimensions, ModelSpec, match
+from export.contract.tensors import (
+    DETECTOR,
+    GROUNDING,
+    NUMPY_DTYPES,
+    PROMPT_ENCODER,
+    ContractError,
+    Dimensions,
+    DType,
+    ModelSpec,
+    match,
+)
 from gateway.errors import DeadlineError, ModelError, OverloadError, ReplacedError, ServiceError, UnavailableError
 
 DESCRIBE_TIMEOUT_S = 2.0
@@ -57,6 +67,7 @@ class Triton:
     def __init__(self, url: str) -> None:
         self.url = url
         self._client = InferenceServerClient(url, channel_args=CHANNEL)
+        self._dtypes: dict[tuple[str, str], DType] = {}  # as served, by model and input
 
     async def close(self) -> None:
         """Ends the connection."""
@@ -72,6 +83,24 @@ class Triton:
             return False
         return all(states)
 
+    async def serves(self, spec: ModelSpec, version: str) -> bool:
+        """Whether Triton serves that version of a model beside those that it must serve, as the contract states it.
+
+        Raises:
+            ServiceError: Triton does not say.
+        """
+        try:
+            metadata = await self._client.get_model_metadata(spec.name, client_timeout=DESCRIBE_TIMEOUT_S)
+            match(spec, _tensors(metadata.inputs), _tensors(metadata.outputs))
+        except ContractError:
+            return False
+        except (InferenceServerException, grpc.RpcError) as error:
+            if "NOT_FOUND" in _status(error)[0]:
+                return False
+            raise _translate(error, self.url) from error
+        self._dtypes |= {(spec.name, tensor.name): tensor.datatype for tensor in metadata.inputs}
+        return version in metadata.versions
+
     async def describe(self) -> Served:
         """Reads both models' metadata and configuration and compares them with the contract.
 
@@ -86,6 +115,7 @@ class Triton:
             for spec in GROUNDING:
                 metadata = await self._client.get_model_metadata(spec.name, client_timeout=DESCRIBE_TIMEOUT_S)
                 sizes = match(spec, _tensors(metadata.inputs), _tensors(metadata.outputs), sizes)
+                self._dtypes |= {(spec.name, tensor.name): tensor.datatype for tensor in metadata.inputs}
                 versions[spec.name] = max(metadata.versions, key=int)
                 config = (await self._client.get_model_config(spec.name, client_timeout=DESCRIBE_TIMEOUT_S)).config
                 parameters[spec.name] = {name: value.string_value for name, value in config.parameters.items()}
@@ -118,9 +148,10 @@ class Triton:
         """
         tensors = []
         for tensor in spec.inputs:
-            array = inputs[tensor.name]
-            entry = InferInput(tensor.name, list(array.shape), tensor.dtype)
-            entry.set_data_from_numpy(np.ascontiguousarray(array))
+            dtype = self._dtypes.get((spec.name, tensor.name), tensor.dtype)
+            array = np.ascontiguousarray(inputs[tensor.name], NUMPY_DTYPES[dtype])
+            entry = InferInput(tensor.name, list(array.shape), dtype)
+            entry.set_data_from_numpy(array)
             tensors.append(entry)
         try:
             result = await self._client.infer(spec.name, tensors, client_timeout=timeout_s)

@@ -5,13 +5,15 @@ import contextlib
 import logging
 import time
 
-from gateway.catalog import Catalog
+from gateway.catalog.live import LiveCatalog
+from gateway.catalog.recognition import asked_by
 from gateway.detector import Detector
 from gateway.errors import ReplacedError, ServiceError, UnavailableError
 from gateway.metrics import Metrics
 from gateway.prompts import PromptEmbeddings
 from gateway.settings import Settings
 from gateway.triton import Triton
+from gateway.wording import LANGUAGES, normalise
 
 LOG = logging.getLogger("gateway.watch")
 REPLACING_INTERVAL_S = 0.1  # between looks while requests wait for the next version
@@ -20,11 +22,11 @@ REPLACING_INTERVAL_S = 0.1  # between looks while requests wait for the next ver
 class Watch:
     """Looks at Triton every `watch_interval_s` and rebuilds the detector when another version is served."""
 
-    def __init__(self, settings: Settings, metrics: Metrics) -> None:
+    def __init__(self, settings: Settings, catalog: LiveCatalog, metrics: Metrics) -> None:
         self._settings = settings
+        self._catalog = catalog
         self._metrics = metrics
         self._detector: Detector | None = None
-        self._catalog: Catalog | None = None
         self._reason = "the gateway has just started and has not reached Triton yet"
         self._task: asyncio.Task[None] | None = None
         self._waiting = asyncio.Lock()
@@ -40,15 +42,9 @@ class Watch:
             raise UnavailableError(self._reason)
         return self._detector
 
-    def catalog(self) -> Catalog:
-        """The catalog of the served checkpoint; raises as `detector` does."""
-        if self._catalog is None:
-            raise UnavailableError(self._reason)
-        return self._catalog
-
     def lost(self, error: UnavailableError) -> None:
         """Takes note that a request could not reach Triton: the next are refused at once until it is back."""
-        self._set(None, None, str(error))
+        self._set(None, str(error))
 
     async def wait_for_another(self, former: Detector) -> None:
         """Waits until `former`, whose version Triton no longer serves, is out of use; one request looks for all."""
@@ -67,25 +63,28 @@ class Watch:
             self._whole_at = time.monotonic()
             if self._detector is not None and self._detector.served == served:
                 return
-            catalog = Catalog(served.defects)
             prompts = PromptEmbeddings(self._triton, served, self._settings.model_repository)
-            names = [name for defect in catalog.defects for name in (defect.names_en[0], defect.names_zh[0])]
-            if names:
-                await prompts.embed(names, self._settings.deadline_s)  # the first request need not wait for them
-            self._set(Detector(self._triton, served, prompts), catalog, "")
+            texts = [
+                asked_by(defect, normalise(defect.name_in(language)))
+                for defect in self._catalog.latest.everything(served.defects)
+                for language in LANGUAGES
+            ]
+            if readable := [text for text in texts if prompts.fits(text)]:
+                await prompts.embed(readable, self._settings.deadline_s)  # the first request need not wait for them
+            self._set(Detector(self._triton, served, prompts), "")
         except ReplacedError as error:
             # A promotion reaches one model after the other: what is in use stays while requests may still wait for it.
             if self._detector is None or time.monotonic() - self._whole_at > self._settings.deadline_s:
-                self._set(None, None, str(error))
+                self._set(None, str(error))
         except ServiceError as error:
-            self._set(None, None, str(error))
+            self._set(None, str(error))
 
-    def _set(self, detector: Detector | None, catalog: Catalog | None, reason: str) -> None:
+    def _set(self, detector: Detector | None, reason: str) -> None:
         if detector is not None:
             LOG.info("ready: %s, version %s", detector.served.checkpoint_name, detector.served.version)
         elif reason != self._reason:
             LOG.warning("not ready: %s", reason)
-        self._detector, self._catalog, self._reason = detector, catalog, reason
+        self._detector, self._reason = detector, reason
         self._metrics.ready.set(detector is not None)
 
     async def _run(self) -> None:

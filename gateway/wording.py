@@ -4,7 +4,11 @@ Knows no classes.
 """
 
 import re
+import unicodedata
+from typing import Literal
 
+Language = Literal["en", "zh"]
+LANGUAGES: tuple[Language, ...] = ("en", "zh")
 ENGLISH = frozenset(
     """
     a an the all any each every some of on in at to for from with by and or if how many is are was were do does did be
@@ -27,6 +31,11 @@ CHINESE = """
 """.split()  # noqa: SIM905 - a list of words reads as words
 CHINESE_WORDS = re.compile("|".join(sorted(CHINESE, key=len, reverse=True)))
 MARKS = re.compile(r"[\s\W_]+")
+
+
+def normalise(text: str) -> str:
+    """Compatibility forms, case and spacing made one, as the tokenizer does."""
+    return " ".join(unicodedata.normalize("NFKC", text).lower().split())
 
 
 def is_instruction(text: str) -> bool:

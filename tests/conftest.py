@@ -17,6 +17,14 @@ CHECKPOINT = ROOT / "training" / "checkpoints" / "pcb_twelve"
 BOARD = ROOT / "tests" / "data" / "board.png"
 
 
+@pytest.fixture(scope="session", autouse=True)
+def own_database(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """A database of the tests' own behind every gateway that they start, unless a test gives it another."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PCBD_DATABASE_URL", f"sqlite:///{tmp_path_factory.mktemp('database')}/gateway.db")
+        yield
+
+
 def embedded_triton(repository: Path) -> TritonServer:
     """A Triton of the test's own, on free ports."""
     return TritonServer(repository, http_port=free_port(), grpc_port=free_port(), metrics_port=free_port())

@@ -1,5 +1,6 @@
 """Boxes as arrays: overlap and non-maximum suppression, xyxy in pixels, numpy only."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,6 +24,15 @@ class Detections:
         return Detections(self.boxes_xyxy[keep], self.scores[keep], self.class_ids[keep])
 
 
+def concatenate(parts: Sequence[Detections]) -> Detections:
+    """All rows of all parts, in the order given; not sorted by score."""
+    return Detections(
+        np.concatenate([np.zeros((0, 4), np.float32), *(part.boxes_xyxy for part in parts)]),
+        np.concatenate([np.zeros(0, np.float32), *(part.scores for part in parts)]),
+        np.concatenate([np.zeros(0, np.int64), *(part.class_ids for part in parts)]),
+    )
+
+
 def iou_matrix(a_xyxy: NDArray[np.float32], b_xyxy: NDArray[np.float32]) -> NDArray[np.float32]:
     """Intersection over union of every box of a (N, 4) with every box of b (M, 4) -> (N, M)."""
     top_left = np.maximum(a_xyxy[:, None, :2], b_xyxy[None, :, :2])
@@ -35,15 +45,17 @@ def iou_matrix(a_xyxy: NDArray[np.float32], b_xyxy: NDArray[np.float32]) -> NDAr
     return overlap
 
 
-def nms(detections: Detections, iou_threshold: float, max_detections: int) -> Detections:
-    """Greedy non-maximum suppression within each class, best first.
+def nms(
+    detections: Detections, iou_threshold: float, max_detections: int, *, class_agnostic: bool = False
+) -> Detections:
+    """Greedy non-maximum suppression within each class, or among all, best first.
 
     A box is dropped when it overlaps a better one of its class by more than `iou_threshold`.
     Equal scores keep the order in which they came, so the result does not depend on the sort.
     """
     order = np.argsort(-detections.scores, kind="stable")
     boxes = detections.boxes_xyxy[order]
-    classes = detections.class_ids[order]
+    classes = detections.class_ids[order] * (not class_agnostic)
     alive = np.ones(len(order), dtype=bool)
     keep: list[int] = []
     for index in range(len(order)):

@@ -11,10 +11,11 @@ is per item (Triton's batch dimension in front is left out); a string in it is a
 
 A Triton model owns one graph, or as the generator several; what passes between those never leaves the model:
 
-    encoded      tokens of an image and a prompt together  varies with `length`
-    heads        attention heads of the decoder            fixed by a checkpoint
-    head_width   width of one of them                      fixed by a checkpoint
-    vocabulary   tokens that the generator knows           fixed by a checkpoint
+    image_tokens  tokens of an image                        fixed by a checkpoint
+    encoded       tokens of an image and a prompt together  varies with `length`
+    heads         attention heads of the decoder            fixed by a checkpoint
+    head_width    width of one of them                      fixed by a checkpoint
+    vocabulary    tokens that the generator knows           fixed by a checkpoint
 """
 
 from collections.abc import Mapping, Sequence
@@ -23,8 +24,14 @@ from typing import Literal
 
 import numpy as np
 
-DType = Literal["UINT8", "INT64", "FP32"]
-NUMPY_DTYPES: Mapping[DType, type[np.generic]] = {"UINT8": np.uint8, "INT64": np.int64, "FP32": np.float32}
+DType = Literal["UINT8", "INT32", "INT64", "FP32"]
+NUMPY_DTYPES: Mapping[DType, type[np.generic]] = {
+    "UINT8": np.uint8,
+    "INT32": np.int32,
+    "INT64": np.int64,
+    "FP32": np.float32,
+}
+NARROWED: Mapping[DType, DType] = {"INT64": "INT32"}  # as plans of TensorRT 8.5, which have no INT64, are served
 
 # Requests are batched by Triton only when their shapes agree: few buckets, many batches.
 PROMPT_BUCKETS = (16, 64)
@@ -129,18 +136,23 @@ class GraphSpec:
 
 def graphs(spec: ModelSpec) -> tuple[str, ...]:
     """The names of a model's graphs; an engine's file in a version folder is called after its graph."""
-    return ("encoder", "decoder") if spec is GENERATOR else ("model",)
+    return ("vision", "encoder", "decoder") if spec is GENERATOR else ("model",)
 
 
 def graph_spec(spec: ModelSpec, graph: str, layers: int) -> GraphSpec:
     """The tensors of a model's graph; `layers` are the decoder's, of no account where there is one graph.
 
-    The encoder's outputs are inputs of the decoder under the same names. The decoder takes one step: it gets the
-    token before, its place and the caches, whose columns are keys transposed or values, one for each place below
-    POSITION. It answers with the next token and the columns of this place, which the caller writes into the caches.
+    What one graph gives the next takes under the same name: the image's tokens, which all prompts about it share, and
+    what the encoder makes of them and a prompt. The decoder takes one step: it gets the token before, its place and the
+    caches, whose columns are keys transposed or values, one for each place below POSITION. It answers with the next
+    token and the columns of this place, which the caller writes into the caches.
     """
     if graphs(spec) == (graph,):
         return GraphSpec(graph, spec.inputs, spec.outputs)
+    image, *words = spec.inputs
+    features = TensorSpec("IMAGE_FEATURES", "FP32", ("image_tokens", "embedding"))
+    if graph == "vision":
+        return GraphSpec(graph, (image,), (features,))
     passed = [TensorSpec("ENCODER_BIAS", "FP32", ("encoded",))]  # 0, or far below for padding
     caches: list[TensorSpec] = []
     columns: list[TensorSpec] = []
@@ -158,7 +170,7 @@ def graph_spec(spec: ModelSpec, graph: str, layers: int) -> GraphSpec:
             TensorSpec(f"NEW_VALUES_{layer}", "FP32", ("heads", 1, "head_width")),
         ]
     if graph == "encoder":
-        return GraphSpec(graph, spec.inputs, tuple(passed))
+        return GraphSpec(graph, (features, *words), tuple(passed))
     step = (
         TensorSpec("TOKEN", "INT64", (1,)),  # index into the generator's vocabulary, as NEXT is
         TensorSpec("POSITION", "INT64", (1,)),  # 0 for the token that starts the decoder
@@ -187,6 +199,8 @@ def match(
     known: Mapping[str, int] | None = None,
 ) -> dict[str, int]:
     """Compares a served model's tensors with the contract and returns the sizes of its fixed symbols.
+
+    A tensor may be served in the type that NARROWED has for its own: whoever calls the model sends it as that.
 
     Args:
         spec: what the contract states.
@@ -218,7 +232,7 @@ def match(
 
 
 def _differs(tensor: TensorSpec, dtype: str, dims: Sequence[int], sizes: dict[str, int]) -> str | None:
-    if dtype != tensor.dtype:
+    if dtype not in (tensor.dtype, NARROWED.get(tensor.dtype)):
         return f"data type {dtype}, expected {tensor.dtype}"
     if len(dims) != len(tensor.shape):
         return f"shape {list(dims)}, expected {list(tensor.shape)}"

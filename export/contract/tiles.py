@@ -17,12 +17,13 @@ CUT_SCORE_FACTOR = 0.3  # what a cut box keeps of its score: the neighbouring ti
 MAX_CANDIDATES = 30_000  # the best that are compared with each other; bounds the time of a threshold near 0
 
 
-def tile_origins(resolution_wh: tuple[int, int], tile: int) -> NDArray[np.int64]:
+def tile_origins(resolution_wh: tuple[int, int], tile: int, overlap: float = OVERLAP) -> NDArray[np.int64]:
     """Top-left corners (T, 2) as x, y of the tiles that cover an image, row by row.
 
-    The stride is tile * (1 - OVERLAP) at most; the last tile of a row ends at the image's edge.
+    The stride is tile * (1 - overlap) at most; the last tile of a row ends at the image's edge.
     """
-    columns, rows = (_starts(length, tile) for length in resolution_wh)
+    stride = int(tile * (1 - overlap))
+    columns, rows = (_starts(length, tile, stride) for length in resolution_wh)
     return np.array([(x, y) for y in rows for x in columns], dtype=np.int64)
 
 
@@ -50,6 +51,22 @@ def merge_tiles(
         origins: (T, 2) from `tile_origins`.
         score_threshold: one for all prompts, or one for each of the P prompts.
     """
+    found = place_tiles(boxes, scores, origins, resolution_wh, tile, score_threshold)
+    return nms(best_candidates(found, MAX_CANDIDATES), nms_threshold, max_detections)
+
+
+def place_tiles(
+    boxes: NDArray[np.float32],
+    scores: NDArray[np.float32],
+    origins: NDArray[np.int64],
+    resolution_wh: tuple[int, int],
+    tile: int,
+    score_threshold: float | Sequence[float],
+) -> Detections:
+    """The answers for some tiles of an image as boxes in its pixels, duplicates among them, in the order of the tiles.
+
+    Arguments are those of `merge_tiles`.
+    """
     num_prompts = scores.shape[2]
     limit = np.array([*resolution_wh, *resolution_wh], dtype=np.float32)
     offset = np.concatenate([origins, origins], axis=1).astype(np.float32)[:, None, :]
@@ -67,10 +84,14 @@ def merge_tiles(
         class_ids=class_ids.astype(np.int64),
     )
     whole = (found.boxes_xyxy[:, 2:] > found.boxes_xyxy[:, :2]).all(axis=1)  # padding lies outside the image
-    found = found.take(whole)
-    if len(found) > MAX_CANDIDATES:
-        found = found.take(np.argsort(-found.scores, kind="stable")[:MAX_CANDIDATES])
-    return nms(found, nms_threshold, max_detections)
+    return found.take(whole)
+
+
+def best_candidates(found: Detections, most: int) -> Detections:
+    """The `most` best, if there are more: the time of comparing them with each other is bounded."""
+    if len(found) <= most:
+        return found
+    return found.take(np.argsort(-found.scores, kind="stable")[:most])
 
 
 def _padded(part: NDArray[np.uint8], tile: int) -> NDArray[np.uint8]:
@@ -81,9 +102,8 @@ def _padded(part: NDArray[np.uint8], tile: int) -> NDArray[np.uint8]:
     return np.pad(part, ((0, tile - height), (0, tile - width), (0, 0)), mode="edge")
 
 
-def _starts(length: int, tile: int) -> list[int]:
+def _starts(length: int, tile: int, stride: int) -> list[int]:
     if length <= tile:
         return [0]
-    stride = int(tile * (1 - OVERLAP))
     count = -(-(length - tile) // stride) + 1
     return [min(index * stride, length - tile) for index in range(count)]

@@ -11,8 +11,9 @@ import pytest
 from PIL import Image
 
 from export.contract.boxes import iou_matrix
-from tests.conftest import BOARD
+from tests.conftest import BOARD, ROOT
 
+DOCUMENTED = ROOT / "docs" / "http.md"
 BOARD_BYTES = BOARD.read_bytes()
 TRUTH = json.loads(BOARD.with_suffix(".json").read_text())
 
@@ -43,16 +44,21 @@ def saved(image: Image.Image, kind: str) -> bytes:
 
 def test_the_answer_has_the_documented_shape(client: httpx.Client) -> None:
     answer = detect(client, "寻找短路", "find spurs")
-    assert set(answer) == {"request_id", "image", "model", "verdict", "detections", "timings_ms"}
+    documented = json.loads(
+        DOCUMENTED.read_text(encoding="utf-8").partition("### Answer\n```json\n")[2].partition("```")[0]
+    )
+    assert set(answer) == set(documented)
     assert answer["image"] == {"width": 640, "height": 640}
     assert answer["model"]["name"] == "pcb_twelve"
     assert answer["verdict"] == "ng"
-    assert set(answer["timings_ms"]) == {"decode", "infer", "postprocess", "total"}
+    for part in ("image", "model", "timings_ms"):
+        assert set(answer[part]) == set(documented[part])
+    assert all(set(entry) == set(documented["understood"][0]) for entry in answer["understood"])
     scores = [found["score"] for found in answer["detections"]]
     assert scores == sorted(scores, reverse=True)
     assert len({found["id"] for found in answer["detections"]}) == len(scores)
     for found in answer["detections"]:
-        assert set(found) == {"id", "defect", "prompt", "score", "box"}
+        assert set(found) == set(documented["detections"][0])
         assert (found["prompt"], found["defect"]) in {("寻找短路", "short"), ("find spurs", "spur")}
         box = found["box"]
         assert 0 <= box["x1"] < box["x2"] <= 640

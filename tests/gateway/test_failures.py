@@ -84,8 +84,7 @@ def test_a_stuck_triton_is_given_up_at_the_deadline(triton: TritonServer) -> Non
             assert status(client, "/healthz") == 200
         finally:
             triton.signal(signal.SIGCONT)
-        wait_until(lambda: status(client, "/readyz") == 200)
-        assert detect(client).status_code == 200
+        wait_until(lambda: detect(client).status_code == 200)  # a busy machine may need longer than the deadline
 
 
 def test_what_is_too_much_is_refused_at_once(triton: TritonServer) -> None:

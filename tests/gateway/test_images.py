@@ -2,6 +2,7 @@ import contextlib
 import io
 import struct
 import zlib
+from typing import Any
 
 import numpy as np
 import pytest
@@ -33,6 +34,16 @@ def test_decode_gives_rgb_of_every_lossless_kind(kind: str, mode: str) -> None:
 def test_decode_reads_jpeg(mode: str) -> None:
     image = Image.new("RGB", (64, 48), (200, 100, 50)).convert(mode)
     assert decode(encoded(image, "JPEG", quality=95), PIXELS).shape == (48, 64, 3)
+
+
+@pytest.mark.parametrize("mode", ["L", "RGB"])
+@pytest.mark.parametrize("options", [{}, {"progressive": True}, {"subsampling": 0}, {"restart_marker_rows": 1}])
+def test_decode_reads_jpeg_as_pillow_does(mode: str, options: dict[str, Any]) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (61, 83, 3), dtype=np.uint8)
+    data = encoded(Image.fromarray(noise).convert(mode), "JPEG", **options)
+    expected = np.asarray(Image.open(io.BytesIO(data)).convert("RGB"))
+    np.testing.assert_array_equal(decode(data, PIXELS), expected)
+    np.testing.assert_array_equal(decode(data + b"what a camera appends", PIXELS), expected)
 
 
 @pytest.mark.parametrize("kind", ["PNG", "TIFF"])

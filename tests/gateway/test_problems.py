@@ -7,6 +7,7 @@ import httpx
 import pytest
 from PIL import Image
 
+from gateway.parameters import DetectParameters
 from tests.conftest import BOARD
 
 PICTURE = BOARD.read_bytes()
@@ -30,7 +31,8 @@ CASES: dict[str, tuple[dict[str, Any], int, str]] = {
     "truncated": (form(image=PICTURE[: len(PICTURE) // 2]), 422, "truncated"),
     "a GIF": ({"content": b"GIF89a", "headers": {"Content-Type": "image/gif"}}, 415, "PNG"),
     "no content type": ({"content": PICTURE}, 415, "missing"),
-    "json": ({"json": {"image": "x"}}, 415, "application/json"),
+    "gzip": ({"content": b"x", "headers": {**PNG, "Content-Encoding": "gzip"}}, 415, "gzip"),
+    "text": ({"content": b"x", "headers": {"Content-Type": "text/plain"}}, 415, "text/plain"),
     "a charset": (
         {"content": b"", "headers": {"Content-Type": "multipart/form-data; boundary=x; charset=undefined"}},
         415,
@@ -118,12 +120,16 @@ def test_unknown_paths_and_methods_are_problems_too(client: httpx.Client) -> Non
         assert answer.json()["status"] == status
 
 
-def test_openapi_documents_both_ways_in_and_the_problems(client: httpx.Client) -> None:
+def test_openapi_documents_all_ways_in_and_the_problems(client: httpx.Client) -> None:
     operation = client.get("/openapi.json").json()["paths"]["/detect"]["post"]
     content = operation["requestBody"]["content"]
-    assert {"multipart/form-data", "image/jpeg", "image/png", "image/bmp", "image/tiff"} <= set(content)
+    kinds = {"multipart/form-data", "application/json", "image/jpeg", "image/png", "image/bmp", "image/tiff"}
+    assert kinds <= set(content)
     fields = set(content["multipart/form-data"]["schema"]["properties"])
-    assert fields == {"image", "prompt", "score_threshold", "nms_threshold", "max_detections"}
-    assert {parameter["name"] for parameter in operation["parameters"]} == fields - {"image"}
-    assert {"200", "413", "415", "422", "429", "503", "504"} <= set(operation["responses"])
+    assert (
+        fields == {"image", *DetectParameters.model_fields} == set(content["application/json"]["schema"]["properties"])
+    )
+    query = {parameter["name"] for parameter in operation["parameters"] if parameter["in"] == "query"}
+    assert query == fields - {"image"}
+    assert {"200", "400", "408", "413", "415", "422", "429", "503", "504"} <= set(operation["responses"])
     assert client.get("/docs").status_code == 200

@@ -1,0 +1,76 @@
+"""A request's body on its way in: of a known kind, never more bytes and never slower than allowed."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from fastapi import Request
+from python_multipart.multipart import parse_options_header
+from starlette.requests import ClientDisconnect
+from starlette.types import Message
+
+from gateway.deadline import Deadline
+from gateway.errors import ImageError, MediaTypeError, SlowBodyError, TooLargeError
+from gateway.settings import Settings
+
+UTF_8 = {b"utf-8", b"utf8"}
+
+
+def media_type_of(request: Request) -> str:
+    """The Content-Type without its options, in lower case.
+
+    Raises:
+        MediaTypeError: an option `charset` names another encoding than UTF-8, or the body is packed.
+    """
+    media_type, options = parse_options_header(request.headers.get("content-type", ""))
+    charset = options.get(b"charset", b"utf-8")
+    if charset.lower() not in UTF_8:
+        raise MediaTypeError(f"the body's charset is {charset.decode('latin-1')!r}, expected utf-8")
+    packing = request.headers.get("content-encoding", "identity")
+    if packing.lower() != "identity":
+        raise MediaTypeError(
+            f"Content-Encoding is {packing[:40]!r}; send the body as it is, pictures are packed already"
+        )
+    return media_type.decode("latin-1").strip().lower()
+
+
+@asynccontextmanager
+async def arrival(request: Request, settings: Settings, deadline: Deadline) -> AsyncIterator[None]:
+    """While the body is being read: bounded in bytes and in time, by the request's own deadline too.
+
+    Raises:
+        TooLargeError, SlowBodyError, ImageError: it is too large, too slow, or ended before its end.
+    """
+    _limit(request, settings.max_body_bytes)
+    patience_s = min(settings.body_timeout_s, deadline.remaining_s())
+    try:
+        async with asyncio.timeout(patience_s):
+            yield
+    except TimeoutError:
+        raise SlowBodyError(f"the body did not arrive within {patience_s:.3g} s; send it again") from None
+    except ClientDisconnect:
+        raise ImageError("the connection ended before the whole body had arrived") from None
+
+
+async def read_whole(request: Request) -> bytes:
+    """A body, which the request does not keep, as it would keep `request.body()`."""
+    return b"".join([chunk async for chunk in request.stream()])
+
+
+def _limit(request: Request, max_bytes: int) -> None:
+    """Refuses a body as soon as it is known to be too large, by its announced length or by what arrives."""
+    announced = request.headers.get("content-length", "")
+    if announced.isdigit() and int(announced) > max_bytes:
+        raise TooLargeError(f"the body has {announced} bytes, the limit is {max_bytes}; compress the image")
+    receive = request._receive
+    arrived = 0
+
+    async def counted() -> Message:
+        nonlocal arrived
+        message = await receive()
+        arrived += len(message.get("body", b""))
+        if arrived > max_bytes:
+            raise TooLargeError(f"the body has more than {max_bytes} bytes, which is the limit; compress the image")
+        return message
+
+    request._receive = counted

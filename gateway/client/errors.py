@@ -1,0 +1,32 @@
+"""What can go wrong when a gateway is asked."""
+
+from gateway.answer import Problem
+
+WORTH_RETRYING = (429, 503)  # full, or away for a moment; everything else would fail again
+
+
+class ClientError(Exception):
+    """Base of all."""
+
+
+class UnreachableError(ClientError):
+    """Nobody answers there, or not in time; the cause is chained."""
+
+
+class RefusedError(ClientError):
+    """The gateway answered with a problem."""
+
+    def __init__(self, problem: Problem, retry_after_s: float | None = None) -> None:
+        super().__init__(f"{problem.status} {problem.title}: {problem.detail}")
+        self.problem = problem
+        self.retry_after_s = retry_after_s
+
+    @property
+    def is_about_the_request(self) -> bool:
+        """Whether the same request would be refused again, however the service is."""
+        return 400 <= self.problem.status < 500 and self.problem.status not in {408, *WORTH_RETRYING}
+
+    @property
+    def is_about_the_picture(self) -> bool:
+        """Whether another picture might be answered where this one is refused."""
+        return self.problem.status in {413, 415} or self.problem.title == "Unreadable image"

@@ -1,0 +1,131 @@
+"""The outline of a defect within its box, from the pixels alone: what stands out of its surroundings, or is missing.
+
+No model says it: the served checkpoint finds boxes. Openings and closings with discs of several sizes leave what is
+smaller than the disc and brighter or darker than what is around it (top-hat and black-hat); the piece that is most
+distinct and central and does not run out of the box is taken for the defect.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from gateway.answer import Detection, Mask, RunLengths
+
+MAX_MASKS = 200  # of one picture: the best boxes; bounds the time
+MAX_SIDE = 128  # of a box, in pixels; a larger one is looked at in less detail
+SURROUNDINGS = 1.0  # looked at on each side of a box, in its longer sides
+DISCS = (0.2, 0.3, 0.45, 0.65, 0.9)  # diameters, in the box's shorter side
+LEAST_CONTRAST = 8  # of 255: what is fainter is noise
+LEAST_PIXELS = 4
+OUTER = 0.9  # from the box's centre 0 to its border 1: what lies beyond runs out of the box
+MOST_OUTER = 0.12  # share of a piece that may lie there
+NEAR = 0.6  # a piece must reach so far in
+
+
+@dataclass(frozen=True)
+class Piece:
+    """The pixels of a defect: `inside` (h, w) of the box whose top-left corner is `left`, `top` in the image."""
+
+    inside: NDArray[np.bool_]
+    left: int
+    top: int
+
+    def run_lengths(self, resolution_wh: tuple[int, int]) -> list[int]:
+        """COCO's uncompressed RLE of the whole image: runs of 0 and 1 in turn, column by column, zeros first."""
+        width, height = resolution_wh
+        xs, ys = np.nonzero(self.inside.T)  # sorted by column, then by row
+        places = (xs + self.left) * height + ys + self.top
+        breaks = np.flatnonzero(np.diff(places) > 1)
+        starts = places[np.concatenate([[0], breaks + 1])]
+        ends = places[np.concatenate([breaks, [len(places) - 1]])] + 1
+        edges = np.stack([starts, ends], axis=1).ravel()
+        runs = np.diff(np.concatenate([[0], edges, [width * height]]))
+        return [int(run) for run in (runs if runs[-1] else runs[:-1])]
+
+    def polygons(self) -> list[list[tuple[float, float]]]:
+        """The outer outlines through the middles of the border's pixels, in pixels of the image."""
+        contours, _ = cv2.findContours(self.inside.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_TC89_L1)
+        return [
+            [(float(x) + self.left + 0.5, float(y) + self.top + 0.5) for x, y in contour[:, 0]]
+            for contour in contours
+            if len(contour) >= 3
+        ]
+
+
+def add_masks(pixels: NDArray[np.uint8], detections: Sequence[Detection]) -> None:
+    """Gives each of the first MAX_MASKS detections in an RGB image (H, W, 3) its mask, where something stands out."""
+    height, width = pixels.shape[:2]
+    for found in detections[:MAX_MASKS]:
+        piece = find_piece(pixels, (found.box.x1, found.box.y1, found.box.x2, found.box.y2))
+        if piece is not None:
+            lengths = RunLengths(size=(height, width), counts=piece.run_lengths((width, height)))
+            found.mask = Mask(rle=lengths, polygons=piece.polygons())
+
+
+def find_piece(pixels: NDArray[np.uint8], box_xyxy: tuple[float, float, float, float]) -> Piece | None:
+    """The pixels of the defect in a box of an RGB image (H, W, 3); None where nothing in it stands out."""
+    height, width = pixels.shape[:2]
+    left, top = (max(0, int(np.floor(value))) for value in box_xyxy[:2])
+    right, bottom = min(width, int(np.ceil(box_xyxy[2]))), min(height, int(np.ceil(box_xyxy[3])))
+    if right <= left or bottom <= top:
+        return None
+    margin = int(SURROUNDINGS * max(right - left, bottom - top))
+    x1, y1 = max(0, left - margin), max(0, top - margin)
+    crop = pixels[y1 : bottom + margin, x1 : right + margin]
+    scale = min(1.0, MAX_SIDE / max(right - left, bottom - top))
+    if scale < 1:
+        crop = np.asarray(cv2.resize(crop, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA), np.uint8)
+    box = [round(value * scale) for value in (left - x1, top - y1, right - x1, bottom - y1)]
+    inside = _most_distinct(crop, box)
+    if inside is None:
+        return None
+    if scale < 1:
+        size = (right - left, bottom - top)
+        inside = cv2.resize(inside.astype(np.uint8), size, interpolation=cv2.INTER_NEAREST).astype(bool)
+    return Piece(inside, left, top)
+
+
+def _most_distinct(crop: NDArray[np.uint8], box: list[int]) -> NDArray[np.bool_] | None:
+    """The best piece (h, w) of a box x1, y1, x2, y2 in its surroundings."""
+    x1, y1, x2, y2 = box
+    width, height = x2 - x1, y2 - y1
+    if min(width, height) < 2:
+        return None
+    across = np.abs(np.arange(width) - (width - 1) / 2) / (width / 2)
+    down = np.abs(np.arange(height) - (height - 1) / 2) / (height / 2)
+    distance = np.maximum(across[None, :], down[:, None])  # (h, w) from the centre 0 to the border 1
+    best, best_score = None, 0.0
+    for channel in _channels(crop):
+        for share in DISCS:
+            diameter = max(3, round(min(width, height) * share) | 1)
+            disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (diameter, diameter))
+            for operation in (cv2.MORPH_TOPHAT, cv2.MORPH_BLACKHAT):
+                response = np.asarray(cv2.morphologyEx(channel, operation, disc), np.uint8)[y1:y2, x1:x2]
+                strongest = float(np.percentile(response, 99))
+                if strongest < LEAST_CONTRAST:
+                    continue
+                count, pieces = cv2.connectedComponents((response > strongest / 2).astype(np.uint8), connectivity=8)
+                for number in range(1, count):
+                    piece = pieces == number
+                    score = _score(piece, response, distance)
+                    if score > best_score:
+                        best, best_score = piece, score
+    return best
+
+
+def _score(piece: NDArray[np.bool_], response: NDArray[np.uint8], distance: NDArray[np.float64]) -> float:
+    """How much a piece looks like the defect that the box was drawn around; 0 for what cannot be it."""
+    where = distance[piece]
+    if len(where) < LEAST_PIXELS or (where > OUTER).mean() > MOST_OUTER or where.min() > NEAR:
+        return 0.0
+    return float(response[piece].mean() * (len(where) / piece.size) ** 0.25 * (1 - where.mean()))
+
+
+def _channels(crop: NDArray[np.uint8]) -> list[NDArray[np.uint8]]:
+    """Lightness, and the two of colour (CIE L*a*b*) where there is any."""
+    lab = cv2.cvtColor(crop, cv2.COLOR_RGB2LAB)
+    coloured = [channel for channel in (lab[..., 1], lab[..., 2]) if np.ptp(channel) >= LEAST_CONTRAST]
+    return [np.ascontiguousarray(channel) for channel in (lab[..., 0], *coloured)]

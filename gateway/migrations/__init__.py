@@ -1,0 +1,1 @@
+"""How the gateway's tables came about, one file a step under versions/; gateway/database.py runs them."""

@@ -1,0 +1,112 @@
+/**
+ * The defects that the service knows, as it holds them. No element of the page is touched here.
+ *
+ * @typedef {Object} Defect as GET /defects gives it
+ * @property {string} id
+ * @property {number} version
+ * @property {{en: string[], zh: string[]}} names the first of each is the usual one
+ * @property {{en: string[], zh: string[]}} descriptions
+ * @property {number|null} score_threshold null: what the checkpoint sets
+ * @property {number} minimum_size_px shorter side of a box
+ * @property {"info"|"minor"|"major"|"critical"} severity
+ * @property {string} colour #rrggbb
+ * @property {boolean} enabled whether a request without words asks for it
+ *
+ * @typedef {{version: number, at: string, actor: string, before: Defect|null, after: Defect|null}} Change
+ */
+
+import { language } from "./language.js";
+import { ask } from "./service.js";
+
+const ACTOR = "pcbd.actor";
+
+/** `defects` in the catalog's order; an event `change` tells of others. */
+export class Catalog extends EventTarget {
+  constructor() {
+    super();
+    /** @type {Defect[]} */
+    this.defects = [];
+  }
+
+  /** Reads the whole catalog. */
+  async load() {
+    this.defects = (await ask("defects")).content.defects;
+    this.dispatchEvent(new Event("change"));
+  }
+
+  /** @returns {Defect|undefined} */
+  find(id) {
+    return this.defects.find((defect) => defect.id === id);
+  }
+
+  /** @returns {Promise<Defect>} as it is now */
+  async read(id) {
+    return (await ask(path(id))).content;
+  }
+
+  /**
+   * Writes a defect, a new one or another version, and reads the catalog again.
+   * @param {Defect} defect
+   * @param {number|null} version the one it was made from, refused with 412 if it is not the newest; null: a new defect
+   * @returns {Promise<Defect>} as it is held now
+   */
+  async write(defect, version) {
+    const { id, version: _, ...fields } = defect;
+    const condition = version === null ? { "If-None-Match": "*" } : { "If-Match": `"${version}"` };
+    const { content } = await ask(path(id), {
+      method: "PUT",
+      headers: writing(condition),
+      body: JSON.stringify(fields),
+    });
+    await this.load();
+    return content;
+  }
+
+  /**
+   * Changes some fields only.
+   * @param {Defect} defect as it was read
+   * @param {Object} fields
+   */
+  async change(defect, fields) {
+    const headers = writing({ "If-Match": `"${defect.version}"` });
+    await ask(path(defect.id), { method: "PATCH", headers, body: JSON.stringify(fields) });
+    await this.load();
+  }
+
+  /** @param {Defect} defect which must still be as it was read */
+  async remove(defect) {
+    await ask(path(defect.id), { method: "DELETE", headers: writing({ "If-Match": `"${defect.version}"` }) });
+    await this.load();
+  }
+
+  /** @returns {Promise<Change[]>} newest first */
+  async history(id) {
+    return (await ask(`${path(id)}/history`)).content.reverse();
+  }
+}
+
+/** @returns {string} who signs the changes, for the history; empty: nobody in particular */
+export function actor() {
+  return localStorage.getItem(ACTOR) ?? "";
+}
+
+/** @param {string} name */
+export function setActor(name) {
+  localStorage.setItem(ACTOR, name.trim());
+}
+
+/** @param {Defect} defect its usual name in the reader's language, or in the other */
+export function nameOf(defect) {
+  const { en, zh } = defect.names;
+  return (language() === "zh" ? [...zh, ...en] : [...en, ...zh])[0] ?? defect.id;
+}
+
+function path(id) {
+  return `defects/${encodeURIComponent(id)}`;
+}
+
+function writing(condition) {
+  // A header carries bytes, here those of UTF-8.
+  const name = [...new TextEncoder().encode(actor())].map((byte) => String.fromCharCode(byte)).join("");
+  return { "Content-Type": "application/json", ...(name ? { "X-Actor": name } : {}), ...condition };
+}

@@ -1,0 +1,178 @@
+/**
+ * Puts the page together: who hears of what.
+ */
+
+import { annotate, save } from "./annotated.js";
+import { startCamera } from "./camera.js";
+import { Catalog } from "./catalog.js";
+import { startDefects } from "./defects.js";
+import { byId } from "./dom.js";
+import { Findings, groupsOf } from "./findings.js";
+import { Inspection } from "./inspection.js";
+import { chooseLanguage, language, languages, startLanguage, t } from "./language.js";
+import { clearNotice, showProblem } from "./notice.js";
+import { fileIn, openPicture } from "./picture.js";
+import { startRaw } from "./raw.js";
+import { Readiness } from "./readiness.js";
+import { Results } from "./results.js";
+import { Problem } from "./service.js";
+import { Stage } from "./stage.js";
+import { startTabs } from "./tabs.js";
+import { writeVerdict } from "./verdict.js";
+import { startWords } from "./words.js";
+
+await startLanguage();
+
+const readiness = new Readiness();
+const inspection = new Inspection(() => Object.values(readiness.served?.score_thresholds ?? {}));
+const catalog = new Catalog();
+const findings = new Findings();
+const stage = new Stage();
+const results = new Results(findings);
+let picturesAsked = 0;
+
+// ---- what was found ----
+
+function showGroups() {
+  const complete = inspection.answer && readiness.served; // the thresholds may come after the answer
+  const threshold = (defect) => readiness.threshold(defect);
+  findings.show(complete ? groupsOf(inspection.answer, inspection.asked, catalog, threshold) : []);
+}
+
+function marks() {
+  return findings.groups
+    .flatMap((group) =>
+      findings.passing(group).map(({ id, score, box, outlines, number }) => ({
+        id,
+        box,
+        outlines,
+        number,
+        tag: `${group.code}${number}`,
+        label: `${group.code}${number} ${group.name} ${score.toFixed(2)}`,
+        colour: group.colour,
+        fill: group.fill,
+        dash: group.dash,
+      })),
+    )
+    .sort((one, other) => one.number - other.number);
+}
+
+function showPassing() {
+  const passing = marks();
+  stage.setMarks(passing);
+  const { busy, problem, roundTripMs } = inspection;
+  const answer = readiness.served && inspection.answer;
+  const judged = passing.length ? "ng" : "ok";
+  const state = answer ? judged : busy ? "busy" : problem ? "failed" : "none";
+  const spent = answer ? { timings: answer.timings_ms, roundTripMs } : null;
+  writeVerdict(state, passing.length, findings.areOwn, spent);
+  byId("download").disabled = !answer || !inspection.picture.bitmap;
+}
+
+inspection.addEventListener("answer", () => {
+  if (!inspection.picture.bitmap) stage.show(inspection.picture); // its size is known only now
+  showGroups();
+  const found = marks().length;
+  byId("spoken").textContent =
+    `${t(found ? "verdict.ng" : "verdict.ok")}. ${t(found ? "verdict.ng.meaning" : "verdict.ok.meaning", { found })}`;
+});
+inspection.addEventListener("picture", () => {
+  stage.show(inspection.picture);
+  byId("filename").textContent = inspection.picture.name;
+  showGroups();
+});
+let troubled = false; // whether the notice tells of the inspection, not of the catalog
+inspection.addEventListener("progress", () => {
+  const { busy, problem, waiting } = inspection;
+  document.body.toggleAttribute("data-busy", busy);
+  if (!inspection.answer) showGroups();
+  if (problem) {
+    const choice = busy
+      ? { label: t("problem.stop"), run: () => inspection.stop() }
+      : { label: t("problem.again"), run: () => inspection.run() };
+    showProblem(problem, { waiting, choices: [choice] });
+  } else if (troubled) clearNotice();
+  troubled = problem !== null;
+});
+for (const name of ["groups", "threshold"]) findings.addEventListener(name, showPassing);
+catalog.addEventListener("change", showGroups);
+readiness.addEventListener("change", () => {
+  if (readiness.state !== "ready") return;
+  showGroups();
+  loadCatalog();
+});
+languages.addEventListener("change", showGroups);
+
+for (const one of [stage, results]) {
+  one.addEventListener("highlight", ({ detail }) => {
+    stage.highlight(detail);
+    results.highlight(detail);
+  });
+}
+results.addEventListener("select", ({ detail }) => stage.reveal(detail));
+stage.addEventListener("select", ({ detail }) => detail && results.focus(detail));
+
+async function loadCatalog() {
+  try {
+    await catalog.load();
+  } catch (error) {
+    if (!(error instanceof Problem)) throw error; // detection goes on with the names that the answer gives
+  }
+}
+
+// ---- pictures ----
+
+async function take(blob, name) {
+  const asked = ++picturesAsked;
+  const picture = await openPicture(blob, name);
+  if (asked === picturesAsked) inspection.setPicture(picture); // not one that was overtaken while it was decoded
+}
+
+const file = /** @type {HTMLInputElement} */ (byId("file"));
+for (const id of ["choose", "empty-choose"]) byId(id).addEventListener("click", () => file.click());
+file.addEventListener("change", () => {
+  if (file.files[0]) take(file.files[0], file.files[0].name);
+  file.value = ""; // the same file may be chosen again
+});
+addEventListener("dragover", (event) => {
+  event.preventDefault();
+  document.body.toggleAttribute("data-dragging", true);
+});
+for (const name of ["dragleave", "drop"])
+  addEventListener(name, () => document.body.toggleAttribute("data-dragging", false));
+addEventListener("drop", (event) => {
+  event.preventDefault();
+  const dropped = fileIn(event.dataTransfer);
+  if (dropped) take(dropped, dropped.name);
+});
+addEventListener("paste", (event) => {
+  const pasted = fileIn(event.clipboardData);
+  if (!pasted) return;
+  event.preventDefault();
+  take(pasted, pasted.name);
+});
+byId("sample").addEventListener("click", async () => take(await (await fetch("page/sample.png")).blob(), "sample.png"));
+startCamera(take);
+byId("download").addEventListener("click", async () => {
+  const name = inspection.picture.name.replace(/\.[^.]*$/, "");
+  save(await annotate(inspection.picture, marks()), `${name}.annotated.png`);
+});
+
+// ---- the rest ----
+
+for (const button of byId("languages").querySelectorAll("button")) {
+  button.addEventListener("click", () => chooseLanguage(button.value));
+}
+function showLanguage() {
+  for (const button of byId("languages").querySelectorAll("button")) {
+    button.setAttribute("aria-pressed", String(button.value === language()));
+  }
+}
+languages.addEventListener("change", showLanguage);
+showLanguage();
+startTabs();
+startRaw(inspection);
+startWords(inspection, catalog);
+startDefects({ catalog, inspection, findings, readiness });
+showGroups();
+readiness.look();

@@ -1,0 +1,107 @@
+/**
+ * The gateway's HTTP, and nothing of the page: one function per question, one error type, retries where they are safe.
+ */
+
+const RETRYABLE = [0, 429, 503];
+const LONGEST_WAIT_S = 15;
+const PATIENCE_S = 120; // of all waits together, then the last problem is told
+
+/** What the service answered instead, or that it could not be reached (status 0). */
+export class Problem extends Error {
+  /**
+   * @param {{status: number, title?: string, detail?: string, request_id?: string}} details RFC 9457
+   * @param {number} retryAfterS seconds
+   */
+  constructor(details, retryAfterS = 1) {
+    super(details.detail ?? details.title ?? "");
+    this.status = details.status;
+    this.title = details.title ?? "";
+    this.detail = details.detail ?? "";
+    this.requestId = details.request_id ?? null;
+    this.retryAfterS = retryAfterS;
+  }
+}
+
+/**
+ * One request.
+ * @param {string} path relative to the page, so that a prefix before it may be anything
+ * @param {RequestInit} [options]
+ * @returns {Promise<{content: any, etag: string|null}>}
+ * @throws {Problem} any other answer than a success, or none
+ */
+export async function ask(path, options = {}) {
+  let answer;
+  try {
+    answer = await fetch(path, {
+      cache: "no-store",
+      ...options,
+      headers: { Accept: "application/json", ...options.headers },
+    });
+  } catch (error) {
+    if (error.name === "AbortError") throw error;
+    throw new Problem({ status: 0 }, 2);
+  }
+  const text = await answer.text();
+  let content = null;
+  try {
+    content = text ? JSON.parse(text) : null;
+  } catch {
+    content = { detail: text.slice(0, 400) }; // a proxy's page, say
+  }
+  if (answer.ok) return { content, etag: answer.headers.get("ETag") };
+  const retryAfterS = Number(answer.headers.get("Retry-After")) || 1;
+  throw new Problem({ title: answer.statusText, ...content, status: answer.status }, retryAfterS);
+}
+
+/**
+ * Asks until there is room: waits as long as the service says, longer each time.
+ * @param {() => Promise<T>} question
+ * @param {AbortSignal} signal
+ * @param {(problem: Problem, seconds: number) => void} onWait
+ * @returns {Promise<T>}
+ * @template T
+ */
+export async function askPatiently(question, signal, onWait) {
+  let waited = 0;
+  for (let wait = 0.5; ; wait *= 2) {
+    try {
+      return await question();
+    } catch (error) {
+      if (!(error instanceof Problem) || !RETRYABLE.includes(error.status) || waited > PATIENCE_S) throw error;
+      const seconds = Math.min(LONGEST_WAIT_S, Math.max(error.retryAfterS, wait));
+      waited += seconds;
+      onWait(error, seconds);
+      await pause(seconds, signal);
+    }
+  }
+}
+
+/**
+ * @param {Blob} picture
+ * @param {string[]} prompts none: every class of the catalog
+ * @param {number} scoreThreshold
+ * @param {AbortSignal} signal
+ */
+export async function detect(picture, prompts, scoreThreshold, signal) {
+  const form = new FormData();
+  form.append("image", picture, "picture");
+  for (const prompt of prompts) form.append("prompt", prompt);
+  form.append("score_threshold", String(scoreThreshold));
+  form.append("max_detections", "1000");
+  return (await ask("detect", { method: "POST", body: form, signal })).content;
+}
+
+/** Whether the service is ready, with its checkpoint and the checkpoint's thresholds. */
+export async function ready() {
+  return (await ask("readyz")).content;
+}
+
+function pause(seconds, signal) {
+  return new Promise((resolve, reject) => {
+    const timer = setTimeout(resolve, seconds * 1000);
+    signal.addEventListener("abort", () => {
+      clearTimeout(timer);
+      reject(signal.reason);
+    });
+  });
+}

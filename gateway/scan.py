@@ -1,0 +1,99 @@
+"""One picture in tiles and batches through a reading of them, and what it says as one list of boxes.
+
+Knows no models: a reading is a function.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Callable, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from export.contract.boxes import Detections, concatenate
+from export.contract.fusion import merge_boxes
+from export.contract.tensors import DETECTOR
+from export.contract.tiles import MAX_CANDIDATES, best_candidates, cut_tiles, place_tiles, tile_origins
+from gateway.acceptance import Acceptance
+from gateway.errors import ParameterError
+from gateway.parameters import MAX_DETECTIONS, DetectParameters
+from gateway.picture import Picture
+
+BATCHES_IN_FLIGHT = 4  # of one image: enough to keep two instances busy, few enough to bound memory and others' waiting
+
+# Tiles (T, S, S, 3) to boxes (T, K, 4) as fractions of the tile, and scores (T, K, P).
+Read = Callable[[NDArray[np.uint8]], Awaitable[tuple[NDArray[np.float32], NDArray[np.float32]]]]
+
+
+async def scan(
+    picture: Picture,
+    tile: int,
+    read: Read,
+    score_threshold: Sequence[float],
+    acceptance: Acceptance,
+    parameters: DetectParameters,
+) -> Detections:
+    """The boxes of all tiles (side `tile`), duplicates among them; few batches of tiles are held at a time.
+
+    Raises:
+        ParameterError: no region lies in the picture.
+        ServiceError: whatever `read` and the picture raise.
+    """
+    resolution_wh = picture.resolution_wh
+    origins = acceptance.tiles(tile_origins(resolution_wh, tile, parameters.tile_overlap), tile)
+    if not len(origins):
+        width, height = resolution_wh
+        raise ParameterError(f"no region lies in the image, which has {width} x {height} pixels")
+    room = asyncio.Semaphore(BATCHES_IN_FLIGHT)
+    asked: deque[asyncio.Task[Detections]] = deque()
+    found, overview = concatenate([]), concatenate([])
+    corner = np.zeros((1, 2), np.int64)
+
+    async def ask(tiles: NDArray[np.uint8], batch: NDArray[np.int64], side: int) -> Detections:
+        try:
+            boxes, scores = await read(tiles)
+        finally:
+            room.release()
+        return await asyncio.to_thread(place_tiles, boxes, scores, batch, resolution_wh, side, score_threshold)
+
+    try:
+        async with asyncio.TaskGroup() as group:
+            bands = picture.bands(sorted(set(origins[:, 1].tolist())), tile)
+            while band := await asyncio.to_thread(next, bands, None):
+                tops, pixels = band
+                own = origins[np.isin(origins[:, 1], tops)]
+                # Batches of equal size: two instances finish together.
+                for batch in np.array_split(own, -(-len(own) // DETECTOR.max_batch_size)):
+                    await room.acquire()
+                    asked.append(group.create_task(ask(cut_tiles(pixels, batch - [0, tops[0]], tile), batch, tile)))
+                    while asked and asked[0].done():  # in their order: equal scores then keep theirs
+                        found = best_candidates(concatenate([found, asked.popleft().result()]), MAX_CANDIDATES)
+            if parameters.full_image and max(resolution_wh) > tile:
+                thumbnail = await asyncio.to_thread(picture.thumbnail, tile)
+                await room.acquire()
+                overview = await ask(cut_tiles(thumbnail, corner, tile), corner, max(resolution_wh))
+    except ExceptionGroup as failures:  # the first fault has already cancelled the other batches
+        raise failures.exceptions[0] from None
+    return concatenate([found, *(task.result() for task in asked), _large(overview, tile * parameters.tile_overlap)])
+
+
+def _large(found: Detections, side: float) -> Detections:
+    """Those longer than `side`: the tiles see what is smaller, and more sharply."""
+    return found.take((found.boxes_xyxy[:, 2:] - found.boxes_xyxy[:, :2]).max(axis=1, initial=0) > side)
+
+
+def judge(
+    found: Detections, score_threshold: Sequence[float], acceptance: Acceptance, parameters: DetectParameters
+) -> Detections:
+    """Duplicates made one, what counts of them, best first."""
+    merged = merge_boxes(
+        found,
+        parameters.merging,
+        iou_threshold=parameters.nms_threshold,
+        max_detections=parameters.max_detections if acceptance.is_trivial else MAX_DETECTIONS,
+        class_agnostic=parameters.class_agnostic,
+    )
+    least = np.asarray(score_threshold, dtype=np.float32)[merged.class_ids]
+    merged = merged.take(merged.scores >= least)  # soft-NMS lessens scores
+    counted = acceptance.of(merged)
+    return counted.take(np.arange(min(len(counted), parameters.max_detections)))

@@ -1,0 +1,176 @@
+"""The command `pcbd` as a shell sees it: what it prints, what it leaves, how it exits."""
+
+import io
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from contextlib import redirect_stderr, redirect_stdout
+from pathlib import Path
+from typing import Any
+
+import pytest
+import stamina
+from PIL import Image
+
+from gateway.client.cli import main
+from gateway.up import free_port
+from tests.conftest import BOARD, ROOT
+from tests.gateway.test_failures import wait_until
+
+COMMAND = [sys.executable, "-m", "gateway.client.cli"]
+
+
+def pcbd(url: str, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    """Runs the command within this process, which spares its start."""
+    out, err = io.StringIO(), io.StringIO()
+    with pytest.MonkeyPatch.context() as patch, redirect_stdout(out), redirect_stderr(err):
+        patch.setenv("PCBD_URL", url)
+        patch.setattr(sys, "argv", ["pcbd", *map(str, arguments)])
+        patch.chdir(ROOT)
+        with pytest.raises(SystemExit) as ended:
+            main()
+    stamina.instrumentation.set_on_retry_hooks(None)
+    return subprocess.CompletedProcess(arguments, int(ended.value.code or 0), out.getvalue(), err.getvalue())
+
+
+@pytest.fixture
+def blank(tmp_path: Path) -> Path:
+    path = tmp_path / "blank.png"
+    Image.new("L", (64, 64), 128).save(path)
+    return path
+
+
+def test_detect_shows_a_table_and_exits_by_the_verdict(gateway_url: str, blank: Path) -> None:
+    ng = pcbd(gateway_url, "detect", BOARD, blank, "-p", "寻找[短路]", "-p", "find spurs")
+    assert ng.returncode == 1, ng.stderr
+    for word in ("board.png", "blank.png", "ng", "ok", "short", "寻找[短路]"):
+        assert word in ng.stdout
+    assert pcbd(gateway_url, "detect", BOARD, "-p", "短路", "--ng-ok").returncode == 0
+    assert pcbd(gateway_url, "detect", blank, "-p", "短路").returncode == 0
+
+
+def test_detect_prints_json_and_keeps_annotated_pictures(gateway_url: str, blank: Path, tmp_path: Path) -> None:
+    shutil.copy(BOARD, tmp_path / "board.png")
+    out = tmp_path / "drawn"
+    result = pcbd(gateway_url, "detect", tmp_path, "-p", "短路", "--json", "--annotated", out, "--set", "board_id=板-1")
+    assert result.returncode == 1, result.stderr
+    lines = {Path(line["image"]).name: line for line in map(json.loads, result.stdout.splitlines())}
+    assert lines["board.png"]["answer"]["board_id"] == "板-1"
+    assert lines["blank.png"]["answer"]["verdict"] == "ok"
+    with Image.open(out / "board.png.png") as drawn, Image.open(BOARD) as board:
+        assert drawn.size == board.size
+        assert drawn.convert("RGB").tobytes() != board.convert("RGB").tobytes()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        (["detect", "nowhere.png", "README.md", "*.none"], 2, ["nowhere.png", "*.none"]),
+        (["detect", "README.md", BOARD], 2, ["README.md: 415"]),
+        (["detect", BOARD, "--set", "colour=red"], 2, ["colour"]),
+        (["detect", BOARD, "--set", "red"], 2, ["NAME=VALUE"]),
+        (["detect"], 2, ["IMAGE"]),
+        (["bench", "nowhere.png"], 2, ["nowhere.png"]),
+        (["watch", "nowhere"], 2, ["nowhere"]),
+        (["watch", ".", "--annotated", "."], 2, ["another"]),
+        (["detect", BOARD, "--url", "localhost:80"], 2, ["http://"]),
+        (["detect", BOARD, "--url", "http://127.0.0.1:PORT", "--timeout", "1"], 3, ["does not answer"]),
+        (["bench", BOARD, "--url", "http://127.0.0.1:PORT", "--timeout", "1"], 3, ["does not answer"]),
+    ],
+    ids=lambda value: " ".join(map(str, value)).replace(str(BOARD), "BOARD") if isinstance(value, list) else None,
+)
+def test_what_is_wrong_is_named_with_its_exit_code(
+    gateway_url: str, arguments: list[str], code: int, words: list[str]
+) -> None:
+    closed = str(free_port())
+    result = pcbd(gateway_url, *(str(argument).replace("PORT", closed) for argument in arguments))
+    assert result.returncode == code, result.stderr
+    for word in words:
+        assert word in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+def test_defects_lists_the_catalog(gateway_url: str) -> None:
+    table = pcbd(gateway_url, "defects")
+    assert (table.returncode, "焊锡不足" in table.stdout) == (0, True)
+    listed = json.loads(pcbd(gateway_url, "defects", "--json").stdout)
+    assert "short" in {defect["id"] for defect in listed}
+
+
+@pytest.mark.parametrize("load", [["--rate", "2"], ["--concurrency", "2"]])
+def test_bench_ends_with_a_line_of_json(gateway_url: str, blank: Path, load: list[str]) -> None:
+    result = pcbd(gateway_url, "bench", blank, "-p", "短路", "--seconds", "2", *load)
+    assert result.returncode == 0, result.stderr
+    report = json.loads(result.stdout.splitlines()[-1])
+    assert report["requests"] == report["ok"] >= 2
+    assert report["errors"] == {}
+    latency = report["latency_ms"]
+    assert latency["p50"] <= latency["p95"] <= latency["p99"] <= latency["max"]
+    assert report["gateway_ms"]["p50"] > 0
+
+
+def done(results: Path) -> dict[str, dict[str, Any]]:
+    lines = results.read_text(encoding="utf-8").splitlines() if results.exists() else []
+    return {line["file"]: line for line in map(json.loads, lines)}
+
+
+def test_watch_asks_about_each_complete_picture_once_over_restarts(gateway_url: str, tmp_path: Path) -> None:
+    folder, results = tmp_path / "camera", tmp_path / "results.jsonl"
+    folder.mkdir()
+    shutil.copy(BOARD, folder / "1.png")
+    (folder / "notes.txt").write_text("no picture by its name")
+    (folder / "2.png").write_text("no picture by its bytes")
+    arguments = ["watch", folder, "-p", "短路", "--results", results, "--settle", "0.2", "--once"]
+    first = pcbd(gateway_url, *arguments)
+    assert first.returncode == 0, first.stderr
+    assert (set(done(results)), done(results)["2.png"]["problem"]["status"]) == ({"1.png", "2.png"}, 415)
+    with results.open("a") as file:
+        file.write('{"file": "3.p')  # the machine stopped while it was being written
+    shutil.copy(BOARD, folder / "3.png")
+    assert pcbd(gateway_url, *arguments).returncode == 0
+    assert [json.loads(line)["file"] for line in results.read_text().splitlines()].count("1.png") == 1
+    assert done(results)["3.png"]["answer"]["verdict"] == "ng"
+
+
+def test_watch_waits_for_a_picture_that_is_being_written_and_ends_at_sigterm(gateway_url: str, tmp_path: Path) -> None:
+    folder, results = tmp_path / "camera", tmp_path / "results.jsonl"
+    folder.mkdir()
+    arguments = ["watch", folder, "-p", "短路", "--results", results, "--settle", "0.5", "--interval", "0.05"]
+    watch = subprocess.Popen([*COMMAND, *map(str, arguments)], cwd=ROOT, env={**os.environ, "PCBD_URL": gateway_url})
+    try:
+        wait_until(results.exists)
+        data = BOARD.read_bytes()
+        with (folder / "slow.png").open("wb") as file:
+            for start in range(0, len(data), 100):  # each block makes it another picture before it has settled
+                file.write(data[start : start + 100])
+                file.flush()
+        wait_until(lambda: "slow.png" in done(results))
+        assert done(results)["slow.png"]["answer"]["verdict"] == "ng"
+        watch.send_signal(signal.SIGTERM)
+        assert watch.wait(60) == 0
+    finally:
+        watch.kill()
+        watch.wait()
+
+
+def test_watch_keeps_pictures_for_a_gateway_that_is_away(gateway_url: str, tmp_path: Path) -> None:
+    folder, results = tmp_path / "camera", tmp_path / "results.jsonl"
+    folder.mkdir()
+    shutil.copy(BOARD, folder / "1.png")
+    arguments = ["watch", folder, "--results", results, "--settle", "0", "--once"]
+    away = pcbd(f"http://127.0.0.1:{free_port()}", *arguments, "--timeout", "0.2")
+    assert (away.returncode, "asked about again" in away.stderr, done(results)) == (3, True, {})
+    refused = pcbd(gateway_url, *arguments, "--set", "colour=red")
+    assert (refused.returncode, "colour" in refused.stderr, done(results)) == (2, True, {})
+    assert pcbd(gateway_url, *arguments).returncode == 0
+    assert set(done(results)) == {"1.png"}
+
+
+def test_watch_refuses_a_results_file_of_something_else(gateway_url: str, tmp_path: Path) -> None:
+    (tmp_path / "other.jsonl").write_text('{"a": 1}\n')
+    result = pcbd(gateway_url, "watch", tmp_path, "--results", tmp_path / "other.jsonl")
+    assert (result.returncode, "line 1" in result.stderr) == (2, True)
+    assert (tmp_path / "other.jsonl").read_text() == '{"a": 1}\n'

@@ -1,0 +1,97 @@
+"""The database: its tables come about by migrations, on SQLite and on PostgreSQL alike."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from alembic import command
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from sqlalchemy import inspect, text
+
+import gateway.catalog.tables  # noqa: F401 - declares its tables on Base
+from gateway.catalog.store import CatalogStore
+from gateway.database import Base, Database, migration_config
+from gateway.errors import DatabaseError
+from gateway.settings import Settings
+from tests.conftest import ROOT
+
+WORKERS = 3
+PREPARE = "import sys; from gateway.database import Database; from gateway.catalog.store import CatalogStore; "
+PREPARE += "CatalogStore(Database(sys.argv[1])).prepare()"
+
+
+@pytest.fixture
+def database(database_url: str) -> Database:
+    database = Database(database_url)
+    database.migrate()
+    return database
+
+
+def test_the_migrations_make_the_tables_that_the_models_declare(database: Database) -> None:
+    with database.connect() as connection:
+        assert compare_metadata(MigrationContext.configure(connection), Base.metadata) == []
+    database.close()
+
+
+def test_every_migration_can_be_taken_back_and_run_again(database: Database) -> None:
+    with database.connect() as connection:
+        command.downgrade(migration_config(connection), "base")
+        assert set(inspect(connection).get_table_names()) <= {"alembic_version"}
+        command.upgrade(migration_config(connection), "head")
+        assert "defects" in inspect(connection).get_table_names()
+    database.close()
+
+
+def test_workers_that_start_together_make_one_catalog(database_url: str) -> None:
+    command = [sys.executable, "-c", PREPARE, database_url]
+    workers = [subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE) for _ in range(WORKERS)]
+    errors = [worker.communicate()[1].decode() for worker in workers]
+    assert [worker.returncode for worker in workers] == [0] * WORKERS, errors
+    database = Database(database_url)
+    revision, defects = CatalogStore(database).load()
+    assert (revision, len(defects)) == (1, 12)
+    database.close()
+
+
+def test_a_database_of_a_newer_gateway_is_refused_and_left_as_it_is(database: Database) -> None:
+    with database.write() as session:
+        session.execute(text("UPDATE alembic_version SET version_num = '9999'"))
+    with pytest.raises(DatabaseError, match="9999"):
+        database.migrate()
+    with database.read() as session:
+        assert session.execute(text("SELECT version_num FROM alembic_version")).scalar_one() == "9999"
+    database.close()
+
+
+def test_an_error_in_a_transaction_undoes_all_of_it(database: Database) -> None:
+    def fail() -> None:
+        with database.write() as session:
+            session.execute(text("UPDATE catalog_revision SET revision = 7"))
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        fail()
+    with database.read() as session:
+        assert session.execute(text("SELECT revision FROM catalog_revision")).scalar_one() == 0
+    database.close()
+
+
+@pytest.mark.parametrize("url", ["sqlite:////proc/nowhere/gateway.db", "postgresql://me:secret@127.0.0.1:1/pcbd"])
+def test_a_database_that_cannot_be_used_is_named_without_its_password(url: str) -> None:
+    with pytest.raises(DatabaseError, match="PCBD_DATABASE_URL") as caught:
+        Database(url).migrate()
+    assert "secret" not in str(caught.value)
+
+
+def test_a_read_only_folder_is_a_fault_with_a_name(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(DatabaseError, match="file"):
+        Database(f"sqlite:///{tmp_path}/file/gateway.db").migrate()
+
+
+@pytest.mark.parametrize("url", ["mysql://host/name", "gateway.db", "sqlite:///", "http://host"])
+def test_settings_refuse_another_kind_of_database(url: str) -> None:
+    with pytest.raises(ValueError, match="database_url"):
+        Settings(database_url=url)

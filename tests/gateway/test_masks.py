@@ -1,0 +1,122 @@
+"""Masks from pixels, against shapes drawn here and pycocotools' reading of run lengths."""
+
+import json
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from PIL import Image
+from pycocotools import mask as coco
+
+from export.contract.defects import BARE_BOARD
+from gateway.answer import Box, Detection
+from gateway.masks import MAX_SIDE, Piece, add_masks, find_piece
+from tests.conftest import BOARD
+
+
+def iou(found: Piece | None, truth: NDArray[np.bool_]) -> float:
+    if found is None:
+        return 0.0
+    everywhere = np.zeros_like(truth)
+    height, width = found.inside.shape
+    everywhere[found.top : found.top + height, found.left : found.left + width] = found.inside
+    return float((everywhere & truth).sum() / (everywhere | truth).sum())
+
+
+@pytest.mark.parametrize(("level", "around"), [(0, 255), (255, 0), (90, 130)])
+@pytest.mark.parametrize("margin", [6, 15])
+def test_a_spot_of_any_level_is_outlined(level: int, around: int, margin: int) -> None:
+    ys, xs = np.mgrid[:200, :200]
+    truth = (xs - 100) ** 2 / 200 + (ys - 90) ** 2 / 60 < 1
+    pixels = np.full((200, 200, 3), around, np.uint8)
+    pixels[truth] = level
+    box = (85.0 - margin, 82.0 - margin, 115.0 + margin, 98.0 + margin)
+    assert iou(find_piece(pixels, box), truth) > 0.9
+
+
+def test_a_gap_in_a_trace_is_what_is_missing_not_the_trace() -> None:
+    pixels = np.zeros((200, 200, 3), np.uint8)
+    pixels[95:107] = 200
+    truth = np.zeros((200, 200), bool)
+    truth[95:107, 97:105] = True
+    pixels[truth] = 0
+    assert iou(find_piece(pixels, (85, 86, 117, 116)), truth) > 0.6
+
+
+def test_a_spot_of_another_colour_but_the_same_lightness_is_outlined() -> None:
+    pixels = np.full((100, 100, 3), (60, 120, 60), np.uint8)
+    truth = np.zeros((100, 100), bool)
+    truth[40:52, 45:60] = True
+    pixels[truth] = (150, 85, 60)
+    assert iou(find_piece(pixels, (38, 34, 67, 58)), truth) > 0.8
+
+
+def test_a_large_box_is_outlined_in_less_detail() -> None:
+    ys, xs = np.mgrid[:1000, :1200]
+    truth = (xs - 600) ** 2 + (ys - 500) ** 2 < 150**2
+    pixels = np.where(truth[..., None], 40, 220).astype(np.uint8).repeat(3, axis=2)
+    box = (600 - 2 * MAX_SIDE, 500 - 2 * MAX_SIDE, 600 + 2 * MAX_SIDE, 500 + 2 * MAX_SIDE)
+    assert iou(find_piece(pixels, box), truth) > 0.95
+
+
+@pytest.mark.parametrize(
+    "box", [(10, 10, 40, 40), (0, 0, 1, 1), (10.2, 10.2, 10.4, 10.4), (195, 195, 230, 230), (5, 5, 5, 9)]
+)
+def test_nothing_stands_out_of_an_even_surface(box: tuple[float, float, float, float]) -> None:
+    assert find_piece(np.full((200, 200, 3), 128, np.uint8), box) is None
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_run_lengths_are_read_by_pycocotools_as_they_were(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    inside = rng.random((9, 7)) > 0.5
+    inside[rng.integers(9), rng.integers(7)] = True
+    left, top = int(rng.integers(0, 14)), int(rng.integers(0, 22))
+    width, height = 20, 30
+    truth = np.zeros((height, width), np.uint8)
+    truth[top : top + 9, left : left + 7] = inside[: height - top, : width - left]
+    piece = Piece(inside[: height - top, : width - left], left, top)
+    counts = piece.run_lengths((width, height))
+    encoded = coco.frPyObjects({"size": [height, width], "counts": counts}, height, width)
+    np.testing.assert_array_equal(coco.decode(encoded), truth)
+    assert counts == coco_counts(truth)
+
+
+def coco_counts(truth: NDArray[np.uint8]) -> list[int]:
+    """By COCO's definition, pixel by pixel."""
+    counts, current = [0], 0
+    for value in truth.T.ravel().tolist():
+        if value != current:
+            counts.append(0)
+            current = value
+        counts[-1] += 1
+    return counts
+
+
+def test_polygons_enclose_what_the_mask_shows() -> None:
+    inside = np.zeros((40, 50), bool)
+    inside[5:30, 10:45] = True
+    (polygon,) = Piece(inside, 100, 200).polygons()
+    points = np.array(polygon)
+    assert points.min(axis=0).tolist() == [110.5, 205.5]
+    assert points.max(axis=0).tolist() == [144.5, 229.5]
+
+
+def test_the_drawn_defects_of_a_board_get_masks_within_their_boxes() -> None:
+    truth = json.loads(BOARD.with_suffix(".json").read_text())
+    with Image.open(BOARD) as image:
+        pixels = np.asarray(image.convert("RGB"))
+    detections = []
+    for number, annotation in enumerate(truth["annotations"]):
+        x, y, w, h = annotation["bbox"]
+        box = Box(x1=x, y1=y, x2=x + w, y2=y + h)
+        detections.append(Detection(id=str(number), defect=None, severity=None, prompt="", score=1, box=box))
+    add_masks(pixels, detections)
+    assert len(detections) >= len(BARE_BOARD)
+    for found in detections:
+        assert found.mask is not None
+        assert found.mask.rle.size == (640, 640)
+        assert sum(found.mask.rle.counts) <= 640 * 640
+        for polygon in found.mask.polygons:
+            assert all(found.box.x1 - 1 <= x <= found.box.x2 + 1 for x, _ in polygon)
+            assert all(found.box.y1 - 1 <= y <= found.box.y2 + 1 for _, y in polygon)

@@ -1,0 +1,409 @@
+"""The page at / as its users meet it: a real Chromium before the real service; pictures of it go to build/page/."""
+
+import json
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from PIL import Image
+from playwright.sync_api import Browser, Page, Playwright, expect, sync_playwright
+
+from gateway.pages import FOLDER
+from gateway.up import free_port
+from tests.conftest import BOARD, ROOT
+from tests.gateway.test_failures import gateway
+
+CHROMIUM = Path("/usr/bin/chromium")
+SHOTS = ROOT / "build" / "page"
+PATIENCE_MS = 30_000
+INSECURE_HOST = "line4.example"  # resolved to this machine: a page that is neither on https nor on localhost
+HOSTILE = "<img src=x onerror=alert(1)>"
+
+Open = Callable[..., Page]
+
+
+@pytest.fixture(scope="module")  # no longer: Playwright's event loop must have ended before other tests start theirs
+def playwright() -> Iterator[Playwright]:
+    if not CHROMIUM.is_file():
+        pytest.skip(f"{CHROMIUM} is missing; install Debian's packages chromium and fonts-wqy-microhei")
+    with sync_playwright() as running:
+        expect.set_options(timeout=PATIENCE_MS)
+        yield running
+
+
+@pytest.fixture(scope="module")
+def browser(playwright: Playwright, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
+    film = tmp_path_factory.mktemp("camera") / "board.mjpeg"  # what the camera sees
+    Image.open(BOARD).convert("RGB").save(film, "JPEG", quality=95)
+    camera = ["--use-fake-device-for-media-stream", f"--use-file-for-fake-video-capture={film}"]
+    camera += ["--use-fake-ui-for-media-stream"]
+    arguments = ["--no-sandbox", f"--host-resolver-rules=MAP {INSECURE_HOST} 127.0.0.1", *camera]
+    with playwright.chromium.launch(executable_path=CHROMIUM, args=arguments) as browser:
+        yield browser
+
+
+@pytest.fixture
+def open_page(browser: Browser, gateway_url: str) -> Iterator[Open]:
+    """Opens the page as a new visitor; what its modules throw, and what its headers forbid, fails the test."""
+    faults: list[str] = []
+    contexts = []
+
+    def open_(language: str = "en-US", url: str = gateway_url, place: str = "", **options: Any) -> Page:  # noqa: ANN401
+        contexts.append(browser.new_context(locale=language, base_url=url, **options))
+        contexts[-1].set_default_timeout(PATIENCE_MS)
+        page = contexts[-1].new_page()
+        page.on("pageerror", lambda error: faults.append(str(error)))
+        page.on("console", lambda m: faults.append(m.text) if "Content Security Policy" in m.text else None)
+        page.on("dialog", lambda dialog: faults.append(f"a dialog: {dialog.message}"))
+        page.goto(f"/{place}")
+        return page
+
+    yield open_
+    for context in contexts:
+        context.close()
+    assert faults == []
+
+
+@pytest.fixture
+def catalog(gateway_url: str) -> Iterator[httpx.Client]:
+    """The catalog's routes; defects that a test adds are taken away again."""
+    with httpx.Client(base_url=gateway_url, timeout=60) as client:
+        before = {defect["id"] for defect in client.get("/defects").json()["defects"]}
+        yield client
+        for defect in client.get("/defects").json()["defects"]:
+            if defect["id"] not in before:
+                client.delete(f"/defects/{defect['id']}")
+
+
+def look_for(page: Page, words: str) -> None:
+    page.get_by_label(re.compile("What should be found|要找什么缺陷")).fill(words)
+    page.keyboard.press("Enter")
+
+
+def answered(page: Page) -> None:
+    """Waits for the answer to what was asked last."""
+    expect(page.locator("#verdict-word")).to_have_text(re.compile("OK|NG"))
+    expect(page.locator("body[data-busy]")).to_have_count(0)
+
+
+def scores(page: Page) -> list[float]:
+    return sorted(float(text) for text in page.locator(".row .score").all_inner_texts())
+
+
+def test_a_new_user_walks_through(open_page: Open, gateway_url: str) -> None:
+    page = open_page()
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url))
+    expect(page.locator("#readiness")).to_contain_text("Ready")
+    page.screenshot(path=SHOTS / "empty.png")
+
+    page.set_input_files("#file", BOARD)
+    answered(page)
+    plain = httpx.post(f"{gateway_url}/detect", files={"image": BOARD.read_bytes()}, timeout=60).json()
+    assert scores(page) == sorted(
+        round(found["score"], 2) for found in plain["detections"]
+    )  # the line's own thresholds
+    expect(page.locator("#verdict-word")).to_have_text(plain["verdict"].upper())
+    expect(page.locator(".mark")).to_have_count(len(plain["detections"]))
+
+    look_for(page, "寻找短路")
+    look_for(page, "find spurs")
+    expect(page.locator(".group .name")).to_have_text(["寻找短路", "find spurs"])
+    answered(page)
+    page.screenshot(path=SHOTS / "words.png")
+
+    page.get_by_role("button", name="Remove “find spurs”").click()
+    expect(page.locator(".group .name")).to_have_text(["寻找短路"])
+    answered(page)
+    sent = len(asked)
+    few = len(scores(page))
+    page.locator("#threshold").fill("0.06")
+    assert len(scores(page)) > few
+    expect(page.locator(".mark")).to_have_count(len(scores(page)))
+    page.locator("#threshold").fill("1")
+    expect(page.locator("#verdict-word")).to_have_text("OK")
+    page.get_by_role("button", name="Back to the line's own").click()
+    assert len(scores(page)) == few
+    assert asked[sent:] == []  # a threshold is the page's own matter
+    assert all(url.startswith((gateway_url, "blob:")) for url in asked)
+
+    with page.expect_download() as download:
+        page.get_by_role("button", name="Save with boxes").click()
+    assert download.value.suggested_filename == "board.annotated.png"
+    assert download.value.path().read_bytes().startswith(b"\x89PNG")
+    page.get_by_text("Answer of the service (JSON)").click()
+    expect(page.locator("#raw-json")).to_contain_text(f'"name": "{plain["model"]["name"]}"')
+
+
+def test_the_language_is_the_browsers_and_can_be_switched(open_page: Open) -> None:
+    page = open_page("zh-CN", color_scheme="dark", viewport={"width": 360, "height": 740})
+    expect(page).to_have_title("电路板缺陷检测")
+    page.get_by_role("button", name="示例电路板").click()
+    look_for(page, "鼠咬")
+    expect(page.locator("#inspect .chips li")).to_have_count(1)
+    answered(page)
+    assert page.evaluate("document.documentElement.scrollWidth") == 360
+    page.screenshot(path=SHOTS / "narrow_zh.png", full_page=True)
+    found = scores(page)
+    page.get_by_role("button", name="EN").click()
+    expect(page.get_by_text("What should be found?")).to_be_visible()
+    expect(page.locator("html")).to_have_attribute("lang", "en")
+    assert scores(page) == found
+    page.reload()
+    expect(page).to_have_title("PCB defect finder")  # the choice and the words are kept
+    expect(page.locator("#inspect .chips li")).to_have_count(1)
+
+
+def test_the_keyboard_alone_is_enough(open_page: Open) -> None:
+    page = open_page()
+
+    def tab_to(name: str) -> None:
+        for _ in range(40):
+            page.keyboard.press("Tab")
+            if page.evaluate("document.activeElement.id || document.activeElement.className") == name:
+                return
+        raise AssertionError(f"the Tab key does not reach {name}")
+
+    tab_to("sample")
+    page.keyboard.press("Enter")
+    answered(page)
+    tab_to("word")
+    page.keyboard.type("短路")
+    page.keyboard.press("Enter")
+    expect(page.locator(".group .name")).to_have_text(["短路"])
+    answered(page)
+    tab_to("row figure")
+    expect(page.locator(".mark[data-on]")).to_have_count(1)
+    first = page.locator(".mark[data-on]").get_attribute("data-mark")
+    page.keyboard.press("ArrowDown")
+    expect(page.locator(".mark[data-on]")).not_to_have_attribute("data-mark", first or "")
+    whole = page.locator("#readout").inner_text()
+    page.keyboard.press("Enter")  # brings the box near
+    expect(page.locator("#readout")).not_to_have_text(whole)
+
+
+def test_hovering_a_box_shows_its_row(open_page: Open) -> None:
+    page = open_page()
+    page.get_by_role("button", name="Sample board").click()
+    answered(page)
+    box = page.locator(".mark").last
+    box.locator(".casing").hover()
+    expect(page.locator(f".row[data-mark='{box.get_attribute('data-mark')}']")).to_have_attribute("data-on", "")
+
+
+def test_words_that_say_how_to_draw_are_drawn_so(open_page: Open) -> None:
+    page = open_page()
+    page.get_by_role("button", name="Sample board").click()
+    look_for(page, "用红框标出短路并用蓝色掩膜覆盖")
+    expect(page.locator(".group")).to_have_count(1)
+    answered(page)
+    mark = page.locator(".mark").first
+    assert page.evaluate("mark => mark.style.getPropertyValue('--colour')", mark.element_handle()) == "#e6194b"
+    expect(mark.locator(".pixels")).to_have_attribute("d", re.compile("^M.+Z$"))
+
+
+def test_a_refusal_is_told_in_the_services_words_and_nothing_is_lost(open_page: Open, tmp_path: Path) -> None:
+    page = open_page()
+    look_for(page, "短路")
+    (tmp_path / "notes.png").write_text("no picture at all")
+    page.set_input_files("#file", tmp_path / "notes.png")
+    notice = page.get_by_role("alert")
+    expect(notice).to_contain_text("415")
+    expect(notice).to_contain_text("not a readable JPEG, PNG, BMP or TIFF picture")
+    expect(page.locator("#inspect .chips li")).to_have_count(1)
+    page.set_input_files("#file", BOARD)
+    answered(page)
+    expect(notice).to_be_hidden()
+    look_for(page, "https://line4.example/board.png")  # nothing is fetched
+    expect(notice).to_contain_text("422")
+    expect(page.locator("#verdict-word")).to_have_text("Not judged")  # not the verdict on the words before
+    expect(page.locator(".mark")).to_have_count(0)
+    page.get_by_role("button", name="Remove “https").click()
+    answered(page)
+    expect(notice).to_be_hidden()
+
+
+def test_what_cannot_be_reached_is_tried_again(open_page: Open) -> None:
+    page = open_page()
+    expect(page.locator("#readiness")).to_contain_text("Ready")
+    page.context.set_offline(True)
+    page.set_input_files("#file", BOARD)
+    expect(page.get_by_role("alert")).to_contain_text("Next try in")
+    expect(page.locator("#readiness")).to_contain_text("cannot be reached")
+    expect(page.locator("#filename")).to_have_text(BOARD.name)
+    page.context.set_offline(False)
+    answered(page)
+    expect(page.get_by_role("alert")).to_be_hidden()
+
+
+def test_a_service_that_is_starting_says_so(open_page: Open) -> None:
+    with gateway(f"127.0.0.1:{free_port()}") as (client, _):  # no Triton there
+        page = open_page(url=str(client.base_url))
+        expect(page.locator("#readiness")).to_contain_text("starting")
+        page.set_input_files("#file", BOARD)
+        notice = page.get_by_role("alert")
+        expect(notice).to_contain_text("503")
+        expect(notice).to_contain_text("Next try in")
+        notice.get_by_role("button", name="Stop trying").click()
+        expect(notice).to_be_hidden()
+        expect(page.locator("#filename")).to_have_text(BOARD.name)
+
+
+def test_a_picture_is_dropped_pasted_and_taken_by_camera(open_page: Open) -> None:
+    page = open_page()
+    give = """([kind, bytes]) => {
+        const transfer = new DataTransfer();
+        transfer.items.add(new File([new Uint8Array(bytes)], `${kind}.png`, { type: "image/png" }));
+        const about = { bubbles: true, cancelable: true };
+        const event = kind === "paste" ? new ClipboardEvent(kind, { ...about, clipboardData: transfer })
+                                       : new DragEvent(kind, { ...about, dataTransfer: transfer });
+        document.body.dispatchEvent(event);
+    }"""
+    for kind in ("drop", "paste"):
+        page.evaluate(give, [kind, list(BOARD.read_bytes())])
+        expect(page.locator("#filename")).to_have_text(f"{kind}.png")
+        answered(page)
+    page.get_by_role("button", name="Camera").click()
+    page.get_by_role("button", name="Take picture").click()
+    expect(page.locator("#filename")).to_contain_text("camera-")
+    answered(page)
+    expect(page.locator("#verdict-word")).to_have_text("NG")
+
+
+def test_a_camera_that_the_browser_keeps_back_is_explained(open_page: Open, gateway_url: str) -> None:
+    page = open_page(url=gateway_url.replace("127.0.0.1", INSECURE_HOST))
+    page.locator("#camera").click()
+    expect(page.get_by_role("dialog")).to_contain_text("https or localhost")
+
+
+def test_a_picture_that_the_browser_cannot_show_is_judged_all_the_same(open_page: Open, tmp_path: Path) -> None:
+    Image.open(BOARD).save(tmp_path / "board.tiff")
+    page = open_page()
+    page.set_input_files("#file", tmp_path / "board.tiff")
+    answered(page)
+    assert page.locator(".mark").count() > 0
+    expect(page.get_by_role("button", name="Save with boxes")).to_be_disabled()
+
+
+def test_a_cameras_orientation_does_not_turn_the_picture_under_its_boxes(open_page: Open, tmp_path: Path) -> None:
+    board = Image.open(BOARD).convert("RGB").crop((0, 0, 640, 400))
+    exif = board.getexif()
+    exif[0x0112] = 6  # to be turned by a quarter
+    board.save(tmp_path / "turned.jpg", exif=exif, quality=95)
+    page = open_page()
+    page.set_input_files("#file", tmp_path / "turned.jpg")
+    answered(page)
+    with page.expect_download() as download:
+        page.get_by_role("button", name="Save with boxes").click()
+    with Image.open(download.value.path()) as drawn:
+        assert drawn.size == (640, 400)
+
+
+def test_a_defect_is_taught_by_words_and_deleted_with_undo(open_page: Open, catalog: httpx.Client) -> None:
+    def classes() -> set[str]:
+        answer = catalog.post("/detect", files={"image": BOARD.read_bytes()}, data={"score_threshold": "0.01"})
+        return {entry["defect"] for entry in answer.json()["understood"]}
+
+    page = open_page()
+    page.get_by_role("button", name="Sample board").click()
+    answered(page)
+    page.get_by_role("button", name="Teach a new defect by words").click()
+    page.get_by_label("What does it look like?").fill("空白处有一小块铜\na small island of copper on bare ground")
+    page.get_by_label("What is it called?").fill("test speck\n测试铜点")
+    page.get_by_role("tab", name="Inspect").click()
+    page.get_by_role("tab", name="Defects").click()  # the form is as it was left
+    expect(page.get_by_label("What is it called?")).to_have_value("test speck\n测试铜点")
+    page.get_by_role("button", name="Try on this picture").click()
+    report = page.locator("#form-trial li")
+    expect(report.first).to_contain_text("a small island of copper on bare ground")
+    page.screenshot(path=SHOTS / "teach.png")
+    page.get_by_label("Your name").fill("王工")
+    page.get_by_role("button", name="Teach it").click()
+    expect(page.get_by_text("is taught")).to_be_visible()
+    assert "test_speck" in classes()
+    stored = catalog.get("/defects/test_speck").json()
+    assert stored["descriptions"] == {"en": ["a small island of copper on bare ground"], "zh": ["空白处有一小块铜"]}
+    assert stored["names"] == {"en": ["test speck"], "zh": ["测试铜点"]}
+
+    row = page.locator("[data-defect=test_speck]")
+    row.get_by_role("switch").click()
+    expect(row.get_by_role("switch")).to_have_attribute("aria-checked", "false")
+    assert "test_speck" not in classes()
+    row.get_by_role("link").click()
+    page.get_by_text("History", exact=True).click()
+    expect(page.locator(".changes li").first).to_contain_text("王工")
+    expect(page.locator(".changes li").first.locator("ins")).to_have_text("off")
+    page.get_by_role("button", name="Delete").click()
+    expect(row).to_have_count(0)
+    page.get_by_role("button", name="Undo").click()
+    expect(row).to_have_count(1)
+
+
+def test_a_colleagues_change_is_not_overwritten_unseen(open_page: Open, catalog: httpx.Client) -> None:
+    mine = {"names": {"en": ["test blister"]}, "descriptions": {"en": ["a bubble under the solder mask"]}}
+    catalog.put("/defects/test_blister", json=mine)
+    page = open_page(place="#defects/test_blister")
+    page.get_by_label("What does it look like?").fill("a raised bubble")
+    theirs = catalog.patch("/defects/test_blister", json={"severity": "critical"}).json()
+    page.get_by_role("button", name="Save", exact=True).click()
+    notice = page.get_by_role("alert")
+    expect(notice).to_contain_text("Somebody else has changed this defect")
+    expect(notice.locator("del", has_text="critical")).to_be_visible()
+    expect(page.get_by_label("What does it look like?")).to_have_value("a raised bubble")
+    assert catalog.get("/defects/test_blister").json() == theirs
+    notice.get_by_role("button", name="Save mine").click()
+    expect(notice).to_contain_text(f"version {theirs['version'] + 1}")
+    notice.get_by_role("button", name="Undo").click()
+    expect(notice).to_be_hidden()
+    assert catalog.get("/defects/test_blister").json()["severity"] == "critical"
+
+
+def test_what_is_typed_is_shown_as_text(open_page: Open, catalog: httpx.Client) -> None:
+    catalog.put("/defects/test_hostile", json={"names": {"en": [HOSTILE]}, "enabled": False})
+    page = open_page(place="#defects")
+    expect(page.locator("[data-defect=test_hostile]")).to_contain_text(HOSTILE)
+    page.get_by_role("tab", name="Inspect").click()
+    page.get_by_role("button", name="Sample board").click()
+    look_for(page, f"short {HOSTILE}")
+    expect(page.locator("#inspect .chips li")).to_contain_text(HOSTILE)
+    answered(page)
+    expect(page.locator(".group .name").or_(page.locator(".nothing"))).to_contain_text(HOSTILE)
+    expect(page.locator("img[src=x]")).to_have_count(0)
+
+
+def test_both_languages_have_the_same_words_and_all_that_are_used() -> None:
+    words = {code: json.loads((FOLDER / f"words/{code}.json").read_text(encoding="utf-8")) for code in ("en", "zh")}
+    assert words["en"].keys() == words["zh"].keys()
+    places = {
+        code: {key: set(re.findall(r"\{(\w+)\}", text)) for key, text in each.items()} for code, each in words.items()
+    }
+    assert places["en"] == places["zh"]
+    sources = "".join(path.read_text(encoding="utf-8") for path in FOLDER.rglob("*") if path.suffix in {".js", ".html"})
+    used = set(re.findall(r"""(?:data-t[a-z-]*=|\bt\(|"data-t(?:-placeholder)?": )"([a-z_.]+)\"""", sources))
+    assert "stage.label" in used
+    assert used <= words["en"].keys()
+
+
+def test_the_pages_files_are_guarded_and_kept(gateway_url: str) -> None:
+    with httpx.Client(base_url=gateway_url) as client:
+        page = client.get("/")
+        assert page.headers["Content-Type"].startswith("text/html")
+        policy = page.headers["Content-Security-Policy"]
+        assert "default-src 'none'" in policy
+        assert "frame-ancestors 'none'" in policy
+        assert "unsafe" not in policy
+        assert page.headers["X-Content-Type-Options"] == "nosniff"
+        assert page.headers["Referrer-Policy"] == "no-referrer"
+        module = client.get("/page/modules/main.js")
+        assert module.headers["Content-Type"].startswith("text/javascript")
+        again = client.get("/page/modules/main.js", headers={"If-None-Match": module.headers["ETag"]})
+        assert (again.status_code, again.content) == (304, b"")
+        assert again.headers["Content-Security-Policy"] == policy
+        for name in ("modules/nowhere.js", "../pages.py", "..%2fpages.py", "%2e%2e/settings.py", ""):
+            assert client.get(f"/page/{name}").status_code == 404, name
+        assert client.head("/").status_code == 200
+        size = sum(path.stat().st_size for path in FOLDER.rglob("*") if path.is_file())
+        assert size < 200_000  # bytes, all of it

@@ -1,0 +1,179 @@
+"""A picture in tiles, with readings made of plain functions: what is asked, how much at a time, what comes of it."""
+
+import asyncio
+import io
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from PIL import Image
+
+from export.contract.boxes import Detections
+from export.contract.tensors import DETECTOR
+from export.contract.tiles import merge_tiles, tile_origins
+from gateway.acceptance import Acceptance
+from gateway.errors import ModelError, ParameterError
+from gateway.line_scan import LineScan
+from gateway.parameters import DetectParameters
+from gateway.picture import Picture, WholePicture
+from gateway.scan import BATCHES_IN_FLIGHT, judge, scan
+
+TILE = 64
+Outputs = tuple[NDArray[np.float32], NDArray[np.float32]]
+
+
+async def dark_spot(tiles: NDArray[np.uint8]) -> Outputs:
+    """One box for each tile: around what is dark in it, scored by how dark that is."""
+    boxes = np.zeros((len(tiles), 1, 4), np.float32)
+    scores = np.zeros((len(tiles), 1, 1), np.float32)
+    for index, tile in enumerate(tiles[..., 0]):
+        ys, xs = np.nonzero(tile < 128)
+        if len(ys):
+            boxes[index, 0] = np.array([xs.min(), ys.min(), xs.max() + 1, ys.max() + 1]) / TILE
+            scores[index, 0] = 1 - tile[ys, xs].mean() / 255
+    return boxes, scores
+
+
+def look(
+    picture: Picture,
+    read: Callable[[NDArray[np.uint8]], Awaitable[Outputs]] = dark_spot,
+    acceptance: Acceptance = Acceptance([0]),  # noqa: B008 - frozen
+    **parameters: Any,  # noqa: ANN401
+) -> Detections:
+    asked = DetectParameters(**parameters)
+    found = asyncio.run(scan(picture, TILE, read, [0.1], acceptance, asked))
+    return judge(found, [0.1], acceptance, asked)
+
+
+def board(width: int = 300, height: int = 400, *spots: tuple[int, int, int, int]) -> NDArray[np.uint8]:
+    pixels = np.full((height, width, 3), 255, np.uint8)
+    for x1, y1, x2, y2 in spots:
+        pixels[y1:y2, x1:x2] = 0
+    return pixels
+
+
+SMALL, LARGE = (100, 200, 110, 208), (150, 20, 290, 150)
+
+
+def test_a_spot_is_found_once_where_it_is() -> None:
+    found = look(WholePicture(board(300, 400, SMALL)))
+    np.testing.assert_allclose(found.boxes_xyxy, [SMALL])
+
+
+def test_the_whole_image_shows_what_no_tile_can() -> None:
+    picture = WholePicture(board(300, 400, SMALL, LARGE))
+    alone = look(picture)
+    assert not any((box[2] - box[0] > 100) for box in alone.boxes_xyxy)
+    # One thumbnail shows both spots in one box: what counts is that it is seen at all, and in pixels of the image.
+    whole = look(picture, full_image=True)
+    assert any((box[2] - box[0] > 100) for box in whole.boxes_xyxy)
+    large_alone = look(WholePicture(board(300, 400, LARGE)), full_image=True)
+    best = large_alone.boxes_xyxy[large_alone.scores.argmax()]
+    np.testing.assert_allclose(best, LARGE, atol=400 / TILE)
+
+
+def test_the_whole_image_says_nothing_about_what_a_tile_sees() -> None:
+    picture = WholePicture(board(300, 400, SMALL))
+    plain, with_whole = look(picture), look(picture, full_image=True)
+    np.testing.assert_array_equal(plain.boxes_xyxy, with_whole.boxes_xyxy)
+
+
+def test_a_greater_overlap_asks_more_tiles() -> None:
+    asked: list[int] = []
+
+    async def count(tiles: NDArray[np.uint8]) -> Outputs:
+        asked.append(len(tiles))
+        return await dark_spot(tiles)
+
+    look(WholePicture(board()), count)
+    usual = sum(asked)
+    look(WholePicture(board()), count, tile_overlap=0.5)
+    assert sum(asked) - usual > usual
+    assert max(asked) <= DETECTOR.max_batch_size
+
+
+def test_only_tiles_that_reach_into_a_region_are_asked() -> None:
+    asked: list[int] = []
+
+    async def count(tiles: NDArray[np.uint8]) -> Outputs:
+        asked.append(len(tiles))
+        return await dark_spot(tiles)
+
+    around = Acceptance([0], regions=(((90.0, 190.0), (120.0, 190.0), (120.0, 220.0), (90.0, 220.0)),))
+    found = look(WholePicture(board(300, 400, SMALL, LARGE)), count, around)
+    np.testing.assert_allclose(found.boxes_xyxy, [SMALL])
+    assert sum(asked) <= 4
+    outside = Acceptance([0], regions=(((900.0, 0.0), (910.0, 0.0), (910.0, 10.0)),))
+    with pytest.raises(ParameterError, match="300 x 400"):
+        look(WholePicture(board()), acceptance=outside)
+
+
+def test_what_does_not_count_makes_no_room_for_the_rest() -> None:
+    """The two best boxes are too small for their class; the third is still among the two that were asked for."""
+    spots = [(10, 10, 14, 14), (100, 100, 104, 104), (200, 300, 220, 320)]
+    found = look(WholePicture(board(300, 400, *spots)), acceptance=Acceptance([10]), max_detections=2)
+    np.testing.assert_allclose(found.boxes_xyxy, spots[2:])
+
+
+def test_few_batches_are_held_at_a_time() -> None:
+    under_way = most = 0
+
+    async def watch(tiles: NDArray[np.uint8]) -> Outputs:
+        nonlocal under_way, most
+        under_way += 1
+        most = max(most, under_way)
+        await asyncio.sleep(0)
+        under_way -= 1
+        return await dark_spot(tiles)
+
+    look(WholePicture(board(2000, 1000)), watch)
+    assert most == BATCHES_IN_FLIGHT
+
+
+def test_a_fault_of_one_batch_is_that_of_the_whole() -> None:
+    async def fail(tiles: NDArray[np.uint8]) -> Outputs:
+        if (tiles == 0).any():
+            raise ModelError("broken")
+        return await dark_spot(tiles)
+
+    with pytest.raises(ModelError, match="broken"):
+        look(WholePicture(board(1000, 1000, (900, 900, 910, 910))), fail)
+
+
+@pytest.mark.parametrize("full_image", [False, True])
+def test_a_picture_read_in_bands_is_answered_as_the_whole(full_image: bool) -> None:
+    rng = np.random.default_rng(0)
+    corners = rng.integers(0, 380, (30, 2))
+    pixels = board(500, 400, *((x, y, x + 9, y + 7) for x, y in corners.tolist()), LARGE)
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, "TIFF", compression="tiff_lzw")
+    whole = look(WholePicture(pixels), full_image=full_image)
+    bands = look(LineScan(buffer.getvalue(), 10**6), full_image=full_image)
+    assert len(whole) > 10
+    np.testing.assert_allclose(bands.boxes_xyxy, whole.boxes_xyxy, atol=2 * 500 / TILE if full_image else 0)
+
+
+@pytest.mark.parametrize("size", [(640, 640), (100, 80), (300, 1000)])
+def test_a_plain_look_gives_what_training_judges_by(size: tuple[int, int]) -> None:
+    """Batches placed one by one, then merged: the same boxes in the same order as `merge_tiles` of all at once."""
+    width, height = size
+    rng = np.random.default_rng(0)
+    origins = tile_origins(size, TILE)
+    corner = rng.random((len(origins), 12, 2), np.float32) * 0.7
+    boxes = np.concatenate([corner, corner + rng.random(corner.shape, np.float32) * 0.3], axis=2)
+    scores = rng.random((len(origins), 12, 1), np.float32).round(1)  # many are equal
+    number = 0
+
+    async def read(tiles: NDArray[np.uint8]) -> Outputs:
+        nonlocal number
+        own = slice(number, number + len(tiles))
+        number += len(tiles)
+        return boxes[own], scores[own]
+
+    found = look(WholePicture(board(width, height)), read)
+    thresholds = {"score_threshold": 0.1, "nms_threshold": 0.3, "max_detections": 200}
+    expected = merge_tiles(boxes, scores, origins, size, TILE, **thresholds)  # type: ignore[arg-type]
+    np.testing.assert_array_equal(found.boxes_xyxy, expected.boxes_xyxy)
+    np.testing.assert_array_equal(found.scores, expected.scores)
