@@ -14,48 +14,50 @@ import json
 import shutil
 import sys
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from export.calibration import Calibration, CalibrationError, calibration_tiles, detector_rows
 from export.candidates import quantised_detectors
 from export.checkpoint import Checkpoint, CheckpointError, load_checkpoint
 from export.contract.tensors import DETECTOR, GENERATOR, MODELS, PROMPT_ENCODER, graphs
 from export.contract.tiles import cut_tiles
-from export.engines import PRECISIONS as TARGET_PRECISIONS
 from export.engines import (
+    DEFAULT_PRECISIONS,
     build_engine,
     first_rows,
     median_latency_ms,
-    pick_target,
+    pick,
     precision_of,
     size_bytes,
-    tool_version,
 )
+from export.engines import PRECISIONS as TARGET_PRECISIONS
 from export.generator_graphs import read_vocabulary
 from export.labelled import Boards, LabelledError, judging_boards, read_boards
 from export.limits import NEED_LABELS, LimitsError, read_limits
 from export.limits import PRECISIONS as LIMITED_PRECISIONS
-from export.onnx_graphs import write_onnx
+from export.onnx_graphs import image_tokens, write_onnx
 from export.promotion import RepositoryError, read_promoted
-from export.repository import publish, staging_folder
+from export.publication import publish_verified, summary
+from export.repository import staging_folder
 from export.runtime.engine import Engine, EngineError, load_engine
 from export.runtime.generator import load_generator
-from export.triton_config import render_config
+from export.tensorrt.plan import LOG_SUFFIX, NO_SWITCHES, Switches
+from export.triton_config import TENSORRT
 from export.verify import GateError, Reference, padded, read_images, verify
 
 ROOT = Path(__file__).resolve().parent.parent
 PICTURES = ROOT / "tests" / "data"
 CHECKPOINT = ROOT / "training" / "checkpoints" / "pcb_twelve"
+DEFAULTS = ", ".join(f"{target} {precision}" for target, precision in DEFAULT_PRECISIONS.items())
 
 
 def build(
     checkpoint: Checkpoint,
-    precision: str,
+    precision: str | None,
     target: str,
     repository: Path,
     images: Path,
@@ -63,19 +65,26 @@ def build(
     *,
     labelled: Boards | None = None,
     calibration: Path | None = None,
+    switches: Switches = NO_SWITCHES,
 ) -> int:
     """Exports, verifies and publishes; returns the version's number.
 
     Args:
+        precision: of `export.limits.PRECISIONS`; None is the target's default.
+        target: of `export.engines.PRECISIONS`, or "auto".
         labelled: pictures that mAP is judged on; without them it is not, and int8 and fp8 are refused.
         calibration: folder of pictures to calibrate with instead of the checkpoint's training data.
+        switches: of TensorRT; another target refuses them.
 
     Raises:
         GateError: the engines failed, or cannot be judged; nothing was published and `report_file` says why.
-        EngineError: the target cannot be built here, or does not have the precision.
+        EngineError: the target cannot be built here, or does not have the precision or the switches.
         CalibrationError: there are not enough real pictures.
     """
-    target = pick_target(target, precision)
+    target, precision = pick(target, precision)
+    if target != TENSORRT and switches.used:
+        flags = ", ".join("--" + name.replace("_", "-") for name in switches.used)
+        raise EngineError(f"{flags}: TensorRT alone has these, and the target is {target}; leave out either")
     if precision in NEED_LABELS and labelled is None:
         raise GateError(f"{precision} is judged by mAP, and no labelled pictures were found; give some with --labelled")
     pictures = read_images(images)
@@ -85,36 +94,49 @@ def build(
     if precision in NEED_LABELS:
         rows = detector_rows(calibration_tiles(checkpoint.folder, tile, calibration), prompts)
     limits = read_limits()
-    staging = staging_folder(repository)
-    report: dict[str, Any] = {"precision": precision, "target": target}
+    report: dict[str, Any] = {"precision": precision, "target": target, "faults": []}
 
     def judge_detector(engine: Engine) -> dict[str, Any]:
         return verify(checkpoint, {DETECTOR.name: engine}, pictures, limits[precision], reference)
 
-    with tempfile.TemporaryDirectory(prefix="export-") as work:
-        report |= _build_engines(checkpoint, precision, target, staging, Path(work), rows, judge_detector)
-    detector = load_engine(staging / DETECTOR.name)
-    others = {
-        PROMPT_ENCODER.name: load_engine(staging / PROMPT_ENCODER.name),
-        GENERATOR.name: load_generator(staging / GENERATOR.name),
-    }
-    _say(f"verifying against PyTorch on {len(pictures)} pictures")
-    # A quantised detector was judged when it was chosen, and on the same pictures.
-    report |= report.pop("judged", None) or judge_detector(detector)
-    beside = verify(checkpoint, others, pictures, limits[precision_of(PROMPT_ENCODER, precision, target)], reference)
-    report["models"] |= beside["models"]
-    report["faults"] += beside["faults"]
-    origins = np.zeros((1, 2), np.int64)
-    sample = detector_rows(cut_tiles(next(iter(pictures.values())), origins, tile), prompts)
-    report["latency_ms"] = {DETECTOR.name: round(median_latency_ms([detector], first_rows(sample, 1))[0], 3)}
-    report["size_bytes"] = {spec.name: size_bytes(staging / spec.name) for spec in MODELS}
+    staging = staging_folder(repository)
     report_file.parent.mkdir(parents=True, exist_ok=True)
-    report_file.write_text(json.dumps(report, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    if report["faults"]:
-        raise GateError(f"not published, see {report_file}:\n" + "\n".join(report["faults"]))
-    (staging / PROMPT_ENCODER.name / "tokenizer.json").write_bytes((checkpoint.folder / "tokenizer.json").read_bytes())
-    version = _publish(checkpoint, repository, staging, report)
-    _say(_summary(report))
+    try:
+        with tempfile.TemporaryDirectory(prefix="export-") as work:
+            try:
+                report |= _build_engines(
+                    checkpoint, precision, target, staging, Path(work), rows, judge_detector, switches
+                )
+            finally:
+                _keep_logs((staging, Path(work)), report_file)
+        detector = load_engine(staging / DETECTOR.name)
+        others = {
+            PROMPT_ENCODER.name: load_engine(staging / PROMPT_ENCODER.name),
+            GENERATOR.name: load_generator(staging / GENERATOR.name),
+        }
+        _say(f"verifying against PyTorch on {len(pictures)} pictures")
+        # A quantised detector was judged when it was chosen, and on the same pictures.
+        report |= report.pop("judged", None) or judge_detector(detector)
+        own = precision_of(PROMPT_ENCODER, precision, target)
+        beside = verify(checkpoint, others, pictures, limits[own], reference)
+        report["models"] |= beside["models"]
+        report["faults"] += beside["faults"]
+        origins = np.zeros((1, 2), np.int64)
+        sample = detector_rows(cut_tiles(next(iter(pictures.values())), origins, tile), prompts)
+        report["latency_ms"] = {DETECTOR.name: round(median_latency_ms([detector], first_rows(sample, 1))[0], 3)}
+        report["size_bytes"] = {spec.name: size_bytes(staging / spec.name) for spec in MODELS}
+        if report["faults"]:
+            raise GateError(f"not published, see {report_file}:\n" + "\n".join(report["faults"]))
+        tokenizer = (checkpoint.folder / "tokenizer.json").read_bytes()
+        (staging / PROMPT_ENCODER.name / "tokenizer.json").write_bytes(tokenizer)
+        version = publish_verified(checkpoint, repository, staging, report)
+    except (EngineError, RepositoryError) as error:
+        report["faults"].append(str(error))
+        raise
+    finally:
+        report_file.write_text(json.dumps(report, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        shutil.rmtree(staging, ignore_errors=True)
+    _say(summary(report))
     return version
 
 
@@ -126,10 +148,11 @@ def _build_engines(
     work: Path,
     rows: Calibration | None,
     judge_detector: Callable[[Engine], dict[str, Any]],
+    switches: Switches,
 ) -> dict[str, Any]:
     """Fills the staging folder; with calibration rows the detector is the best of several candidates."""
     report: dict[str, Any] = {"built": {}}
-    image_tokens = _image_tokens(checkpoint)
+    tokens = image_tokens(checkpoint)
     for spec in MODELS:
         _say(f"{spec.name}: exporting")
         for name in graphs(spec):
@@ -138,7 +161,7 @@ def _build_engines(
             write_onnx(spec, checkpoint, file, name)
             if spec is DETECTOR and rows is not None:
                 candidates = quantised_detectors(
-                    file, target, precision, work / "candidates", rows, judge_detector, _say
+                    file, target, precision, work / "candidates", rows, judge_detector, _say, switches
                 )
                 best = candidates[0]
                 shutil.copytree(best.folder, staging / spec.name, dirs_exist_ok=True)
@@ -146,64 +169,19 @@ def _build_engines(
                 report["judged"] = best.report
                 built = {"method": best.method, **best.built}
             else:
-                own = precision_of(spec, precision, target)
-                built = build_engine(file, target, own, staging / spec.name, None, spec=spec, image_tokens=image_tokens)
+                own = precision_of(spec, precision, target, name)
+                built = build_engine(
+                    file, target, own, staging / spec.name, None, spec=spec, image_tokens=tokens, switches=switches
+                )
             report["built"][f"{spec.name}/{name}"] = built
     read_vocabulary(checkpoint).save(staging / GENERATOR.name)
     return report
 
 
-def _publish(checkpoint: Checkpoint, repository: Path, staging: Path, report: Mapping[str, Any]) -> int:
-    precision, target = report["precision"], report["target"]
-    common = {"checkpoint_name": checkpoint.name, "checkpoint_sha256": checkpoint.sha256}
-    parameters = {
-        spec.name: {**common, "precision": precision_of(spec, precision, target), "target": target} for spec in MODELS
-    }
-    parameters[DETECTOR.name] |= {
-        "defects": ",".join(checkpoint.defects),
-        "score_thresholds": json.dumps(dict(checkpoint.score_thresholds)),
-    }
-    configs = {spec.name: render_config(spec, checkpoint.dimensions, parameters[spec.name], target) for spec in MODELS}
-    manifest: dict[str, Any] = {
-        **common,
-        "precision": precision,
-        "target": target,
-        "tools": {target: tool_version(target, next(iter(report["built"].values())))},
-        "dimensions": vars(checkpoint.dimensions),
-        "built": report["built"],
-        "map50": report["map50"],
-        "verified": report["models"],
-    }
-    return publish(repository, staging, configs, manifest)
-
-
-def _summary(report: Mapping[str, Any]) -> str:
-    """What was done, for the one who started it."""
-    sizes = ", ".join(f"{name} {size / 1e6:.1f} MB" for name, size in report["size_bytes"].items())
-    judged = report["map50"]
-    lines = [
-        f"{report['precision']} for {report['target']}: {sizes}",
-        f"detector: {report['latency_ms'][DETECTOR.name]:.1f} ms for a tile",
-        f"mAP@0.5 {judged['engine']:.4f}, PyTorch's {judged['pytorch']:.4f}, on {judged['images']} pictures"
-        if judged["judged"]
-        else f"mAP was not judged: {judged['reason']}",
-    ]
-    for candidate in report.get("candidates", ()):
-        lines.append(
-            f"{candidate['method']}: {'passed' if candidate['passed'] else 'refused'}, "
-            f"{candidate['latency_ms']:.1f} ms for a tile, {candidate['size_bytes'] / 1e6:.1f} MB, "
-            f"mAP@0.5 {candidate['map50'].get('engine', float('nan')):.4f}, layers kept in higher precision: "
-            f"{', '.join(candidate['kept']) or 'none'}"
-        )
-    return "\n".join(lines)
-
-
-def _image_tokens(checkpoint: Checkpoint) -> int:
-    """Image tokens of a tile."""
-    network: Any = checkpoint.network
-    tile = checkpoint.dimensions.tile
-    with torch.inference_mode():
-        return int(network.image_features(network.normalise(torch.zeros(1, tile, tile, 3, dtype=torch.uint8))).shape[1])
+def _keep_logs(folders: Sequence[Path], report_file: Path) -> None:
+    """Copies TensorRT's logs beside the report, where they outlive engines that are refused."""
+    for log in (path for folder in folders for path in sorted(folder.rglob(f"*{LOG_SUFFIX}"))):
+        shutil.copy(log, report_file.with_name(f"{report_file.stem}.{log.parent.name}.{log.name}"))
 
 
 def _served(repository: Path, published: int) -> str:
@@ -238,25 +216,30 @@ def main() -> int:
     """Runs the command line; 1 when the gate refuses the engines, 2 when the input cannot be used."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--checkpoint", type=Path, default=CHECKPOINT)
-    parser.add_argument("--precision", choices=LIMITED_PRECISIONS, default="fp32")
+    parser.add_argument("--precision", choices=LIMITED_PRECISIONS, help=f"default by target: {DEFAULTS}")
     parser.add_argument("--target", choices=("auto", *TARGET_PRECISIONS), default="auto")
     parser.add_argument("--out", type=Path, default=Path("model_repository"))
     parser.add_argument("--images", type=Path, default=PICTURES, help="folder of pictures to verify with")
     parser.add_argument("--labelled", type=Path, help="COCO file or DeepPCB folder to judge mAP on")
     parser.add_argument("--calibration", type=Path, help="folder of at least 500 tiles' worth of pictures")
+    parser.add_argument("--timing-cache", type=Path, metavar="FILE", help="TensorRT: kernel times, read and written")
+    parser.add_argument("--hardware-compatible", action="store_true", help="TensorRT: for Ampere and all newer GPUs")
+    parser.add_argument("--version-compatible", action="store_true", help="TensorRT: for later versions too")
     parser.add_argument("--report", type=Path, default=Path("build/export_report.json"))
     arguments = parser.parse_args()
     try:
+        target, precision = pick(arguments.target, arguments.precision)
         checkpoint = load_checkpoint(arguments.checkpoint)
         version = build(
             checkpoint,
-            arguments.precision,
-            arguments.target,
+            precision,
+            target,
             arguments.out,
             arguments.images,
             arguments.report,
-            labelled=_labelled(checkpoint, arguments.precision, arguments.labelled),
+            labelled=_labelled(checkpoint, precision, arguments.labelled),
             calibration=arguments.calibration,
+            switches=Switches(arguments.hardware_compatible, arguments.version_compatible, arguments.timing_cache),
         )
     except (CheckpointError, CalibrationError, LabelledError, LimitsError) as error:
         _say(f"error: {error}")

@@ -13,6 +13,7 @@ from export.contract.tensors import DETECTOR
 from export.engines import METHODS, build_engine, first_rows, median_latency_ms, size_bytes
 from export.runtime.engine import Engine, load_engine
 from export.sensitivity import sweep
+from export.tensorrt.plan import NO_SWITCHES, Switches
 
 KEPT_SHARES = (0.0, 0.1, 0.25, 0.5)  # of the layers, the most sensitive first
 SWEPT_TILES = 4
@@ -54,6 +55,7 @@ def quantised_detectors(
     calibration: Calibration,
     judge: Callable[[Engine], dict[str, Any]],
     say: Callable[[str], None],
+    switches: Switches = NO_SWITCHES,
 ) -> list[Candidate]:
     """One detector for each method of a target, timed at batch 1 in turns; those that pass first, then by latency.
 
@@ -63,6 +65,7 @@ def quantised_detectors(
         calibration: rows for the detector's inputs.
         judge: the gate; the report's `faults` says whether an engine passes.
         say: told what goes on.
+        switches: of TensorRT.
     """
     candidates: list[Candidate] = []
     sensitive: list[tuple[str, float]] = []
@@ -72,10 +75,12 @@ def quantised_detectors(
                 say("detector: looking for the layers that bear int8 badly")
                 sensitive = sweep(graph, DETECTOR.outputs, first_rows(calibration, SWEPT_TILES))
             keep = [name for name, _ in sensitive[: round(share * len(sensitive))]] if share else []
-            folder = work / f"{method}_{len(keep)}"
+            folder = work / f"{method.replace(' ', '_')}_{len(keep)}"
             folder.mkdir(parents=True)
             say(f"detector: {precision} by {method}" + (f", {len(keep)} layers kept" if keep else ""))
-            built = build_engine(graph, target, precision, folder, calibration, method=method, keep=keep)
+            built = build_engine(
+                graph, target, precision, folder, calibration, method=method, keep=keep, switches=switches
+            )
             engine = load_engine(folder)
             candidate = Candidate(method, folder, judge(engine), built, engine)
             if candidate.passed:

@@ -1,7 +1,7 @@
-"""The generative reading as two PyTorch modules that become ONNX graphs: encode once, then decode step by step.
+"""The generative reading as PyTorch modules that become ONNX graphs: see once, read each prompt, decode step by step.
 
-Both read the checkpoint's own layers; the attention of the decoder is written out here, because its caches have a
-fixed capacity: `transformers` would let them grow by a column a step. Which tensors pass between the two stands in
+All read the checkpoint's own layers; the attention of the decoder is written out here, because its caches have a
+fixed capacity: `transformers` would let them grow by a column a step. Which tensors pass between them stands in
 export/contract/tensors.py.
 """
 
@@ -49,19 +49,31 @@ def read_vocabulary(checkpoint: Checkpoint) -> Vocabulary:
     )
 
 
-class GeneratorEncoder(nn.Module):
-    """IMAGE, INPUT_IDS, ATTENTION_MASK -> ENCODER_BIAS and each decoder layer's CROSS_KEYS, CROSS_VALUES."""
+class GeneratorVision(nn.Module):
+    """IMAGE -> IMAGE_FEATURES: most of the work, and the same for all prompts about an image."""
 
     def __init__(self, checkpoint: Checkpoint) -> None:
         super().__init__()
         self.network: Any = checkpoint.network  # of the class that travels with the checkpoint
 
-    def forward(self, image: Tensor, input_ids: Tensor, attention_mask: Tensor) -> tuple[Tensor, ...]:
-        """Image tokens first, then the prompt's, through BART's encoder; see the contract for the shapes."""
+    def forward(self, image: Tensor) -> Tensor:
+        """Tiles (B, S, S, 3) -> projected image tokens (B, 1 + N, D), the spatial mean first."""
         network = self.network
-        language_model = network.model.language_model
-        features = network.image_features(network.normalise(image))
-        embeds = torch.cat([features, network.get_input_embeddings()(input_ids)], dim=1)
+        features: Tensor = network.image_features(network.normalise(image))
+        return features
+
+
+class GeneratorEncoder(nn.Module):
+    """IMAGE_FEATURES, INPUT_IDS, ATTENTION_MASK -> ENCODER_BIAS, each decoder layer's CROSS_KEYS and CROSS_VALUES."""
+
+    def __init__(self, checkpoint: Checkpoint) -> None:
+        super().__init__()
+        self.network: Any = checkpoint.network
+
+    def forward(self, features: Tensor, input_ids: Tensor, attention_mask: Tensor) -> tuple[Tensor, ...]:
+        """Image tokens first, then the prompt's, through BART's encoder; see the contract for the shapes."""
+        language_model = self.network.model.language_model
+        embeds = torch.cat([features, self.network.get_input_embeddings()(input_ids)], dim=1)
         mask = torch.cat([attention_mask.new_ones(features.shape[:2]), attention_mask], dim=1)
         # The image is a whole tile: its tokens stand at the positions that they learned, nothing is to be placed.
         states = language_model.encoder(inputs_embeds=embeds, attention_mask=mask).last_hidden_state

@@ -1,5 +1,8 @@
 """Whether a generator answers what PyTorch answers: the same greedy tokens, image by image and prompt by prompt.
 
+Twice: left to itself, and at each place knowing PyTorch's tokens so far (teacher forcing), so that one other token does
+not spoil all behind it. In fp32 both must be all of them; in less the second says how often it would choose otherwise.
+
 The reference decodes with the checkpoint's own network and `transformers`' growing cache over the whole vocabulary, so
 it shares with the engines nothing but the grammar.
 """
@@ -15,21 +18,22 @@ from export.checkpoint import Checkpoint
 from export.contract.tensors import GENERATED_TOKENS, GENERATOR
 from export.contract.tiles import cut_tiles, tile_origins
 from export.generator_graphs import read_vocabulary
-from export.runtime.engine import Arrays, Engine
+from export.runtime.engine import Arrays
+from export.runtime.generator import Generator
 from export.runtime.grammar import Grammar
 
 TILES = 4  # of an image at most, spread over it: one alone may well be answered with nothing
 
 
 def compare(
-    checkpoint: Checkpoint, generator: Engine, images: Mapping[str, NDArray[np.uint8]], prompts: Sequence[str]
+    checkpoint: Checkpoint, generator: Generator, images: Mapping[str, NDArray[np.uint8]], prompts: Sequence[str]
 ) -> dict[str, Any]:
     """Has every prompt answered about TILES tiles of every image, by the generator and by PyTorch.
 
     Returns:
-        `answers`, how many there are; `same_answers`, the share that is equal to the last token; `token_agreement`,
-        the share of the reference's tokens that come before the first that differs; `first_difference`, which that
-        is; and `finite`, whether no log-prob is NaN or infinite.
+        `answers` and `tokens`, how many the reference has; `same_answers`, the share that the generator gives to the
+        last token; `token_agreement`, the share of the reference's tokens that it chooses when it knows those before;
+        `first_difference`, where its answers part; and `finite`, whether no log-prob is NaN or infinite.
     """
     inputs, asked = _inputs(checkpoint, images, prompts)
     expected = greedy_tokens(checkpoint, inputs)
@@ -37,15 +41,16 @@ def compare(
         slice(start, start + GENERATOR.max_batch_size) for start in range(0, len(asked), GENERATOR.max_batch_size)
     ]
     got = [generator.run({name: array[batch] for name, array in inputs.items()}) for batch in batches]
+    followed = np.concatenate(
+        [generator.follow({name: array[batch] for name, array in inputs.items()}, expected[batch]) for batch in batches]
+    )
     tokens, log_probs = (np.concatenate([batch[name] for batch in got]) for name in ("TOKENS", "LOG_PROBS"))
-    pad = checkpoint.tokenizer.token_to_id("<pad>")
-    lengths = (expected != pad).sum(1)  # (B,) of the reference's answers, </s> among them
+    said = expected != checkpoint.tokenizer.token_to_id("<pad>")  # (B, T), </s> among them
     differs = expected != tokens
-    agreed = np.where(differs.any(1), differs.argmax(1), GENERATED_TOKENS)  # (B,) tokens before the first other one
     first = None
     if differs.any():
         row = int(differs.any(1).argmax())
-        place = int(agreed[row])
+        place = int(differs[row].argmax())
         first = {
             **asked[row],
             "place": place,
@@ -54,9 +59,9 @@ def compare(
         }
     return {
         "answers": len(asked),
-        "tokens": int(lengths.sum()),
+        "tokens": int(said.sum()),
         "same_answers": float((~differs.any(1)).mean()),
-        "token_agreement": float(np.minimum(agreed, lengths).sum() / lengths.sum()),
+        "token_agreement": float((followed == expected)[said].mean()),
         "first_difference": first,
         "finite": bool(np.isfinite(log_probs).all()),
     }

@@ -1,4 +1,4 @@
-"""The network as ONNX graphs, one per Triton model, two for the generator, named and shaped by the contract."""
+"""The network as ONNX graphs, one per Triton model, three for the generator, named and shaped by the contract."""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -23,7 +23,7 @@ from export.contract.tensors import (
     TensorSpec,
     graph_spec,
 )
-from export.generator_graphs import GeneratorDecoder, GeneratorEncoder, read_vocabulary
+from export.generator_graphs import GeneratorDecoder, GeneratorEncoder, GeneratorVision, read_vocabulary
 
 OPSET = 18
 SAMPLE = {"prompts": PROMPT_BUCKETS[0], "length": LENGTH_BUCKETS[0], "encoded": LENGTH_BUCKETS[0]}
@@ -72,6 +72,7 @@ class Flat(nn.Module):
 WRAPPERS: dict[tuple[str, str], Callable[[Checkpoint], nn.Module]] = {
     (DETECTOR.name, "model"): Detector,
     (PROMPT_ENCODER.name, "model"): PromptEncoder,
+    (GENERATOR.name, "vision"): GeneratorVision,
     (GENERATOR.name, "encoder"): GeneratorEncoder,
     (GENERATOR.name, "decoder"): GeneratorDecoder,
 }
@@ -126,8 +127,17 @@ def sizes_of(checkpoint: Checkpoint) -> dict[str, int]:
         **vars(checkpoint.dimensions),
         "heads": text.decoder_attention_heads,
         "head_width": text.d_model // text.decoder_attention_heads,
+        "image_tokens": image_tokens(checkpoint),
         "vocabulary": len(read_vocabulary(checkpoint).token_ids),
     }
+
+
+def image_tokens(checkpoint: Checkpoint) -> int:
+    """Tokens of a tile."""
+    network: Any = checkpoint.network
+    tile = checkpoint.dimensions.tile
+    with torch.inference_mode():
+        return int(network.image_features(network.normalise(torch.zeros(1, tile, tile, 3, dtype=torch.uint8))).shape[1])
 
 
 def _sample(tensor: TensorSpec, sizes: Mapping[str, int]) -> Tensor:

@@ -1,10 +1,13 @@
 """ONNX graph for ONNX Runtime on a CPU: as it is, or quantised to int8 by its own tools.
 
-dynamic   int8 weights of MatMul, activations quantised as they come
-static    Q/DQ pairs around every Conv, MatMul and Gemm with weights, ranges (smallest to largest) from calibration
+dynamic          int8 weights of MatMul, activations quantised as they come
+static max       Q/DQ pairs around every Conv, MatMul and Gemm with weights, ranges from smallest to largest value
+static entropy   the same with the ranges that lose least information (Kullback and Leibler), which cut outliers off
 """
 
-from collections.abc import Iterator, Sequence
+import contextlib
+import io
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,22 +27,32 @@ from export.runtime.engine import EngineError
 from export.weighted_nodes import QUANTIZED_OPS, weighted_nodes
 
 PRECISIONS = ("fp32", "int8")
-METHODS = {"int8": ("dynamic", "static")}
+STATIC = {"static max": CalibrationMethod.MinMax, "static entropy": CalibrationMethod.Entropy}
+METHODS = {"int8": ("dynamic", *STATIC)}
 
 
 class _Rows(CalibrationDataReader):  # type: ignore[misc]
-    """Calibration rows, one at a time."""
+    """Calibration rows, one at a time, of the range that is asked for."""
 
     def __init__(self, calibration: Calibration) -> None:
-        count = len(next(iter(calibration.values())))
-        self._rows: Iterator[dict[str, Any]] = (
-            {name: np.ascontiguousarray(array[row : row + 1]) for name, array in calibration.items()}
-            for row in range(count)
-        )
+        self._calibration = calibration
+        self._next, self._end = 0, len(self)
+
+    def __len__(self) -> int:
+        return len(next(iter(self._calibration.values())))
+
+    def set_range(self, start_index: int, end_index: int) -> None:
+        """Limits what comes next to these rows."""
+        self._next, self._end = start_index, end_index
 
     def get_next(self) -> dict[str, Any] | None:
-        """The next row, None behind the last."""
-        return next(self._rows, None)
+        """The next row, None behind the last of the range."""
+        if self._next == self._end:
+            return None
+        self._next += 1
+        return {
+            name: np.ascontiguousarray(array[self._next - 1 : self._next]) for name, array in self._calibration.items()
+        }
 
 
 def build(
@@ -69,16 +82,17 @@ def build(
     elif calibration is None:
         raise EngineError("int8 needs calibration tiles and none were given; random ones would give wrong ranges")
     else:
-        quantize_static(
-            model,
-            output,
-            _Rows(calibration),
-            quant_format=QuantFormat.QDQ,
-            op_types_to_quantize=list(QUANTIZED_OPS),
-            per_channel=True,
-            weight_type=QuantType.QInt8,
-            nodes_to_quantize=chosen,
-            calibrate_method=CalibrationMethod.MinMax,
-            extra_options={"CalibMaxIntermediateOutputs": 8},  # activations of 500 tiles at once would fill the memory
-        )
+        with contextlib.redirect_stdout(io.StringIO()):  # the search for ranges prints its steps
+            quantize_static(
+                model,
+                output,
+                _Rows(calibration),
+                quant_format=QuantFormat.QDQ,
+                op_types_to_quantize=list(QUANTIZED_OPS),
+                per_channel=True,
+                weight_type=QuantType.QInt8,
+                nodes_to_quantize=chosen,
+                calibrate_method=STATIC[method],
+                extra_options={"CalibStridedMinMax": 1},  # row by row: the activations of 500 tiles fill the memory
+            )
     return {"kept": list(keep), "quantized_nodes": len(chosen)}

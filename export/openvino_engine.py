@@ -4,7 +4,9 @@ weights   int8 weights, computing in fp32
 static    int8 weights and activations, ranges from calibration tiles
 """
 
+import contextlib
 import logging
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -40,7 +42,8 @@ def build(
     if precision == "bf16":
         write_inference_precision(model, BF16)
     if precision == "int8":
-        model = _quantized(model, calibration, method, keep)
+        with contextlib.redirect_stdout(sys.stderr):  # NNCF's progress
+            model = _quantized(model, calibration, method, keep)
     openvino.save_model(model, folder / f"{graph.stem}.xml", compress_to_fp16=False)
     kinds = [node.get_type_name() for node in model.get_ops()]
     return {"kept": list(keep), "quantized_tensors": kinds.count("FakeQuantize")}

@@ -1,16 +1,20 @@
 """config.pbtxt of each Triton model, from the contract, through Triton's own protobuf.
 
 openvino, onnxruntime   Triton's Python backend on CPU instances
-tensorrt                tensorrt_plan on GPU instances; the generator, whose loop owns two plans, stays in Python
+tensorrt                tensorrt_plan on GPU instances; the generator, whose loop owns its plans, stays in Python
+
+Plans of TensorRT 8.5 have one profile, and INT32 where the contract says INT64.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from google.protobuf import text_format
 from tritonclient.grpc import model_config_pb2 as pb
 
 from export.contract.tensors import (
     INSTANCES,
+    NARROWED,
     QUEUE_DELAY_MICROSECONDS,
     VARYING,
     Dimensions,
@@ -21,12 +25,22 @@ from export.contract.tensors import (
 from export.tensorrt.profiles import BATCH, batch_buckets, tuned_sizes
 
 TENSORRT = "tensorrt"
+NEWEST_TENSORRT = 11
 QUEUE_TIMEOUT_MICROSECONDS = 10_000_000  # a request that waited this long is of no use to a line any more
 MAX_QUEUE_SIZE = 256  # requests; more are rejected at once
 
 
-def render_config(spec: ModelSpec, dimensions: Dimensions, parameters: Mapping[str, str], target: str) -> str:
-    """The text of config.pbtxt for a model whose engines are of a target."""
+def render_config(
+    spec: ModelSpec,
+    dimensions: Dimensions,
+    parameters: Mapping[str, str],
+    target: str,
+    tensorrt_major: int = NEWEST_TENSORRT,
+) -> str:
+    """The text of config.pbtxt for a model whose engines are of a target; `tensorrt_major` built them, if it did."""
+    is_plan = target == TENSORRT and len(graphs(spec)) == 1
+    if is_plan and tensorrt_major < 10:
+        spec = replace(spec, inputs=_narrowed(spec.inputs), outputs=_narrowed(spec.outputs))
     config = pb.ModelConfig(
         name=spec.name,
         max_batch_size=spec.max_batch_size,
@@ -44,8 +58,8 @@ def render_config(spec: ModelSpec, dimensions: Dimensions, parameters: Mapping[s
         parameters={name: pb.ModelParameter(string_value=value) for name, value in parameters.items()},
     )
     sizes = tuned_sizes(spec)
-    if target == TENSORRT and len(graphs(spec)) == 1:
-        _serve_plan(config, spec, dimensions, sizes)
+    if is_plan:
+        _serve_plan(config, spec, dimensions, sizes, profiles=1 if tensorrt_major < 10 else len(sizes))
     else:
         kind = pb.ModelInstanceGroup.KIND_GPU if target == TENSORRT else pb.ModelInstanceGroup.KIND_CPU
         config.backend = "python"
@@ -55,15 +69,21 @@ def render_config(spec: ModelSpec, dimensions: Dimensions, parameters: Mapping[s
     return str(text_format.MessageToString(config))
 
 
-def _serve_plan(config: pb.ModelConfig, spec: ModelSpec, dimensions: Dimensions, sizes: list[dict[str, int]]) -> None:
-    """Triton's TensorRT backend: each instance gets a context for each profile, and a CUDA graph for its best shape.
+def _narrowed(tensors: Sequence[TensorSpec]) -> tuple[TensorSpec, ...]:
+    return tuple(replace(tensor, dtype=NARROWED.get(tensor.dtype, tensor.dtype)) for tensor in tensors)
+
+
+def _serve_plan(
+    config: pb.ModelConfig, spec: ModelSpec, dimensions: Dimensions, sizes: list[dict[str, int]], profiles: int
+) -> None:
+    """Triton's TensorRT backend: each instance gets a context for each profile, and a CUDA graph for each tuned shape.
 
     A graph runs for exactly its shapes, so batches of those sizes are preferred; another size runs without one.
     """
     config.platform = "tensorrt_plan"
     config.default_model_filename = "model.plan"
     config.instance_group.add(
-        kind=pb.ModelInstanceGroup.KIND_GPU, count=INSTANCES, profile=[str(index) for index in range(len(sizes))]
+        kind=pb.ModelInstanceGroup.KIND_GPU, count=INSTANCES, profile=[str(index) for index in range(profiles)]
     )
     config.dynamic_batching.preferred_batch_size.extend(size for size in batch_buckets(spec.max_batch_size) if size > 1)
     config.optimization.cuda.graphs = True

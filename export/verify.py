@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -36,6 +36,7 @@ from export.labelled import Boards, read_picture
 from export.limits import Limits, read_limits
 from export.onnx_graphs import wrap
 from export.runtime.engine import Arrays, Engine
+from export.runtime.generator import Generator
 
 LIMITS = read_limits()
 DETECTION_THRESHOLD = 0.05  # detections compared box by box
@@ -128,14 +129,15 @@ def verify(
         else:
             report["map50"] = {"judged": False, "reason": "the outputs are of a wrong shape or not finite"}
     if GENERATOR.name in engines:
-        entry = generator_parity.compare(checkpoint, engines[GENERATOR.name], images, GENERATOR_PROMPTS)
+        generator = cast(Generator, engines[GENERATOR.name])
+        entry = generator_parity.compare(checkpoint, generator, images, GENERATOR_PROMPTS)
         report["models"][GENERATOR.name] = entry
         if not entry["finite"]:
             report["faults"].append("generator: a log-probability is NaN or infinite")
-        if entry["token_agreement"] < limits.token_agreement:
+        if entry["token_agreement"] < limits.token_agreement or limits.token_agreement == 1 > entry["same_answers"]:
             report["faults"].append(
-                f"generator: {entry['token_agreement']:.3f} of the tokens agree, limit {limits.token_agreement}; "
-                f"the first that differs: {entry['first_difference']}"
+                f"generator: {entry['token_agreement']:.3f} of the tokens agree, limit {limits.token_agreement}, and "
+                f"{entry['same_answers']:.3f} of the answers; the first that differs: {entry['first_difference']}"
             )
     return report
 

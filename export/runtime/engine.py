@@ -78,8 +78,8 @@ ENGINES: dict[str, Callable[[Path, int], Engine]] = {
 }
 
 
-def load_engine(folder: Path, graph: str = "model") -> Engine:
-    """The engine of one graph of a version folder, with its share of this machine's cores.
+def load_engine(folder: Path, graph: str = "model", threads: int | None = None) -> Engine:
+    """The engine of one graph of a version folder, with an instance's share of this machine's cores or `threads`.
 
     Raises:
         EngineError: the folder holds no engine file, more than one, or one that cannot be read.
@@ -88,7 +88,7 @@ def load_engine(folder: Path, graph: str = "model") -> Engine:
     found = [name for name in names if (folder / name).is_file()]
     if len(found) != 1:
         raise EngineError(f"{folder} holds {found or 'no engine'}, expected one of {', '.join(names)}; export it again")
-    threads = max(1, len(os.sched_getaffinity(0)) // INSTANCES)
+    threads = threads or max(1, len(os.sched_getaffinity(0)) // INSTANCES)
     try:
         return ENGINES[Path(found[0]).suffix](folder / found[0], threads)
     except Exception as error:  # each library raises its own types

@@ -1,7 +1,8 @@
-"""The generative reading: one model that owns an encoder, a decoder and the loop between them.
+"""The generative reading: one model that owns its engines, vision, encoder and decoder, and the loop over the last.
 
-Greedy, under the grammar of export/runtime/grammar.py. What the encoder says of an image and its prompt is handed to
-every step of the decoder; the decoder's caches have a fixed capacity and are filled here, so no array ever grows.
+Greedy, under the grammar of export/runtime/grammar.py. An image that several prompts of a batch are about is seen once.
+What the encoder says of an image and its prompt is handed to every step of the decoder; the decoder's caches have a
+fixed capacity and are filled here, so no array ever grows.
 """
 
 from pathlib import Path
@@ -19,15 +20,31 @@ class Generator:
     """An engine to those who call it: GENERATOR's inputs in, its outputs out, the batch in front."""
 
     def __init__(
-        self, encoder: Engine, decoder: Engine, vocabulary: Vocabulary, max_tokens: int = GENERATED_TOKENS
+        self,
+        vision: Engine | None,
+        encoder: Engine,
+        decoder: Engine,
+        vocabulary: Vocabulary,
+        max_tokens: int = GENERATED_TOKENS,
     ) -> None:
         """`max_tokens` of one answer bound its time; no more than the caches hold."""
-        self._encoder, self._decoder = encoder, decoder
+        self._vision, self._encoder, self._decoder = vision, encoder, decoder
         self._vocabulary, self._max_tokens = vocabulary, max_tokens
 
     def run(self, inputs: Arrays) -> dict[str, NDArray[Any]]:
         """Answers a batch of images (B, S, S, 3) and prompts (B, L), until all answers have ended."""
-        passed = self._encoder.run(inputs)
+        return self._decode(inputs, None)
+
+    def follow(self, inputs: Arrays, answers: NDArray[np.int64]) -> NDArray[np.int64]:
+        """The token that it would choose at each place of given answers (B, T), knowing what stands before the place.
+
+        So one other choice does not count again at every place behind it (teacher forcing). <pad> is followed by <pad>.
+        """
+        tokens: NDArray[np.int64] = self._decode(inputs, answers)["TOKENS"]
+        return tokens
+
+    def _decode(self, inputs: Arrays, answers: NDArray[np.int64] | None) -> dict[str, NDArray[Any]]:
+        passed = self._encoder.run(self._seen(inputs))
         caches = _empty_caches(passed)
         vocabulary, batch = self._vocabulary, len(inputs["INPUT_IDS"])
         grammar = Grammar(vocabulary, batch)
@@ -44,12 +61,24 @@ class Generator:
                 token = np.full((batch, 1), vocabulary.bos)  # forced: an answer begins behind it
                 continue
             token = answer["NEXT"]
-            grammar.advance(token[:, 0])
             tokens[:, place - 1] = token[:, 0]
             log_probs[:, place - 1] = answer["LOG_PROB"][:, 0]
+            if answers is not None:
+                token = np.searchsorted(vocabulary.token_ids, answers[:, place - 1 : place])
+            grammar.advance(token[:, 0])
             if grammar.done:
                 break
         return {"TOKENS": vocabulary.token_ids[tokens], "LOG_PROBS": log_probs}
+
+    def _seen(self, inputs: Arrays) -> dict[str, NDArray[Any]]:
+        """The encoder's inputs; those of a version from before `vision` are the generator's own."""
+        if self._vision is None:
+            return dict(inputs)
+        places: dict[bytes, int] = {}
+        rows = [places.setdefault(image.tobytes(), len(places)) for image in inputs["IMAGE"]]
+        images = inputs["IMAGE"][[rows.index(place) for place in range(len(places))]]
+        features = self._vision.run({"IMAGE": images})["IMAGE_FEATURES"][rows]
+        return {"IMAGE_FEATURES": features, **{name: array for name, array in inputs.items() if name != "IMAGE"}}
 
 
 def load_generator(folder: Path) -> Generator:
@@ -59,8 +88,14 @@ def load_generator(folder: Path) -> Generator:
         EngineError: an engine is missing or cannot be read.
         VocabularyError: so is the file of its vocabulary.
     """
-    encoder, decoder = (load_engine(folder, graph) for graph in graphs(GENERATOR))
-    return Generator(encoder, decoder, Vocabulary.load(folder))
+    vision, encoder, decoder = graphs(GENERATOR)
+    is_split = any(folder.glob(f"{vision}.*"))  # versions from before the image had a graph of its own have none
+    return Generator(
+        load_engine(folder, vision) if is_split else None,
+        load_engine(folder, encoder),
+        load_engine(folder, decoder),
+        Vocabulary.load(folder),
+    )
 
 
 def _empty_caches(passed: Arrays) -> dict[str, NDArray[np.float32]]:

@@ -21,7 +21,7 @@ from export.tensorrt.cuda import device
 from export.tensorrt.opset16 import NORM, lower_to_opset16
 from export.tensorrt.plan import PLAN_SUFFIX, PlanDescription, PlanOptions
 from export.tensorrt.precision import residual_sums, rewrite
-from export.tensorrt.profiles import graph_profiles
+from export.tensorrt.profiles import graph_profiles, joined
 from export.tensorrt.trtexec import build_with_trtexec, find_trtexec, major_version
 from export.tensorrt.uint8 import cast_uint8_inputs
 
@@ -67,7 +67,15 @@ def build(
     with tempfile.TemporaryDirectory(prefix="tensorrt-") as work:
         description, report = describe(graph, precision, folder, calibration, options, major, Path(work))
         built = build_with_trtexec(trtexec, description) if trtexec else _build_with_api(_api(), description)
-    return {**report, **machine, **built, "profiles": len(description.profiles), "log": description.log.name}
+    return {
+        **report,
+        "tensorrt": str(major),  # all of it, where the tool says it
+        **machine,
+        **built,
+        "switches": options.switches.used,
+        "profiles": len(description.profiles),
+        "log": description.log.name,
+    }
 
 
 def describe(
@@ -85,7 +93,7 @@ def describe(
         EngineError: the precision or a switch is not one of that version's, or see `rewrite`.
     """
     if major < 10:
-        switches = [name for name in ("hardware_compatible", "version_compatible") if getattr(options, name)]
+        switches = sorted({"hardware_compatible", "version_compatible"} & set(options.switches.used))
         if precision not in PRECISIONS_OF_8 or switches:
             raise EngineError(
                 f"TensorRT {major} has {', '.join(PRECISIONS_OF_8)} and no compatibility switches; asked for "
@@ -109,12 +117,13 @@ def describe(
             if node.name in kept or node.op_type == "Softmax" or (f"/{NORM}/" in node.name and node.op_type != "Cast")
         )
     onnx.save(model, prepared)
+    profiles = graph_profiles(prepared, options.max_batch_size, options.image_tokens)
     return (
         PlanDescription(
             graph=prepared,
             plan=folder / f"{graph.stem}{PLAN_SUFFIX}",
             precision=precision,
-            profiles=tuple(graph_profiles(prepared, options.max_batch_size, options.image_tokens)),
+            profiles=(joined(profiles),) if major < 10 else tuple(profiles),
             tensorrt_major=major,
             options=options,
             fp32_layers=fp32_layers if precision != "fp32" else (),
@@ -144,13 +153,19 @@ def _build_with_api(trt: ModuleType, description: PlanDescription) -> dict[str, 
             faults = "; ".join(str(parser.get_error(index)) for index in range(parser.num_errors))
             raise EngineError(f"TensorRT {trt.__version__} cannot read {description.graph.name}: {faults}")
         config = _config(trt, builder, network, description)
-        cache = _read_timing_cache(config, description.options.timing_cache)
+        timing_cache = description.options.switches.timing_cache
+        if timing_cache:
+            _use_timing_cache(config, timing_cache)
         plan = builder.build_serialized_network(network, config)
         if plan is None:
-            raise EngineError(f"TensorRT {trt.__version__} built no plan; the reason is in {description.log}")
+            stream.flush()
+            raise EngineError(
+                f"TensorRT {trt.__version__} built no plan of {description.graph.name}; its log ends:\n"
+                f"{description.log_tail()}"
+            )
         description.plan.write_bytes(plan)
-        if description.options.timing_cache:
-            description.options.timing_cache.write_bytes(cache.serialize())
+        if timing_cache:
+            timing_cache.write_bytes(config.get_timing_cache().serialize())
     return {"tool": "python", "tensorrt": str(trt.__version__)}
 
 
@@ -174,9 +189,9 @@ def _config(trt: ModuleType, builder: Any, network: Any, description: PlanDescri
             layer = network.get_layer(index)
             if layer.name in description.fp32_layers:
                 layer.precision = trt.float32
-    if description.options.hardware_compatible:
+    if description.options.switches.hardware_compatible:
         config.hardware_compatibility_level = trt.HardwareCompatibilityLevel.AMPERE_PLUS
-    if description.options.version_compatible:
+    if description.options.switches.version_compatible:
         config.set_flag(trt.BuilderFlag.VERSION_COMPATIBLE)
     for shapes in description.profiles:
         profile = builder.create_optimization_profile()
@@ -186,10 +201,10 @@ def _config(trt: ModuleType, builder: Any, network: Any, description: PlanDescri
     return config
 
 
-def _read_timing_cache(config: Any, path: Path | None) -> Any:  # noqa: ANN401
-    cache = config.create_timing_cache(path.read_bytes() if path and path.is_file() else b"")
-    config.set_timing_cache(cache, ignore_mismatch=False)
-    return cache
+def _use_timing_cache(config: Any, path: Path) -> None:  # noqa: ANN401
+    cache = config.create_timing_cache(path.read_bytes() if path.is_file() else b"")
+    if not config.set_timing_cache(cache, ignore_mismatch=False):
+        raise EngineError(f"the timing cache {path} is of another TensorRT or GPU; delete it or name another file")
 
 
 def _logger(trt: ModuleType, stream: IO[str]) -> Any:  # noqa: ANN401

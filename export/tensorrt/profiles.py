@@ -79,6 +79,18 @@ def graph_profiles(graph: Path, max_batch_size: int, image_tokens: int = 0) -> l
     ]
 
 
+def joined(profiles: Sequence[Profile]) -> Profile:
+    """One profile over all of them: trtexec of TensorRT 8 knows no other."""
+    return {
+        name: Range(
+            min(profile[name].least for profile in profiles),
+            max(profile[name].best for profile in profiles),
+            max(profile[name].greatest for profile in profiles),
+        )
+        for name in profiles[0]
+    }
+
+
 def tuned_sizes(spec: ModelSpec) -> list[dict[str, int]]:
     """The best size of the batch and of each varying axis for each profile of a Triton model, in plan order."""
     known = buckets(image_tokens=0)

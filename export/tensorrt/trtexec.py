@@ -11,10 +11,9 @@ from pathlib import Path
 
 from export.runtime.engine import EngineError
 from export.tensorrt.plan import PlanDescription
-from export.tensorrt.profiles import Profile, Range
+from export.tensorrt.profiles import Profile
 
 FOLDERS = (Path("/usr/src/tensorrt/bin"), Path("/opt/tensorrt/bin"))  # where NVIDIA's packages put it
-TAIL_LINES = 20
 SAYS = {
     "tensorrt": re.compile(r"TensorRT version: (\S+)"),
     "gpu": re.compile(r"Selected Device: (.+)"),
@@ -46,25 +45,25 @@ def major_version(trtexec: Path) -> int:
 
 def command(description: PlanDescription) -> list[str]:
     """The arguments of trtexec that build a plan and do nothing else."""
-    options = description.options
+    switches = description.options.switches
     arguments = [
         f"--onnx={description.graph}",
         f"--saveEngine={description.plan}",
         "--verbose",
     ]
-    if options.timing_cache:
-        arguments.append(f"--timingCacheFile={options.timing_cache}")
+    if switches.timing_cache:
+        arguments.append(f"--timingCacheFile={switches.timing_cache}")
     if description.precision == "fp32":
         arguments.append("--noTF32")
     if description.tensorrt_major < 10:
-        arguments += ["--buildOnly", *_flags_of_8(description), *_shapes(_joined(description.profiles))]
+        arguments += ["--buildOnly", *_flags_of_8(description), *_shapes(description.profiles[0])]
         return arguments
     arguments.append("--skipInference")
     if description.tensorrt_major == 10:  # in 11 every network is strongly typed and the option is deprecated
         arguments.append("--stronglyTyped")
-    if options.hardware_compatible:
+    if switches.hardware_compatible:
         arguments.append("--hardwareCompatibilityLevel=ampere+")
-    if options.version_compatible:
+    if switches.version_compatible:
         arguments.append("--versionCompatible")
     for index, profile in enumerate(description.profiles):
         arguments += [f"--profile={index}", *_shapes(profile)]
@@ -83,9 +82,9 @@ def build_with_trtexec(trtexec: Path, description: PlanDescription) -> dict[str,
         ).returncode
     text = description.log.read_text(encoding="utf-8", errors="replace")
     if code or not description.plan.is_file():
-        tail = "\n".join(text.splitlines()[-TAIL_LINES:])
         raise EngineError(
-            f"trtexec ended with code {code} and no usable plan; all of its log is {description.log}:\n{tail}"
+            f"trtexec ended with code {code} and no usable plan of {description.graph.name}; its log ends:\n"
+            f"{description.log_tail()}"
         )
     return {"tool": "trtexec"} | {key: found[1].strip() for key, says in SAYS.items() if (found := says.search(text))}
 
@@ -96,18 +95,6 @@ def _flags_of_8(description: PlanDescription) -> list[str]:
         layers = ",".join(f"{name}:fp32" for name in description.fp32_layers)
         flags = [*flags, "--precisionConstraints=obey", f"--layerPrecisions={layers}"]
     return flags
-
-
-def _joined(profiles: tuple[Profile, ...]) -> Profile:
-    """One profile over all of them: trtexec of TensorRT 8 knows no other."""
-    return {
-        name: Range(
-            min(profile[name].least for profile in profiles),
-            max(profile[name].best for profile in profiles),
-            max(profile[name].greatest for profile in profiles),
-        )
-        for name in profiles[0]
-    }
 
 
 def _shapes(profile: Profile) -> list[str]:

@@ -1,14 +1,15 @@
-"""How long the generative reading takes: `transformers`' generate against the generator's engines.
+"""How long words about a tile take: `transformers`' generate, the generator's engines, the grounding head.
 
-    python -m tests.benchmarks.generative_speed [--checkpoint training/checkpoints/pcb_twelve | --base] \\
-        [--rounds 20] [--tokens 30]
+    python -m tests.benchmarks.generative_speed > docs/benchmarks/generative_speed_pcb_twelve.json
+    python -m tests.benchmarks.base_checkpoint --out build/florence2_base
+    python -m tests.benchmarks.generative_speed --checkpoint build/florence2_base --rounds 3 --threads 2 > FILE
 
---base stands for the dimensions of Florence-2-base at 768 pixels with random weights. Two pieces of work: one prompt
-about one tile, and twelve prompts about the same tile. Two baselines in PyTorch, fp32: `generate` once per prompt, and
-`generate` for all prompts at once with the image encoded once. Against them ONNX Runtime fp32 and OpenVINO f32 and
-bf16; the generator encodes the tile again for every prompt. All take as many steps: those that the grammar's answer
-needs, --tokens at most. Everything is timed in turns, at one and at two threads, so that what else the machine does
-strikes all alike. Progress goes to stderr, one JSON object to stdout.
+Two pieces of work: one prompt about one tile, and twelve prompts about the same tile. Two baselines in PyTorch, fp32:
+`generate` once per prompt, and `generate` for all prompts at once with the image encoded once. Every answer has
+--tokens tokens, so all do the same work. The grounding head finds boxes for the same prompts without decoding; its
+prompts are encoded beforehand, as the service does, or anew. Everything is timed in turns, so that what else the
+machine does strikes all alike; beside the time on the clock stands the processor time of all threads. Progress goes to
+stderr, one JSON object to stdout.
 """
 
 import argparse
@@ -17,12 +18,11 @@ import os
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import openvino
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
@@ -31,71 +31,42 @@ from transformers.modeling_outputs import BaseModelOutput
 
 from export.checkpoint import Checkpoint, load_checkpoint
 from export.contract.defects import DEFECTS
-from export.contract.tensors import GENERATED_TOKENS, GENERATOR, LENGTH_BUCKETS, bucket, graphs
+from export.contract.tensors import DETECTOR, GENERATED_TOKENS, GENERATOR, MODELS, PROMPT_ENCODER, graphs
+from export.contract.tiles import cut_tiles
+from export.engines import build_engine, precision_of
 from export.generator_graphs import read_vocabulary
 from export.onnx_graphs import write_onnx
-from export.runtime.engine import Arrays, OnnxRuntimeEngine
+from export.runtime.engine import ENGINES, Arrays, Engine
 from export.runtime.generator import Generator
-from export.verify import read_images
+from export.verify import padded, read_images
 from tests.conftest import BOARD, CHECKPOINT
-from tests.training.published_florence2 import BASE, write_native
-from training.checkpoint import save_checkpoint
-from training.pretrained import load_pretrained
 
-BASE_TILE = 768
-WARM_UP = 2
-THREADS = (1, 2)
+WARM_UP = 1
+BUILT = (("onnxruntime", "fp32"), ("openvino", "fp32"), ("openvino", "bf16"))
+BASELINE = "generate per prompt"
 
 Run = Callable[[], object]
 
 
-class OpenVino:
-    """OpenVINO IR on the CPU in a precision of choice, "f32" or "bf16"."""
+class Endless:
+    """A decoder that does not end its answers: each has as many tokens as it may."""
 
-    def __init__(self, path: Path, threads: int, precision: str) -> None:
-        settings = {
-            "PERFORMANCE_HINT": "LATENCY",
-            "INFERENCE_NUM_THREADS": threads,
-            "INFERENCE_PRECISION_HINT": precision,
-        }
-        self._request = openvino.Core().compile_model(path, "CPU", settings).create_infer_request()
+    def __init__(self, decoder: Engine, eos: int) -> None:
+        self.decoder, self.eos = decoder, eos
 
     def run(self, inputs: Arrays) -> dict[str, NDArray[Any]]:
-        """One pass over a batch."""
-        self._request.infer(dict(inputs), share_inputs=True)
-        return {output.any_name: output_of(self._request, output) for output in self._request.model_outputs}
-
-
-def output_of(request: Any, output: Any) -> NDArray[Any]:  # noqa: ANN401
-    """An output of the request's last pass, as the caller's own array."""
-    return np.array(request.get_tensor(output.any_name).data)
-
-
-def base_checkpoint(folder: Path) -> Path:
-    """A checkpoint of Florence-2-base's dimensions with random weights."""
-    network, tokenizer = load_pretrained(
-        write_native(folder / "published", BASE), tile_size=BASE_TILE, boxes_per_tile=100
-    )
-    manifest = {"name": "florence2_base_random", "defects": ["open"], "score_threshold": 0.25}
-    save_checkpoint(folder / "checkpoint", network.eval(), tokenizer, manifest, log="")
-    return folder / "checkpoint"
+        """One step of a batch."""
+        allowed = inputs["ALLOWED"].copy()
+        allowed[:, self.eos] = 0
+        return self.decoder.run({**inputs, "ALLOWED": allowed})
 
 
 def inputs_of(checkpoint: Checkpoint) -> dict[str, NDArray[Any]]:
-    """The middle of the board and a prompt for each class, as GENERATOR takes them."""
-    tile = checkpoint.dimensions.tile
+    """One tile of the board again and again and a prompt for each class, as GENERATOR takes them."""
     board = read_images(BOARD.parent)[BOARD.name]
-    board = np.tile(board, (-(-tile // board.shape[0]), -(-tile // board.shape[1]), 1))[:tile, :tile]
-    encodings = checkpoint.tokenizer.encode_batch([defect.names_en[0] for defect in DEFECTS])
-    length = bucket(max(len(encoding.ids) for encoding in encodings), LENGTH_BUCKETS, "tokens of a prompt")
-    pad = checkpoint.tokenizer.token_to_id("<pad>")
-    return {
-        "IMAGE": np.repeat(board[None], len(encodings), axis=0),
-        "INPUT_IDS": np.array([encoding.ids + [pad] * (length - len(encoding.ids)) for encoding in encodings]),
-        "ATTENTION_MASK": np.array(
-            [[1] * len(encoding.ids) + [0] * (length - len(encoding.ids)) for encoding in encodings]
-        ),
-    }
+    (tile,) = cut_tiles(board, np.zeros((1, 2), np.int64), checkpoint.dimensions.tile)
+    words = checkpoint.prompt_inputs([defect.names_en[0] for defect in DEFECTS])
+    return {"IMAGE": np.repeat(tile[None], len(DEFECTS), axis=0), **words}
 
 
 @torch.inference_mode()
@@ -121,92 +92,116 @@ def transformers_generate(checkpoint: Checkpoint, inputs: Arrays, new_tokens: in
     return tokens
 
 
-def median_ms(runs: Mapping[str, Run], rounds: int, threads: int) -> dict[str, float]:
-    """The median of each run's durations in milliseconds; they take turns."""
-    torch.set_num_threads(threads)
-    durations: dict[str, list[float]] = {name: [] for name in runs}
-    label = f"{threads} threads"
+def build_all(checkpoint: Checkpoint, folder: Path) -> None:
+    """Builds every model in the precisions of BUILT, as `python -m export.build` does, in TARGET_PRECISION/MODEL."""
+    for spec in MODELS:
+        for graph in tqdm(graphs(spec), desc=spec.name, unit="graph", file=sys.stderr, disable=None):
+            file = folder / f"{graph}.onnx"
+            write_onnx(spec, checkpoint, file, graph)
+            for target, precision in BUILT:
+                out = folder / f"{target}_{precision}" / spec.name
+                out.mkdir(parents=True, exist_ok=True)
+                build_engine(file, target, precision_of(spec, precision, target, graph), out, None, spec=spec)
+            file.unlink()
+
+
+def load(folder: Path, threads: int) -> dict[str, Engine]:
+    """The engines of a model's folder by graph, each with so many threads."""
+    return {path.stem: ENGINES[path.suffix](path, threads) for path in folder.iterdir() if path.suffix in ENGINES}
+
+
+def runs_of(checkpoint: Checkpoint, folder: Path, threads: int, inputs: Arrays, tokens: int) -> dict[str, Run]:
+    """Everything that is timed for a batch of prompts about one tile, by name; the baseline first."""
+    vocabulary = read_vocabulary(checkpoint)
+    singles = [{name: array[row : row + 1] for name, array in inputs.items()} for row in range(len(inputs["IMAGE"]))]
+    runs: dict[str, Run] = {
+        BASELINE: lambda: [transformers_generate(checkpoint, single, tokens) for single in singles],
+        "generate, image once": lambda: transformers_generate(checkpoint, inputs, tokens),
+    }
+    words = {tensor.name: inputs[tensor.name] for tensor in PROMPT_ENCODER.inputs}
+
+    def add(name: str, generator: Generator, encoder: Engine, detector: Engine) -> None:
+        def prompts() -> NDArray[np.float32]:
+            return padded(encoder.run(words)["PROMPT_EMBEDDINGS"])[None]
+
+        known = prompts()
+        runs[f"generator, {name}"] = lambda: generator.run(inputs)
+        runs[f"grounding, {name}"] = lambda: detector.run({"IMAGE": inputs["IMAGE"][:1], "PROMPT_EMBEDDINGS": known})
+        runs[f"grounding and its prompts, {name}"] = lambda: detector.run(
+            {"IMAGE": inputs["IMAGE"][:1], "PROMPT_EMBEDDINGS": prompts()}
+        )
+
+    for target, precision in BUILT:
+        engines = {spec.name: load(folder / f"{target}_{precision}" / spec.name, threads) for spec in MODELS}
+        vision, encoder, decoder = (engines[GENERATOR.name][graph] for graph in graphs(GENERATOR))
+        endless = Endless(decoder, vocabulary.eos)
+        add(
+            f"{target} {precision}",
+            Generator(vision, encoder, endless, vocabulary, tokens),
+            engines[PROMPT_ENCODER.name]["model"],
+            engines[DETECTOR.name]["model"],
+        )
+    return runs
+
+
+def medians_of(runs: Mapping[str, Run], rounds: int, label: str) -> dict[str, dict[str, float]]:
+    """The medians of each run's durations in milliseconds, on the clock and of the processor; they take turns."""
+    clock: dict[str, list[float]] = {name: [] for name in runs}
+    processor: dict[str, list[float]] = {name: [] for name in runs}
     for _ in tqdm(range(WARM_UP + rounds), desc=label, unit="round", file=sys.stderr, disable=None):
         for name, run in runs.items():
-            started = time.perf_counter()
+            started = time.perf_counter(), time.process_time()
             run()
-            durations[name].append((time.perf_counter() - started) * 1e3)
-    return {name: round(float(np.median(values[WARM_UP:])), 2) for name, values in durations.items()}
-
-
-def measure(checkpoint: Checkpoint, folder: Path, rounds: int, max_tokens: int) -> dict[str, Any]:
-    """Exports the generator into `folder` and times everything."""
-    for graph in graphs(GENERATOR):
-        write_onnx(GENERATOR, checkpoint, folder / f"{graph}.onnx", graph)
-        openvino.save_model(
-            openvino.convert_model(folder / f"{graph}.onnx"), folder / f"{graph}.xml", compress_to_fp16=False
-        )
-    vocabulary = read_vocabulary(checkpoint)
-    makers: dict[str, Callable[[str, int], Any]] = {
-        "onnxruntime fp32": lambda graph, threads: OnnxRuntimeEngine(folder / f"{graph}.onnx", threads),
-        "openvino f32": lambda graph, threads: OpenVino(folder / f"{graph}.xml", threads, "f32"),
-        "openvino bf16": lambda graph, threads: OpenVino(folder / f"{graph}.xml", threads, "bf16"),
-    }
-    every = inputs_of(checkpoint)
-    work = {"one prompt": {name: array[:1] for name, array in every.items()}, f"{len(DEFECTS)} prompts": every}
-    report: dict[str, Any] = {}
-    for threads in THREADS:
-        generators = {
-            name: Generator(*(make(graph, threads) for graph in graphs(GENERATOR)), vocabulary, max_tokens)
-            for name, make in makers.items()
+            clock[name].append((time.perf_counter() - started[0]) * 1e3)
+            processor[name].append((time.process_time() - started[1]) * 1e3)
+    return {
+        name: {
+            "ms": round(float(np.median(clock[name][WARM_UP:])), 2),
+            "processor_ms": round(float(np.median(processor[name][WARM_UP:])), 2),
         }
-        for task, inputs in work.items():
-            answers = {name: generator.run(inputs)["TOKENS"] for name, generator in generators.items()}
-            pad = vocabulary.token_ids[vocabulary.pad]
-            steps = int((answers["onnxruntime fp32"] != pad).sum(1).max())
-            single = [
-                {name: array[row : row + 1] for name, array in inputs.items()} for row in range(len(inputs["IMAGE"]))
-            ]
-            runs: dict[str, Run] = {
-                "generate per prompt": lambda single=single, steps=steps: [  # type: ignore[misc]
-                    transformers_generate(checkpoint, row, steps) for row in single
-                ],
-                "generate, image once": lambda inputs=inputs, steps=steps: transformers_generate(  # type: ignore[misc]
-                    checkpoint, inputs, steps
-                ),
-            }
-            for name, generator in generators.items():
-                runs[name] = lambda generator=generator, inputs=inputs: generator.run(inputs)  # type: ignore[misc]
-            medians = median_ms(runs, rounds, threads)
-            agreed = {
-                name: float((tokens == answers["onnxruntime fp32"]).all(1).mean()) for name, tokens in answers.items()
-            }
-            report[f"{task}, {threads} threads"] = {
-                "tokens": steps,
-                "median_ms": medians,
-                "faster_than_generate": {
-                    name: round(medians["generate per prompt"] / median, 2) for name, median in medians.items()
-                },
-                "same_answers_as_fp32": agreed,
-            }
+        for name in runs
+    }
+
+
+def measure(checkpoint: Checkpoint, folder: Path, rounds: int, tokens: int, threads: Sequence[int]) -> dict[str, Any]:
+    """Builds everything in `folder` and times it."""
+    build_all(checkpoint, folder)
+    every = inputs_of(checkpoint)
+    report: dict[str, Any] = {}
+    for count in threads:
+        torch.set_num_threads(count)
+        for prompts in (1, len(DEFECTS)):
+            inputs = {name: array[:prompts] for name, array in every.items()}
+            label = f"{prompts} prompt{'s' * (prompts > 1)}, {count} thread{'s' * (count > 1)}"
+            medians = medians_of(runs_of(checkpoint, folder, count, inputs, tokens), rounds, label)
+            slowest, once = (medians[name] for name in (BASELINE, "generate, image once"))
+            for entry in medians.values():
+                kind = "processor_ms" if count == 1 else "ms"
+                entry["times_generate"] = round(slowest[kind] / entry[kind], 2)
+                entry["times_generate_image_once"] = round(once[kind] / entry[kind], 2)
+            report[label] = medians
     return report
 
 
 def main() -> None:
     """Runs the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    which = parser.add_mutually_exclusive_group()
-    which.add_argument("--checkpoint", type=Path, default=CHECKPOINT)
-    which.add_argument("--base", action="store_true", help="Florence-2-base's dimensions, random weights")
-    parser.add_argument("--rounds", type=int, default=20)
-    parser.add_argument("--tokens", type=int, default=30, help=f"of an answer at most, up to {GENERATED_TOKENS}")
+    parser.add_argument("--checkpoint", type=Path, default=CHECKPOINT)
+    parser.add_argument("--rounds", type=int, default=10)
+    parser.add_argument("--tokens", type=int, default=30, help=f"of each answer, up to {GENERATED_TOKENS}")
+    parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        checkpoint = load_checkpoint(base_checkpoint(folder) if arguments.base else arguments.checkpoint)
+        checkpoint = load_checkpoint(arguments.checkpoint)
         report = {
             "checkpoint": checkpoint.name,
             "tile": checkpoint.dimensions.tile,
+            "tokens": arguments.tokens,
             "rounds": arguments.rounds,
             "cores": len(os.sched_getaffinity(0)),
-            **measure(checkpoint, folder, arguments.rounds, arguments.tokens),
+            **measure(checkpoint, Path(name), arguments.rounds, arguments.tokens, arguments.threads),
         }
-    print(json.dumps(report))  # noqa: T201
+    print(json.dumps(report, indent=1))  # noqa: T201
 
 
 if __name__ == "__main__":

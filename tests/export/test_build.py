@@ -1,4 +1,5 @@
 import json
+import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,14 +14,15 @@ from tritonclient.grpc import model_config_pb2 as pb
 from export import build as build_module
 from export.build import _served, build
 from export.checkpoint import Checkpoint, CheckpointError, load_checkpoint
-from export.contract.tensors import MODELS, ModelSpec
+from export.contract.tensors import MODELS, ModelSpec, graphs
 from export.files import sha256_of
 from export.onnx_graphs import write_onnx
 from export.runtime.engine import Arrays, Engine, EngineError, load_engine
+from export.tensorrt.plan import Switches
 from export.verify import GateError
-from export.versions import versions
 from gateway.triton import read_score_thresholds
 from tests.conftest import BOARD, embedded_triton, run_module
+from tests.export.test_tensorrt_build import SAVE, stand_in, without_tensorrt
 
 PICTURES = BOARD.parent
 
@@ -131,7 +133,7 @@ def test_the_gate_refuses_a_wrong_engine(
     with pytest.raises(GateError):
         build(load_checkpoint(tiny_checkpoint), "fp32", "onnxruntime", tmp_path / "models", PICTURES, report)
     assert json.loads(report.read_text())["faults"]
-    assert all(versions(tmp_path / "models", spec.name) == [] for spec in MODELS)
+    assert {path.name for path in tmp_path.iterdir()} == {"report.json"}
 
 
 def test_a_checkpoint_without_weights_is_named(tiny_checkpoint: Path, tmp_path: Path) -> None:
@@ -155,6 +157,52 @@ def test_an_unsupported_precision_is_refused_with_what_is_supported() -> None:
     result = run_module("export.build", "--checkpoint", "nowhere", "--precision", "int4")
     assert result.returncode == 2
     assert "fp32" in result.stderr
+
+
+def test_a_build_that_fails_leaves_its_report_and_nothing_else(
+    tiny_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def write_nonsense(spec: ModelSpec, checkpoint: Checkpoint, path: Path, graph: str) -> None:
+        path.write_bytes(b"no graph")
+
+    monkeypatch.setattr(build_module, "write_onnx", write_nonsense)
+    report = tmp_path / "report.json"
+    with pytest.raises(EngineError):
+        build(load_checkpoint(tiny_checkpoint), "bf16", "openvino", tmp_path / "models", PICTURES, report)
+    (fault,) = json.loads(report.read_text())["faults"]
+    assert "detector: model in bf16 for openvino" in fault
+    assert {path.name for path in tmp_path.iterdir()} == {"report.json"}
+
+
+@without_tensorrt
+def test_a_refused_build_leaves_its_report_and_the_builders_logs(
+    tiny_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The plans are built, by a stand-in, and cannot be run for want of TensorRT."""
+    stand_in(tmp_path, "110100", SAVE)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    out, report = tmp_path / "models", tmp_path / "reports" / "report.json"
+    with pytest.raises(EngineError, match="needs TensorRT"):
+        build(load_checkpoint(tiny_checkpoint), "fp32", "tensorrt", out, PICTURES, report)
+    assert any("needs TensorRT" in fault for fault in json.loads(report.read_text())["faults"])
+    logs = {f"report.{spec.name}.{name}.build.log" for spec in MODELS for name in graphs(spec)}
+    assert {path.name for path in report.parent.iterdir()} == {report.name, *logs}
+    assert {path.name for path in tmp_path.iterdir()} == {"trtexec", "reports"}
+
+
+def test_switches_of_tensorrt_are_refused_by_other_targets(tiny_checkpoint: Path, tmp_path: Path) -> None:
+    switches = Switches(version_compatible=True, timing_cache=tmp_path / "cache")
+    with pytest.raises(EngineError, match=r"--version-compatible, --timing-cache.*openvino"):
+        build(
+            load_checkpoint(tiny_checkpoint),
+            "fp32",
+            "openvino",
+            tmp_path / "models",
+            PICTURES,
+            tmp_path / "report.json",
+            switches=switches,
+        )
+    assert not any(tmp_path.iterdir())
 
 
 def test_load_engine_names_an_empty_folder(tmp_path: Path) -> None:

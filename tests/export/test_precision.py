@@ -14,8 +14,8 @@ from export.calibration import detector_rows
 from export.candidates import quantised_detectors
 from export.checkpoint import load_checkpoint
 from export.contract.boxes import Detections
-from export.contract.tensors import DETECTOR
-from export.engines import PRECISIONS, build_engine, first_rows, pick_target, size_bytes
+from export.contract.tensors import DETECTOR, GENERATOR, MODELS, graphs
+from export.engines import METHODS, PRECISIONS, build_engine, first_rows, pick, precision_of, size_bytes
 from export.labelled import Board, Boards
 from export.onnx_graphs import write_onnx
 from export.runtime.engine import EngineError, load_engine
@@ -73,7 +73,12 @@ def test_bf16_version_says_itself_how_it_runs(
 
 @pytest.mark.parametrize(
     ("target", "method"),
-    [("openvino", "weights"), ("openvino", "static"), ("onnxruntime", "dynamic"), ("onnxruntime", "static")],
+    [
+        (target, method)
+        for (target, precision), methods in METHODS.items()
+        if target != "tensorrt"
+        for method in methods
+    ],
 )
 def test_int8_engine_is_smaller_and_nearly_the_same(
     target: str,
@@ -90,10 +95,57 @@ def test_int8_engine_is_smaller_and_nearly_the_same(
     assert size_bytes(tmp_path) < (0.8 if method == "dynamic" else 0.7) * graph.stat().st_size
 
 
-@pytest.mark.parametrize("target", ["openvino", "onnxruntime"])
-def test_int8_without_calibration_is_refused(target: str, graph: Path, tmp_path: Path) -> None:
+def activation_scales(graph: Path, rows: dict[str, NDArray[Any]], folder: Path, method: str) -> NDArray[np.float32]:
+    """Of every rounded activation, in the order of the graph."""
+    folder.mkdir()
+    build_engine(graph, "onnxruntime", "int8", folder, rows, method=method)
+    model = onnx.load(folder / "model.onnx")
+    constants = {item.name: numpy_helper.to_array(item) for item in model.graph.initializer}
+    scales = [constants[node.input[1]] for node in model.graph.node if node.op_type == "QuantizeLinear"]
+    return np.array([scale for scale in scales if scale.ndim == 0])
+
+
+def test_static_ranges_come_from_all_calibration_rows(
+    graph: Path, rows: dict[str, NDArray[Any]], tmp_path: Path
+) -> None:
+    tiles = np.concatenate([np.zeros_like(rows["IMAGE"][:3]), rows["IMAGE"], np.zeros_like(rows["IMAGE"])])
+    more = detector_rows(tiles, rows["PROMPT_EMBEDDINGS"][0])
+    plain = detector_rows(np.zeros_like(tiles), rows["PROMPT_EMBEDDINGS"][0])
+    wide, narrow = (
+        activation_scales(graph, calibration, tmp_path / name, "static max")
+        for name, calibration in (("more", more), ("plain", plain))
+    )
+    assert (wide >= narrow * 0.999).all()
+    assert (wide > narrow * 1.5).any()
+
+
+def test_entropy_cuts_outliers_off_that_max_keeps(graph: Path, rows: dict[str, NDArray[Any]], tmp_path: Path) -> None:
+    entropy, largest = (
+        activation_scales(graph, rows, tmp_path / method, method) for method in ("static entropy", "static max")
+    )
+    assert entropy.shape == largest.shape
+    assert (entropy < largest * 0.999).any()
+
+
+@pytest.mark.parametrize(("target", "method"), [("openvino", "static"), ("onnxruntime", "static max")])
+def test_int8_without_calibration_is_refused(target: str, method: str, graph: Path, tmp_path: Path) -> None:
     with pytest.raises(EngineError, match="calibration"):
-        build_engine(graph, target, "int8", tmp_path, None, method="static")
+        build_engine(graph, target, "int8", tmp_path, None, method=method)
+
+
+@pytest.mark.parametrize(("target", "method"), [("openvino", "static"), ("onnxruntime", "static max")])
+def test_what_a_quantiser_raises_names_the_model_and_the_remedy(
+    target: str, method: str, graph: Path, rows: dict[str, NDArray[Any]], tmp_path: Path
+) -> None:
+    wrong = rows | {"IMAGE": rows["IMAGE"][..., :1]}  # one channel
+    with pytest.raises(EngineError, match=rf"(?s)detector: model in int8 {method} for {target}.*--precision"):
+        build_engine(graph, target, "int8", tmp_path, wrong, method=method)
+
+
+def test_a_graph_that_openvino_cannot_read_is_an_engine_error(tmp_path: Path) -> None:
+    (tmp_path / "model.onnx").write_bytes(b"no graph")
+    with pytest.raises(EngineError, match=r"detector: model in bf16 for openvino"):
+        build_engine(tmp_path / "model.onnx", "openvino", "bf16", tmp_path, None)
 
 
 def test_int8_keeps_the_layers_that_it_is_told_to(graph: Path, rows: dict[str, NDArray[Any]], tmp_path: Path) -> None:
@@ -102,7 +154,7 @@ def test_int8_keeps_the_layers_that_it_is_told_to(graph: Path, rows: dict[str, N
     for kept in (0, 3):
         folder = tmp_path / str(kept)
         folder.mkdir()
-        report = build_engine(graph, "onnxruntime", "int8", folder, rows, method="static", keep=nodes[:kept])
+        report = build_engine(graph, "onnxruntime", "int8", folder, rows, method="static max", keep=nodes[:kept])
         assert report["kept"] == nodes[:kept]
         counts.append(rounded_weights(folder / "model.onnx"))
     assert 0 < counts[1] < counts[0]
@@ -148,8 +200,8 @@ def test_candidates_are_every_method_and_the_fastest_that_passes_is_first(
         return {"faults": [], "map50": {"judged": False}}
 
     found = quantised_detectors(graph, "onnxruntime", "int8", tmp_path, rows, judge, lambda text: None)
-    assert {candidate.method for candidate in found} == {"dynamic", "static"}
-    assert found[0].latency_ms <= found[1].latency_ms
+    assert {candidate.method for candidate in found} == set(METHODS["onnxruntime", "int8"])
+    assert [candidate.latency_ms for candidate in found] == sorted(candidate.latency_ms for candidate in found)
 
 
 def test_a_candidate_that_fails_gets_more_layers_in_higher_precision(
@@ -224,7 +276,19 @@ def test_int8_without_labelled_pictures_is_refused(tiny_checkpoint: Path, tmp_pa
     assert not (tmp_path / "models").exists()
 
 
+def test_only_the_detector_is_quantised_and_no_decoder_is_in_bf16() -> None:
+    assert [precision_of(spec, "int8", "onnxruntime") for spec in MODELS] == ["int8", "fp32", "fp32"]
+    assert [precision_of(GENERATOR, "bf16", "openvino", graph) for graph in graphs(GENERATOR)] == [
+        "bf16",
+        "bf16",
+        "fp32",
+    ]
+    assert precision_of(GENERATOR, "fp16", "tensorrt", "decoder") == "fp16"
+
+
 def test_target_is_named_that_has_the_precision() -> None:
-    assert all(pick_target(target, precision) == target for target in PRECISIONS for precision in PRECISIONS[target])
+    chosen = [(target, precision) for target in PRECISIONS for precision in PRECISIONS[target]]
+    assert [pick(*pair) for pair in chosen] == chosen
+    assert pick("openvino", None) == ("openvino", "bf16")
     with pytest.raises(EngineError, match=r"onnxruntime has no bf16.*tensorrt, openvino"):
-        pick_target("onnxruntime", "bf16")
+        pick("onnxruntime", "bf16")

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from export.checkpoint import load_checkpoint
-from export.contract.tensors import GENERATOR, MODELS
+from export.contract.tensors import DETECTOR, GENERATOR, MODELS
 from export.files import sha256_of
 from export.runtime.engine import load_engine
 from export.runtime.generator import load_generator
@@ -30,11 +30,12 @@ def test_the_manifests_name_the_shipped_checkpoint_and_the_shipped_files() -> No
 def test_the_engines_compute_what_the_checkpoint_computes() -> None:
     checkpoint = load_checkpoint(CHECKPOINT)
     newest = {spec.name: REPOSITORY / spec.name / str(versions(REPOSITORY, spec.name)[-1]) for spec in MODELS}
+    precision = json.loads((newest[DETECTOR.name] / "manifest.json").read_text())["precision"]
     engines = {
         name: load_generator(folder) if name == GENERATOR.name else load_engine(folder)
         for name, folder in newest.items()
     }
-    report = verify(checkpoint, engines, read_images(BOARD.parent), LIMITS["fp32"])
+    report = verify(checkpoint, engines, read_images(BOARD.parent), LIMITS[precision])
     assert not report["faults"]
     assert report["models"]["detector"][BOARD.name]["detections"] > 0
 

@@ -15,8 +15,8 @@ from export.runtime.engine import EngineError
 from export.tensorrt.builder import build, is_available
 from export.tensorrt.cuda import device
 from export.tensorrt.engine import TensorRtEngine
-from export.tensorrt.plan import PlanDescription, PlanOptions
-from export.tensorrt.profiles import batch_buckets, graph_profiles, tuned_sizes
+from export.tensorrt.plan import PlanDescription, PlanOptions, Switches
+from export.tensorrt.profiles import batch_buckets, graph_profiles, joined, tuned_sizes
 from export.tensorrt.trtexec import command, major_version
 
 # What trtexec's help of each version lists and does not call deprecated (samples/common/sampleOptions.cpp).
@@ -89,11 +89,12 @@ def test_graph_profiles_name_an_axis_without_buckets(tmp_path: Path) -> None:
 
 
 def described(graph: Path, precision: str, major: int, options: PlanOptions = OPTIONS) -> PlanDescription:
+    profiles = graph_profiles(graph, options.max_batch_size)
     return PlanDescription(
         graph=graph,
         plan=graph.with_suffix(".plan"),
         precision=precision,
-        profiles=tuple(graph_profiles(graph, options.max_batch_size)),
+        profiles=(joined(profiles),) if major == 8 else tuple(profiles),
         tensorrt_major=major,
         options=options,
         fp32_layers=("/norm", "/softmax") if major == 8 and precision != "fp32" else (),
@@ -107,7 +108,7 @@ def described(graph: Path, precision: str, major: int, options: PlanOptions = OP
 )
 def test_command_uses_only_options_that_this_trtexec_has(version: str, precision: str, graph: Path) -> None:
     major = int(version.split(".")[0])
-    options = PlanOptions(8, hardware_compatible=major > 8, version_compatible=major > 8, timing_cache=Path("cache"))
+    options = PlanOptions(8, switches=Switches(major > 8, major > 8, Path("cache")))
     arguments = command(described(graph, precision, major, options))
     assert {argument.split("=")[0].removeprefix("--") for argument in arguments} <= set(KNOWN_OPTIONS[version])
 
@@ -171,23 +172,43 @@ def test_major_version_refuses_another_program(tmp_path: Path) -> None:
         major_version(other)
 
 
+SAID = "echo 'TensorRT version: 11.1.0'\necho '[I] Selected Device: NVIDIA H100'\necho '[I] Compute Capability: 9.0'"
+SAVE = 'for a in "$@"; do case $a in --saveEngine=*) echo plan > "${a#--saveEngine=}";; esac; done'
+
+
 @without_tensorrt
 def test_build_through_trtexec_keeps_its_log_and_says_what_it_ran_on(
     graph: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = tmp_path / "1"
     folder.mkdir()
-    said = (
-        "echo 'TensorRT version: 11.1.0'\necho '[I] Selected Device: NVIDIA H100'\necho '[I] Compute Capability: 9.0'"
-    )
-    plan = 'for a in "$@"; do case $a in --saveEngine=*) echo plan > "${a#--saveEngine=}";; esac; done'
-    stand_in(tmp_path, "110100", f"{said}\n{plan}")
+    stand_in(tmp_path, "110100", f"{SAID}\n{SAVE}")
     monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
     report = build(graph, "fp32", folder, None, OPTIONS)
     assert report["tool"] == "trtexec"
     assert (report["tensorrt"], report["gpu"], report["compute_capability"]) == ("11.1.0", "NVIDIA H100", "9.0")
     assert (folder / "model.plan").read_text() == "plan\n"
+    assert report["switches"] == {}
     assert "--profile=5" in (folder / report["log"]).read_text()
+
+
+@without_tensorrt
+def test_build_hands_the_switches_on_and_records_them(
+    graph: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stand_in(tmp_path, "110100", SAVE)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    switches = Switches(hardware_compatible=True, version_compatible=True, timing_cache=tmp_path / "kernels.cache")
+    report = build(graph, "fp32", tmp_path, None, PlanOptions(8, switches=switches))
+    assert report["switches"] == {
+        "hardware_compatible": True,
+        "version_compatible": True,
+        "timing_cache": "kernels.cache",
+    }
+    assert report["tensorrt"] == "11", "what trtexec introduced itself as, where its log says no more"
+    arguments = (tmp_path / report["log"]).read_text()
+    for flag in ("--hardwareCompatibilityLevel=ampere+", "--versionCompatible", f"--timingCacheFile={tmp_path}/kern"):
+        assert flag in arguments
 
 
 @without_tensorrt

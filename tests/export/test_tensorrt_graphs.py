@@ -18,7 +18,7 @@ from export.onnx_graphs import write_onnx
 from export.runtime.engine import EngineError
 from export.tensorrt.builder import describe
 from export.tensorrt.opset16 import lower_to_opset16
-from export.tensorrt.plan import PlanOptions
+from export.tensorrt.plan import PlanOptions, Switches
 from export.tensorrt.precision import FP32_OPS, QUANTIZED_OPS, residual_sums, rewrite
 from export.tensorrt.tensor_types import tensor_types
 from export.tensorrt.uint8 import cast_uint8_inputs
@@ -271,7 +271,7 @@ def test_describe_leaves_fp16_to_the_flags_of_tensorrt_8_5(graph: Path, tmp_path
 
 
 def test_describe_refuses_what_tensorrt_8_5_lacks(graph: Path, tmp_path: Path) -> None:
-    switched = PlanOptions(max_batch_size=8, version_compatible=True)
+    switched = PlanOptions(max_batch_size=8, switches=Switches(version_compatible=True))
     for precision, options in (("bf16", OPTIONS), ("fp8", OPTIONS), ("fp16", switched)):
         with pytest.raises(EngineError, match="TensorRT 10 or newer"):
             describe(graph, precision, tmp_path, None, options, 8, tmp_path)

@@ -3,17 +3,21 @@
 The configurations are loaded by a real Triton: one without a GPU must refuse those for TensorRT for that only.
 """
 
+import asyncio
 import threading
 from collections import Counter
 from pathlib import Path
 
+import numpy as np
 import pytest
 from google.protobuf import text_format
+from numpy.typing import NDArray
 from tritonclient.grpc import model_config_pb2 as pb
 
-from export.contract.tensors import DETECTOR, MODELS, Dimensions, ModelSpec
+from export.contract.tensors import DETECTOR, MODELS, PROMPT_ENCODER, Dimensions, ModelSpec
 from export.server import ServerError
 from export.triton_config import render_config
+from gateway.triton import Triton
 from tests.conftest import embedded_triton
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -42,6 +46,20 @@ class TritonPythonModel:
         return answers
 """
 
+TELL_TYPES = """
+class TritonPythonModel:
+    def execute(self, requests):
+        import numpy
+        import triton_python_backend_utils as pb
+
+        answers = []
+        for request in requests:
+            ids = pb.get_input_tensor_by_name(request, "INPUT_IDS").as_numpy()
+            said = numpy.repeat(ids[:, :1] * ids.itemsize, 192, axis=1).astype("f4")
+            answers.append(pb.InferenceResponse([pb.Tensor("PROMPT_EMBEDDINGS", said)]))
+        return answers
+"""
+
 
 @pytest.mark.parametrize("spec", MODELS, ids=lambda spec: spec.name)
 @pytest.mark.parametrize("target", TARGETS)
@@ -50,13 +68,40 @@ def test_render_config_equals_its_golden_file(target: str, spec: ModelSpec) -> N
     assert text == (GOLDEN / target / f"{spec.name}.pbtxt").read_text()
 
 
+@pytest.mark.parametrize("spec", MODELS, ids=lambda spec: spec.name)
+def test_render_config_for_tensorrt_8_equals_its_golden_file(spec: ModelSpec) -> None:
+    text = render_config(spec, DIMENSIONS, PARAMETERS, "tensorrt", tensorrt_major=8)
+    assert text == (GOLDEN / "tensorrt8" / f"{spec.name}.pbtxt").read_text()
+
+
+def test_the_gateway_sends_what_a_plan_of_tensorrt_8_takes(tmp_path: Path) -> None:
+    """The real Triton, whose model is a stand-in for the plan: it says which type reached it."""
+    parameters = PARAMETERS | {"defects": "open", "score_thresholds": '{"default": 0.5}'}
+    for spec, model in ((DETECTOR, LOG_REQUESTS), (PROMPT_ENCODER, TELL_TYPES)):
+        config = text_format.Parse(render_config(spec, DIMENSIONS, parameters, "tensorrt", 8), pb.ModelConfig())
+        on_cpu(config)
+        (publish(tmp_path, spec, text_format.MessageToString(config)) / "1" / "model.py").write_text(model)
+
+    async def ask(url: str) -> NDArray[np.float32]:
+        triton = Triton(url)
+        await triton.describe()
+        ids = np.full((2, 32), 51_289, np.int64)
+        answer = await triton.infer(PROMPT_ENCODER, {"INPUT_IDS": ids, "ATTENTION_MASK": ids}, timeout_s=60)
+        await triton.close()
+        embeddings: NDArray[np.float32] = answer.outputs["PROMPT_EMBEDDINGS"]
+        return embeddings
+
+    with embedded_triton(tmp_path) as server:
+        said = asyncio.run(ask(server.grpc_url))
+    assert said.shape == (2, 192)
+    assert (said == 51_289 * 4).all()  # an id times the bytes that it came in
+
+
 @pytest.mark.parametrize("target", ["openvino", "tensorrt"])
 def test_triton_warms_up_every_instance_with_every_tuned_shape(target: str, tmp_path: Path) -> None:
     """The plan's configuration too, but for the backend: its shapes and batch sizes are ones that Triton takes."""
     config = text_format.Parse(render_config(DETECTOR, DIMENSIONS, PARAMETERS, target), pb.ModelConfig())
-    config.platform, config.backend, config.default_model_filename = "", "python", ""
-    config.instance_group[0].kind = pb.ModelInstanceGroup.KIND_CPU
-    config.instance_group[0].ClearField("profile")
+    on_cpu(config)
     folder = publish(tmp_path, DETECTOR, text_format.MessageToString(config))
     (folder / "1" / "model.py").write_text(LOG_REQUESTS)
     with embedded_triton(tmp_path):
@@ -94,6 +139,13 @@ def test_triton_refuses_a_broken_configuration_for_what_is_broken(
     reason = refusal(tmp_path, DETECTOR, config.replace(change, to), capsys)
     assert blamed in reason
     assert "unable to find backend" not in reason
+
+
+def on_cpu(config: pb.ModelConfig) -> None:
+    """Lets a Triton without a GPU serve a plan's configuration with a model.py of the test's own."""
+    config.platform, config.backend, config.default_model_filename = "", "python", ""
+    config.instance_group[0].kind = pb.ModelInstanceGroup.KIND_CPU
+    config.instance_group[0].ClearField("profile")
 
 
 def publish(repository: Path, spec: ModelSpec, config: str) -> Path:

@@ -1,0 +1,64 @@
+"""The figures of every precision on a small network: each engine has its row, and what cannot run here is named."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from export.calibration import detector_rows
+from export.checkpoint import load_checkpoint
+from export.engines import METHODS
+from export.labelled import Board, Boards
+from export.report import PYTORCH, report
+from export.report_page import as_markdown, draw
+from export.verify import Reference, padded
+from tests.conftest import BOARD
+from tests.export.test_tensorrt_build import without_tensorrt
+
+ENGINES = {PYTORCH, "onnxruntime fp32", *(f"onnxruntime int8 {method}" for method in METHODS["onnxruntime", "int8"])}
+
+
+@pytest.fixture(scope="module")
+def content(tiny_checkpoint: Path) -> dict[str, Any]:
+    checkpoint = load_checkpoint(tiny_checkpoint)
+    tiles = np.random.default_rng(0).integers(0, 256, (2, 128, 128, 3), dtype=np.uint8)
+    rows = detector_rows(tiles, padded(Reference(checkpoint).embeddings))
+    box = np.array([[10, 10, 40, 40]], np.float32)
+    boards = Boards(("open",), (Board(BOARD, "", box, np.array([0])),))
+    return report(
+        checkpoint, boards, rows, rounds=2, targets=("onnxruntime", "tensorrt"), batches=(1, 2), threads=(1, 2)
+    )
+
+
+def test_report_has_a_row_for_every_engine_and_number_of_threads(content: dict[str, Any]) -> None:
+    rows = [(entry["name"], entry["threads"]) for entry in content["engines"]]
+    assert sorted(rows) == sorted((name, threads) for name in ENGINES for threads in (1, 2))
+    for entry in content["engines"]:
+        low, high = entry["latency_ms_2_quarters"]
+        assert 0 < low <= entry["latency_ms_2"] <= high
+        assert entry["tiles_per_second"] == pytest.approx(2000 / entry["latency_ms_2"], rel=0.05)
+        assert entry["size_mb"] > 0
+        assert 0 <= entry["map50"] <= 1
+
+
+@without_tensorrt
+def test_report_names_what_cannot_run_here(content: dict[str, Any]) -> None:
+    assert {name.split()[1] for name in content["missing"]} == {"fp32", "fp16", "bf16", "int8", "fp8"}
+    (line,) = [line for line in as_markdown(content).splitlines() if line.startswith("Not run")]
+    assert all(name in line for name in content["missing"])
+
+
+def test_markdown_has_the_figures_and_leaves_out_what_was_not_judged(content: dict[str, Any]) -> None:
+    table = as_markdown(content)
+    for entry in content["engines"]:
+        assert f"| {entry['name']} | {entry['threads']} | {entry['size_mb']:g} | {entry['latency_ms_1']:g} " in table
+    assert "mAP@0.5 |" in table
+    assert "mAP@0.5 |" not in as_markdown(content | {"images": 0})
+
+
+@pytest.mark.parametrize("images", [0, 1])
+def test_plot_is_a_picture(content: dict[str, Any], images: int, tmp_path: Path) -> None:
+    draw(content | {"images": images}, tmp_path / "plot.png")
+    assert np.asarray(Image.open(tmp_path / "plot.png").convert("L")).std() > 1
