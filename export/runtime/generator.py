@@ -21,7 +21,7 @@ class Generator:
 
     def __init__(
         self,
-        vision: Engine | None,
+        vision: Engine,
         encoder: Engine,
         decoder: Engine,
         vocabulary: Vocabulary,
@@ -71,9 +71,7 @@ class Generator:
         return {"TOKENS": vocabulary.token_ids[tokens], "LOG_PROBS": log_probs}
 
     def _seen(self, inputs: Arrays) -> dict[str, NDArray[Any]]:
-        """The encoder's inputs; those of a version from before `vision` are the generator's own."""
-        if self._vision is None:
-            return dict(inputs)
+        """The encoder's inputs: what each image looks like in place of the image."""
         places: dict[bytes, int] = {}
         rows = [places.setdefault(image.tobytes(), len(places)) for image in inputs["IMAGE"]]
         images = inputs["IMAGE"][[rows.index(place) for place in range(len(places))]]
@@ -88,14 +86,8 @@ def load_generator(folder: Path) -> Generator:
         EngineError: an engine is missing or cannot be read.
         VocabularyError: so is the file of its vocabulary.
     """
-    vision, encoder, decoder = graphs(GENERATOR)
-    is_split = any(folder.glob(f"{vision}.*"))  # versions from before the image had a graph of its own have none
-    return Generator(
-        load_engine(folder, vision) if is_split else None,
-        load_engine(folder, encoder),
-        load_engine(folder, decoder),
-        Vocabulary.load(folder),
-    )
+    vision, encoder, decoder = (load_engine(folder, name) for name in graphs(GENERATOR))
+    return Generator(vision, encoder, decoder, Vocabulary.load(folder))
 
 
 def _empty_caches(passed: Arrays) -> dict[str, NDArray[np.float32]]:

@@ -249,23 +249,9 @@ def test_generator_sees_an_image_once_however_many_prompts_are_about_it(exported
         np.testing.assert_array_equal(together["TOKENS"][row], alone["TOKENS"][0])
 
 
-def test_generator_of_a_version_without_vision_answers_the_same(exported: Path, talkative: Path) -> None:
-    """As it was published before the image had a graph of its own; a rollback still leads there."""
-    folder = exported / "onnxruntime"
-    vision, encoder, decoder = (load_engine(folder, graph) for graph in graphs(GENERATOR))
-
-    class Whole:
-        def run(self, inputs: Arrays) -> dict[str, NDArray[Any]]:
-            features = vision.run({"IMAGE": inputs["IMAGE"]})
-            return encoder.run({**features, **{name: inputs[name] for name in ("INPUT_IDS", "ATTENTION_MASK")}})
-
-    inputs = inputs_of(talkative, images(128), PROMPTS)
-    former = Generator(None, Whole(), decoder, Vocabulary.load(folder))
-    np.testing.assert_array_equal(former.run(inputs)["TOKENS"], load_generator(folder).run(inputs)["TOKENS"])
-
-
 def test_load_generator_names_the_missing_engine(exported: Path, tmp_path: Path) -> None:
-    (tmp_path / "encoder.onnx").write_bytes((exported / "onnxruntime" / "encoder.onnx").read_bytes())
+    for name in ("vision.onnx", "encoder.onnx"):
+        (tmp_path / name).write_bytes((exported / "onnxruntime" / name).read_bytes())
     with pytest.raises(EngineError, match=r"decoder\.onnx"):
         load_generator(tmp_path)
 
