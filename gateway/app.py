@@ -16,10 +16,10 @@ from gateway.catalog.store import CatalogStore
 from gateway.database import Database
 from gateway.errors import PROBLEM_JSON, STATUS, ServiceError, problem, problem_of
 from gateway.metrics import Metrics
+from gateway.models.watch import Watch
 from gateway.service import Service
 from gateway.settings import Settings
 from gateway.trace import Trace
-from gateway.watch import Watch
 
 LOG = logging.getLogger("gateway.app")
 PROBLEM_SCHEMA = {

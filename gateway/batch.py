@@ -12,12 +12,12 @@ from fastapi.responses import StreamingResponse
 from starlette.types import Message, Send
 
 from gateway.answer import BatchLine
-from gateway.body import BatchImage, BatchRequest, DetectRequest, read_batch
-from gateway.deadline import Deadline
 from gateway.errors import ServiceError, problem_of
-from gateway.idempotency import key_of
-from gateway.overlay import Overlay
-from gateway.request_schema import batch_schema
+from gateway.overlay.overlay import Overlay
+from gateway.request.body import BatchImage, BatchRequest, DetectRequest, read_batch
+from gateway.request.deadline import Deadline
+from gateway.request.idempotency import key_of
+from gateway.request.schema import batch_schema
 from gateway.service import Service, service_of
 
 LOG = logging.getLogger("gateway.batch")

@@ -5,9 +5,9 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Request, Response
 
 from gateway.answer import DetectAnswer
-from gateway.negotiation import JPEG, PNG
-from gateway.overlay import negotiated
-from gateway.request_schema import detect_schema
+from gateway.overlay.overlay import negotiated
+from gateway.request.negotiation import JPEG, PNG
+from gateway.request.schema import detect_schema
 from gateway.service import Service, service_of
 
 ROUTER = APIRouter()

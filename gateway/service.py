@@ -7,24 +7,24 @@ from contextlib import contextmanager
 
 from fastapi import Request
 
-from gateway.acceptance import Acceptance
 from gateway.answer import Box, DetectAnswer, Detection, ImageSize, ModelVersion, Timings
-from gateway.asking import Question, questions
-from gateway.body import DetectRequest, read_request
 from gateway.catalog.live import LiveCatalog
 from gateway.catalog.recognition import Catalog
-from gateway.deadline import Deadline
-from gateway.detector import Detector, Reading
 from gateway.errors import OverloadError, ReplacedError, UnavailableError
-from gateway.idempotency import REPLAYED_HEADER, Replies, fingerprint_of, key_of
-from gateway.masks import add_masks
 from gateway.metrics import OTHER_WORDS, Metrics
-from gateway.overlay import Overlay
-from gateway.parameters import DetectParameters
-from gateway.picture import Picture, held_pixels, open_picture
+from gateway.models.acceptance import Acceptance
+from gateway.models.detector import Detector, Reading
+from gateway.models.watch import Watch
+from gateway.overlay.overlay import Overlay
+from gateway.pictures.masks import add_masks
+from gateway.pictures.picture import Picture, held_pixels, open_picture
+from gateway.request.body import DetectRequest, read_request
+from gateway.request.deadline import Deadline
+from gateway.request.idempotency import REPLAYED_HEADER, Replies, fingerprint_of, key_of
+from gateway.request.parameters import DetectParameters
 from gateway.settings import Settings
 from gateway.verdict import counts, verdict
-from gateway.watch import Watch
+from gateway.words.asking import Question, questions
 
 
 class Service:

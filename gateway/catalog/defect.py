@@ -19,7 +19,7 @@ from pydantic import (
     model_validator,
 )
 
-from gateway.wording import Language, is_instruction, normalise
+from gateway.words.wording import Language, is_instruction, normalise
 
 MAX_ENABLED = 64  # the largest prompt bucket of the contract: what one request can ask for
 MAX_DEFECTS = 500

@@ -6,7 +6,7 @@ from functools import cached_property
 
 from export.contract.defects import DEFECTS
 from gateway.catalog.defect import Defect
-from gateway.wording import is_instruction, normalise
+from gateway.words.wording import is_instruction, normalise
 
 # The names by which a checkpoint has learned the classes of the contract, normalised; the first is the usual one.
 LEARNED = {

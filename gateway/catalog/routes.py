@@ -9,16 +9,16 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends, Header, Path, Request, Response
 from pydantic import BaseModel, ValidationError
 
-from gateway.arrival import arrival, media_type_of
 from gateway.catalog.defect import ID_PATTERN, Defect, DefectFields, StoredDefect, explain
 from gateway.catalog.document import YAML, read_document, write_document
 from gateway.catalog.precondition import entity_tag, read_precondition
 from gateway.catalog.recognition import asked_by
 from gateway.catalog.store import Change
-from gateway.deadline import Deadline
 from gateway.errors import MediaTypeError, ParameterError, TooLargeError, UnavailableError
-from gateway.json_body import JSON, read_json
-from gateway.negotiation import preferred
+from gateway.request.arrival import arrival, media_type_of
+from gateway.request.deadline import Deadline
+from gateway.request.json_body import JSON, read_json
+from gateway.request.negotiation import preferred
 from gateway.service import Service, service_of
 
 MERGE_PATCH = "application/merge-patch+json"

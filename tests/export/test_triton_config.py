@@ -17,7 +17,7 @@ from tritonclient.grpc import model_config_pb2 as pb
 from export.contract.tensors import DETECTOR, MODELS, PROMPT_ENCODER, Dimensions, ModelSpec
 from export.server import ServerError
 from export.triton_config import render_config
-from gateway.triton import Triton
+from gateway.models.triton import Triton
 from tests.conftest import embedded_triton
 
 GOLDEN = Path(__file__).parent / "golden"

@@ -3,12 +3,12 @@
 import pytest
 
 from export.contract.tensors import Dimensions
-from gateway.asking import questions
 from gateway.catalog.defect import Defect, Descriptions, Names
 from gateway.catalog.recognition import Catalog
 from gateway.catalog.seeds import SEEDS
 from gateway.errors import ParameterError
-from gateway.triton import Served
+from gateway.models.triton import Served
+from gateway.words.asking import questions
 
 SERVED = Served(
     version="1",

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from gateway.drawing import MAX_LABELS, Mark, draw
-from gateway.labels import place_labels
+from gateway.overlay.drawing import MAX_LABELS, Mark, draw
+from gateway.overlay.labels import place_labels
 
 RED, BLUE = "#ff0000", "#0000ff"
 

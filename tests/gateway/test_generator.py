@@ -9,8 +9,8 @@ import pytest
 from export.contract.tensors import DETECTOR, GENERATOR, ModelSpec
 from export.server import TritonServer
 from gateway.errors import UnavailableError
-from gateway.generator import read_boxes
-from gateway.triton import Triton
+from gateway.models.generator import read_boxes
+from gateway.models.triton import Triton
 from gateway.up import free_port
 from tests.conftest import REPOSITORY
 

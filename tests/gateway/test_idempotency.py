@@ -8,7 +8,7 @@ import pytest
 from pydantic import BaseModel
 
 from gateway.errors import DeadlineError, ParameterError
-from gateway.idempotency import Replies
+from gateway.request.idempotency import Replies
 from tests.conftest import BOARD
 
 PICTURE = BOARD.read_bytes()

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from gateway.errors import ImageError, MediaTypeError, TooLargeError
-from gateway.images import decode
+from gateway.pictures.images import decode
 
 PIXELS = 1_000_000
 GRAY = np.arange(40 * 30, dtype=np.uint32).reshape(30, 40).astype(np.uint8)

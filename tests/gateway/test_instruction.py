@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from gateway.catalog.recognition import Catalog
 from gateway.catalog.seeds import SEEDS
-from gateway.instruction import CHINESE, COLOURS, ENGLISH, read_instruction
+from gateway.words.instruction import CHINESE, COLOURS, ENGLISH, read_instruction
 
 CATALOG = Catalog(1, SEEDS)
 SAME = "="  # the description is the prompt

@@ -10,9 +10,9 @@ from PIL import Image
 
 from export.contract.tiles import tile_origins
 from gateway.errors import ImageError, TooLargeError
-from gateway.images import decode
-from gateway.line_scan import LineScan, is_line_scan
-from gateway.picture import WholePicture, open_picture
+from gateway.pictures.images import decode
+from gateway.pictures.line_scan import LineScan, is_line_scan
+from gateway.pictures.picture import WholePicture, open_picture
 from gateway.settings import Settings
 
 SIZE = (700, 1000)

@@ -10,7 +10,7 @@ from pycocotools import mask as coco
 
 from export.contract.defects import BARE_BOARD
 from gateway.answer import Box, Detection
-from gateway.masks import MAX_SIDE, Piece, add_masks, find_piece
+from gateway.pictures.masks import MAX_SIDE, Piece, add_masks, find_piece
 from tests.conftest import BOARD
 
 

@@ -1,6 +1,6 @@
 import pytest
 
-from gateway.negotiation import preferred
+from gateway.request.negotiation import preferred
 
 KINDS = ("application/json", "image/png", "image/jpeg")
 

@@ -7,7 +7,7 @@ import httpx
 import pytest
 from PIL import Image
 
-from gateway.parameters import DetectParameters
+from gateway.request.parameters import DetectParameters
 from tests.conftest import BOARD
 
 PICTURE = BOARD.read_bytes()

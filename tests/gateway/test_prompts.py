@@ -3,11 +3,11 @@ import asyncio
 import numpy as np
 import pytest
 
-import gateway.prompts
+import gateway.models.prompts
 from export.server import TritonServer
 from gateway.errors import ParameterError
-from gateway.prompts import PromptEmbeddings
-from gateway.triton import Triton
+from gateway.models.prompts import PromptEmbeddings
+from gateway.models.triton import Triton
 from tests.conftest import REPOSITORY
 
 TIMEOUT_S = 60.0
@@ -17,7 +17,7 @@ def test_texts_embedded_side_by_side_in_a_full_cache_are_as_those_embedded_alone
     triton: TritonServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A text found in the cache may be forgotten while another one is being encoded."""
-    monkeypatch.setattr(gateway.prompts, "CACHE_SIZE", 2)
+    monkeypatch.setattr(gateway.models.prompts, "CACHE_SIZE", 2)
     together = [["open", "short"], ["spur", "短路"], ["open", "毛刺"], ["短路", "open", "Open "]]
 
     async def everyone() -> None:

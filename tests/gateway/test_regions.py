@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 
 from export.contract.boxes import Detections
-from gateway.acceptance import Acceptance
-from gateway.regions import inside, read_regions, touched
+from gateway.models.acceptance import Acceptance
+from gateway.request.regions import inside, read_regions, touched
 
 SQUARE = ((10.0, 10.0), (20.0, 10.0), (20.0, 20.0), (10.0, 20.0))
 L_SHAPE = ((0.0, 0.0), (10.0, 0.0), (10.0, 4.0), (4.0, 4.0), (4.0, 10.0), (0.0, 10.0))

@@ -13,12 +13,12 @@ from PIL import Image
 from export.contract.boxes import Detections
 from export.contract.tensors import DETECTOR
 from export.contract.tiles import merge_tiles, tile_origins
-from gateway.acceptance import Acceptance
 from gateway.errors import ModelError, ParameterError
-from gateway.line_scan import LineScan
-from gateway.parameters import DetectParameters
-from gateway.picture import Picture, WholePicture
-from gateway.scan import BATCHES_IN_FLIGHT, judge, scan
+from gateway.models.acceptance import Acceptance
+from gateway.models.scan import BATCHES_IN_FLIGHT, judge, scan
+from gateway.pictures.line_scan import LineScan
+from gateway.pictures.picture import Picture, WholePicture
+from gateway.request.parameters import DetectParameters
 
 TILE = 64
 Outputs = tuple[NDArray[np.float32], NDArray[np.float32]]

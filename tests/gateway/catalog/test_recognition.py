@@ -4,7 +4,7 @@ from export.contract.defects import DEFECTS
 from gateway.catalog.defect import Defect, Descriptions, Names
 from gateway.catalog.recognition import Catalog, asked_by
 from gateway.catalog.seeds import SEEDS
-from gateway.wording import normalise
+from gateway.words.wording import normalise
 from training.prompts import LANGUAGES, PHRASINGS, Language, names
 from training.spread import UNSEEN
 

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from gateway.errors import TooLargeError
-from gateway.images import decode
-from gateway.line_scan import LineScan, is_line_scan
+from gateway.pictures.images import decode
+from gateway.pictures.line_scan import LineScan, is_line_scan
 from gateway.settings import Settings
 
 

@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 from export.contract.locations import NUM_BINS, dequantise
 from export.contract.tensors import GENERATOR
 from gateway.errors import ParameterError, ReplacedError
-from gateway.prompts import PromptEmbeddings
-from gateway.scan import Read
-from gateway.triton import Served, Triton
+from gateway.models.prompts import PromptEmbeddings
+from gateway.models.scan import Read
+from gateway.models.triton import Served, Triton
 
 
 async def generative_reading(

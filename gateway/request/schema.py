@@ -2,12 +2,12 @@
 
 from typing import Any
 
-from gateway import deadline, idempotency
-from gateway.body import IMAGES_FIELD, BatchMember
-from gateway.form import MULTIPART
-from gateway.images import MEDIA_TYPES
-from gateway.json_body import JSON
-from gateway.parameters import IMAGE_FIELD, PROMPT_FIELD, DetectParameters
+from gateway.pictures.images import MEDIA_TYPES
+from gateway.request import deadline, idempotency
+from gateway.request.body import IMAGES_FIELD, BatchMember
+from gateway.request.form import MULTIPART
+from gateway.request.json_body import JSON
+from gateway.request.parameters import IMAGE_FIELD, PROMPT_FIELD, DetectParameters
 
 FILE = {"type": "string", "format": "binary"}
 BASE64 = {"type": "string", "contentEncoding": "base64", "description": "A file's bytes in base64; a URL is refused."}

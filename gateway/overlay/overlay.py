@@ -15,9 +15,9 @@ from starlette.datastructures import Headers
 
 from gateway.answer import AnnotatedPicture, DetectAnswer
 from gateway.catalog.defect import Defect
-from gateway.drawing import Mark, draw
-from gateway.negotiation import JPEG, JSON, PNG, Kind, Language, preferred
-from gateway.parameters import DetectParameters
+from gateway.overlay.drawing import Mark, draw
+from gateway.request.negotiation import JPEG, JSON, PNG, Kind, Language, preferred
+from gateway.request.parameters import DetectParameters
 
 KINDS: tuple[Kind, ...] = (JSON, PNG, JPEG)  # what POST /detect can answer, the default first
 FORMATS: Mapping[str, tuple[str, Mapping[str, int]]] = {

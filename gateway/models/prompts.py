@@ -13,8 +13,8 @@ from tokenizers import Tokenizer
 from export.contract.locations import location_token
 from export.contract.tensors import LENGTH_BUCKETS, PROMPT_ENCODER, bucket
 from gateway.errors import ParameterError, ReplacedError, UnavailableError
-from gateway.triton import Served, Triton
-from gateway.wording import normalise
+from gateway.models.triton import Served, Triton
+from gateway.words.wording import normalise
 
 CACHE_SIZE = 4096  # texts; 192 floats each
 PAD = "<pad>"

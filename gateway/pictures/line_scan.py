@@ -11,7 +11,7 @@ import pyvips  # type: ignore[import-untyped]
 from numpy.typing import NDArray
 
 from gateway.errors import ImageError, TooLargeError
-from gateway.images import MAX_SIDE
+from gateway.pictures.images import MAX_SIDE
 
 SIGNATURES = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")  # TIFF and BigTIFF
 LEVELS_16 = 257  # of 16 bits to one of 8
@@ -94,7 +94,7 @@ def _load(data: bytes) -> pyvips.Image:
 
 
 def _as_rgb(image: pyvips.Image) -> pyvips.Image:
-    """As gateway/images.py makes it: three bands of 8 bits, transparency dropped."""
+    """As gateway/pictures/images.py makes it: three bands of 8 bits, transparency dropped."""
     if image.format == "ushort":
         image = (image / LEVELS_16).floor().cast("uchar").copy(interpretation="srgb" if image.bands > 2 else "b-w")
     if image.format != "uchar":

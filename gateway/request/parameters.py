@@ -14,7 +14,7 @@ from export.contract.fusion import Merging
 from export.contract.tiles import OVERLAP
 from gateway.catalog.defect import Severity
 from gateway.errors import ParameterError
-from gateway.regions import Regions
+from gateway.request.regions import Regions
 from gateway.settings import Settings
 
 IMAGE_FIELD = "image"

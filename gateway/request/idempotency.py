@@ -16,9 +16,9 @@ from typing import Any, Generic, TypeVar
 from fastapi import Request
 from pydantic import BaseModel
 
-from gateway.body import DetectRequest
 from gateway.errors import ParameterError
-from gateway.overlay import Overlay
+from gateway.overlay.overlay import Overlay
+from gateway.request.body import DetectRequest
 
 HEADER = "Idempotency-Key"
 REPLAYED_HEADER = "Idempotent-Replayed"

@@ -9,13 +9,13 @@ from typing import Annotated, Any
 from fastapi import Request
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
-from gateway.arrival import arrival, media_type_of, read_whole
-from gateway.deadline import Deadline
 from gateway.errors import MediaTypeError, ParameterError
-from gateway.form import MULTIPART, Form, read_form
-from gateway.images import MEDIA_TYPES
-from gateway.json_body import JSON, decode_base64, read_json
-from gateway.parameters import IMAGE_FIELD, DetectParameters, faults_of, read_json_parameters, read_parameters
+from gateway.pictures.images import MEDIA_TYPES
+from gateway.request.arrival import arrival, media_type_of, read_whole
+from gateway.request.deadline import Deadline
+from gateway.request.form import MULTIPART, Form, read_form
+from gateway.request.json_body import JSON, decode_base64, read_json
+from gateway.request.parameters import IMAGE_FIELD, DetectParameters, faults_of, read_json_parameters, read_parameters
 from gateway.settings import Settings
 
 IMAGES_FIELD = "images"  # of a batch in JSON

@@ -7,9 +7,9 @@ from numpy.typing import NDArray
 
 from export.contract.tensors import DETECTOR, PROMPT_BUCKETS, bucket
 from gateway.errors import ReplacedError
-from gateway.prompts import PromptEmbeddings
-from gateway.scan import Read
-from gateway.triton import Served, Triton
+from gateway.models.prompts import PromptEmbeddings
+from gateway.models.scan import Read
+from gateway.models.triton import Served, Triton
 
 
 async def grounding_reading(

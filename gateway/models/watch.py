@@ -7,15 +7,15 @@ import time
 
 from gateway.catalog.live import LiveCatalog
 from gateway.catalog.recognition import asked_by
-from gateway.detector import Detector
 from gateway.errors import ReplacedError, ServiceError, UnavailableError
 from gateway.metrics import Metrics
-from gateway.prompts import PromptEmbeddings
+from gateway.models.detector import Detector
+from gateway.models.prompts import PromptEmbeddings
+from gateway.models.triton import Triton
 from gateway.settings import Settings
-from gateway.triton import Triton
-from gateway.wording import LANGUAGES, normalise
+from gateway.words.wording import LANGUAGES, normalise
 
-LOG = logging.getLogger("gateway.watch")
+LOG = logging.getLogger("gateway.models.watch")
 REPLACING_INTERVAL_S = 0.1  # between looks while requests wait for the next version
 
 

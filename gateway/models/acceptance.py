@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from export.contract.boxes import Detections
-from gateway.regions import Polygon, inside, touched
+from gateway.request.regions import Polygon, inside, touched
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Literal
 
-from gateway.wording import is_instruction, normalise
+from gateway.words.wording import is_instruction, normalise
 
 Task = Literal["detect", "segment"]
 

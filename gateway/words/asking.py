@@ -7,8 +7,8 @@ from gateway.answer import Understood
 from gateway.catalog.defect import MAX_ENABLED, Defect
 from gateway.catalog.recognition import Catalog, asked_by
 from gateway.errors import ParameterError
-from gateway.instruction import Instruction, read_instruction
-from gateway.triton import Served
+from gateway.models.triton import Served
+from gateway.words.instruction import Instruction, read_instruction
 
 
 @dataclass(frozen=True)

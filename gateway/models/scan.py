@@ -14,10 +14,10 @@ from export.contract.boxes import Detections, concatenate
 from export.contract.fusion import merge_boxes
 from export.contract.tensors import DETECTOR
 from export.contract.tiles import MAX_CANDIDATES, best_candidates, cut_tiles, place_tiles, tile_origins
-from gateway.acceptance import Acceptance
 from gateway.errors import ParameterError
-from gateway.parameters import MAX_DETECTIONS, DetectParameters
-from gateway.picture import Picture
+from gateway.models.acceptance import Acceptance
+from gateway.pictures.picture import Picture
+from gateway.request.parameters import MAX_DETECTIONS, DetectParameters
 
 BATCHES_IN_FLIGHT = 4  # of one image: enough to keep two instances busy, few enough to bound memory and others' waiting
 

@@ -6,14 +6,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from export.contract.boxes import Detections
-from gateway.acceptance import Acceptance
-from gateway.generator import generative_reading
-from gateway.grounding import grounding_reading
-from gateway.parameters import DetectParameters
-from gateway.picture import Picture
-from gateway.prompts import PromptEmbeddings
-from gateway.scan import judge, scan
-from gateway.triton import Served, Triton
+from gateway.models.acceptance import Acceptance
+from gateway.models.generator import generative_reading
+from gateway.models.grounding import grounding_reading
+from gateway.models.prompts import PromptEmbeddings
+from gateway.models.scan import judge, scan
+from gateway.models.triton import Served, Triton
+from gateway.pictures.picture import Picture
+from gateway.request.parameters import DetectParameters
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from importlib import resources
 import numpy as np
 from PIL import Image, ImageColor, ImageDraw, ImageFont
 
-from gateway.labels import place_labels
+from gateway.overlay.labels import place_labels
 
 FONT = "wqy-microhei.ttf"
 FONT_SHARE = 0.018  # of the picture's shorter side
@@ -100,5 +100,5 @@ def _ink(colour: str) -> str:
 @lru_cache(maxsize=FONT_PIXELS[1])
 def _font(pixels: int) -> ImageFont.FreeTypeFont:
     # Layout by FreeType alone: what Pillow would else choose depends on the libraries of the machine.
-    with resources.as_file(resources.files("gateway") / "fonts" / FONT) as path:
+    with resources.as_file(resources.files("gateway.overlay") / "fonts" / FONT) as path:
         return ImageFont.truetype(path, pixels, layout_engine=ImageFont.Layout.BASIC)

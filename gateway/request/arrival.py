@@ -9,8 +9,8 @@ from python_multipart.multipart import parse_options_header
 from starlette.requests import ClientDisconnect
 from starlette.types import Message
 
-from gateway.deadline import Deadline
 from gateway.errors import ImageError, MediaTypeError, SlowBodyError, TooLargeError
+from gateway.request.deadline import Deadline
 from gateway.settings import Settings
 
 UTF_8 = {b"utf-8", b"utf8"}

@@ -1,0 +1,1 @@
+"""The picture with its detections drawn in."""

@@ -1,0 +1,1 @@
+"""Encoded pictures to pixels, and pixels to the outline of a defect."""
