@@ -10,6 +10,7 @@ from fastapi import FastAPI, Request, Response
 from starlette.exceptions import HTTPException
 
 from gateway import batch, detect, health, pages
+from gateway.answer import Problem
 from gateway.catalog import routes as catalog_routes
 from gateway.catalog.live import LiveCatalog
 from gateway.catalog.store import CatalogStore
@@ -84,15 +85,15 @@ def _request_id(request: Request) -> str | None:
 
 
 async def _answer_service_error(request: Request, error: Exception) -> Response:
-    found = problem_of(error, _request_id(request))
-    return problem(found.status, found.title, found.detail, found.request_id)
+    return problem(problem_of(error, _request_id(request)))
 
 
 async def _answer_http_error(request: Request, error: Exception) -> Response:
     if not isinstance(error, HTTPException):
         raise error
     detail = f"{request.method} {request.url.path}: {error.detail}"
-    answer = problem(error.status_code, HTTPStatus(error.status_code).phrase, detail, _request_id(request))
+    title = HTTPStatus(error.status_code).phrase
+    answer = problem(Problem(title=title, status=error.status_code, detail=detail, request_id=_request_id(request)))
     answer.headers.update(error.headers or {})
     return answer
 

@@ -1,7 +1,5 @@
 """Everything that a client can be told went wrong, and the one table from it to HTTP (RFC 9457)."""
 
-from typing import Any
-
 from starlette.responses import JSONResponse
 
 from gateway.answer import Problem
@@ -102,10 +100,7 @@ def problem_of(error: Exception, request_id: str | None) -> Problem:
     return Problem(title=title, status=status, detail=detail, request_id=request_id)
 
 
-def problem(status: int, title: str, detail: str, request_id: str | None = None) -> JSONResponse:
+def problem(found: Problem) -> JSONResponse:
     """A problem details answer; one that can be tried again says when."""
-    content: dict[str, Any] = {"type": "about:blank", "title": title, "status": status, "detail": detail}
-    if request_id is not None:
-        content["request_id"] = request_id
-    headers = {"Retry-After": str(RETRY_AFTER_S)} if status in RETRYABLE else None
-    return JSONResponse(content, status, headers, media_type=PROBLEM_JSON)
+    headers = {"Retry-After": str(RETRY_AFTER_S)} if found.status in RETRYABLE else None
+    return JSONResponse(found.model_dump(exclude_none=True), found.status, headers, media_type=PROBLEM_JSON)

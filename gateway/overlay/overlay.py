@@ -16,8 +16,9 @@ from starlette.datastructures import Headers
 from gateway.answer import AnnotatedPicture, DetectAnswer
 from gateway.catalog.defect import Defect
 from gateway.overlay.drawing import Mark, draw
-from gateway.request.negotiation import JPEG, JSON, PNG, Kind, Language, preferred
+from gateway.request.negotiation import JPEG, JSON, PNG, Kind, preferred
 from gateway.request.parameters import DetectParameters
+from gateway.words.wording import Language
 
 KINDS: tuple[Kind, ...] = (JSON, PNG, JPEG)  # what POST /detect can answer, the default first
 FORMATS: Mapping[str, tuple[str, Mapping[str, int]]] = {

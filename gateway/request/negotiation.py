@@ -7,7 +7,6 @@ Kind = Literal["application/json", "image/png", "image/jpeg"]
 JSON: Literal["application/json"] = "application/json"
 PNG: Literal["image/png"] = "image/png"
 JPEG: Literal["image/jpeg"] = "image/jpeg"
-Language = Literal["en", "zh"]
 Offer = TypeVar("Offer", bound=str)
 
 
