@@ -142,7 +142,8 @@ class CropConfig(Strict):
     """How training crops are drawn."""
 
     near_defect: float = Field(ge=0, le=1)  # share centred near a defect
-    scale_jitter: float = Field(ge=1)  # crops are scaled by 1/this to this
+    magnification: float = Field(default=1.0, gt=0)  # of the pictures in crops, on average
+    scale_jitter: float = Field(ge=1)  # and times 1/this to this
     aspect_jitter: float = Field(ge=1)  # and stretched along one axis by 1/this to this
     template_share: float = Field(ge=0, le=1)  # share cut from defect-free boards; only drawn defects there
     drawn_defects: float = Field(ge=0)  # mean number of defects drawn into a whole crop, a mosaic's four together

@@ -122,7 +122,7 @@ class CropSampler:
         height, width = image.shape[:2]
         margin = np.minimum(size / 2, (width / 2, height / 2))
         centre = np.clip(centre, margin, np.array([width, height]) - margin)
-        scale = np.exp(rng.uniform(-1, 1) * np.log(self.config.scale_jitter))
+        scale = self.config.magnification * np.exp(rng.uniform(-1, 1) * np.log(self.config.scale_jitter))
         stretch = np.exp(rng.uniform(-0.5, 0.5) * np.log(self.config.aspect_jitter))
         turn = np.diag([scale * stretch, scale / stretch])
         if rng.random() < 0.5:

@@ -3,13 +3,14 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
 from export.contract.boxes import Detections
-from export.contract.tiles import cut_tiles, merge_tiles, tile_origins
+from export.contract.tiles import cut_tiles, merge_tiles, tile_origins, tile_side
 from training.modeling_florence2_grounding import Florence2ForGrounding
 from training.tokenizer import encode_batch
 
@@ -24,7 +25,10 @@ def embed_prompts(network: Florence2ForGrounding, tokenizer: Tokenizer, texts: S
 
 @dataclass(frozen=True)
 class TileOutputs:
-    """The detector's answers for all tiles of one image: boxes (T, K, 4), scores (T, K, P), origins (T, 2)."""
+    """The detector's answers for all tiles of one image: boxes (T, K, 4), scores (T, K, P), origins (T, 2).
+
+    `tile` is what a tile shows of the image, in its pixels each way.
+    """
 
     boxes: NDArray[np.float32]
     scores: NDArray[np.float32]
@@ -54,15 +58,25 @@ class TileOutputs:
 
 
 @torch.inference_mode()
-def read_tiles(network: Florence2ForGrounding, embeddings: torch.Tensor, image: NDArray[np.uint8]) -> TileOutputs:
-    """One pass over the tiles of an RGB image (H, W, 3) for prompt embeddings (P, D)."""
-    tile = network.config.tile_size
+def read_tiles(
+    network: Florence2ForGrounding, embeddings: torch.Tensor, image: NDArray[np.uint8], magnification: float = 1.0
+) -> TileOutputs:
+    """One pass over the tiles of an RGB image (H, W, 3), looked at magnified, for prompt embeddings (P, D)."""
+    side = tile_side(network.config.tile_size, magnification)
     resolution_wh = (image.shape[1], image.shape[0])
-    origins = tile_origins(resolution_wh, tile)
-    tiles = torch.from_numpy(cut_tiles(image, origins, tile))
+    origins = tile_origins(resolution_wh, side)
+    tiles = torch.from_numpy(magnified(cut_tiles(image, origins, side), network.config.tile_size))
     boxes, scores = [], []
     for batch in tiles.split(TILES_PER_BATCH):
         batch_boxes, batch_scores = network.detect(batch, embeddings.expand(len(batch), -1, -1))
         boxes.append(batch_boxes.cpu().numpy())
         scores.append(batch_scores.cpu().numpy())
-    return TileOutputs(np.concatenate(boxes), np.concatenate(scores), origins, resolution_wh, tile)
+    return TileOutputs(np.concatenate(boxes), np.concatenate(scores), origins, resolution_wh, side)
+
+
+def magnified(tiles: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:
+    """Square tiles (T, N, N, 3) to (T, side, side, 3), as gateway/pictures/magnification.py makes them."""
+    if tiles.shape[1] == side:
+        return tiles
+    way = cv2.INTER_LINEAR if side > tiles.shape[1] else cv2.INTER_AREA
+    return np.stack([cv2.resize(tile, (side, side), interpolation=way) for tile in tiles])

@@ -17,6 +17,11 @@ CUT_SCORE_FACTOR = 0.3  # what a cut box keeps of its score: the neighbouring ti
 MAX_CANDIDATES = 30_000  # the best that are compared with each other; bounds the time of a threshold near 0
 
 
+def tile_side(tile: int, magnification: float) -> int:
+    """Pixels of an image that a tile of `tile` pixels shows, each way, at that magnification."""
+    return max(1, round(tile / magnification))
+
+
 def tile_origins(resolution_wh: tuple[int, int], tile: int, overlap: float = OVERLAP) -> NDArray[np.int64]:
     """Top-left corners (T, 2) as x, y of the tiles that cover an image, row by row.
 

@@ -13,9 +13,10 @@ from numpy.typing import NDArray
 from export.contract.boxes import Detections, concatenate
 from export.contract.fusion import merge_boxes
 from export.contract.tensors import DETECTOR
-from export.contract.tiles import MAX_CANDIDATES, best_candidates, cut_tiles, place_tiles, tile_origins
+from export.contract.tiles import MAX_CANDIDATES, best_candidates, cut_tiles, place_tiles, tile_origins, tile_side
 from gateway.errors import ParameterError
 from gateway.models.acceptance import Acceptance
+from gateway.pictures.magnification import magnify
 from gateway.pictures.picture import Picture
 from gateway.request.parameters import MAX_DETECTIONS, DetectParameters
 
@@ -33,14 +34,17 @@ async def scan(
     acceptance: Acceptance,
     parameters: DetectParameters,
 ) -> Detections:
-    """The boxes of all tiles (side `tile`), duplicates among them; few batches of tiles are held at a time.
+    """The boxes of all tiles, duplicates among them; few batches of tiles are held at a time.
+
+    The reading takes tiles of `tile` pixels; magnified, they show fewer pixels of the picture.
 
     Raises:
         ParameterError: no region lies in the picture.
         ServiceError: whatever `read` and the picture raise.
     """
     resolution_wh = picture.resolution_wh
-    origins = acceptance.tiles(tile_origins(resolution_wh, tile, parameters.tile_overlap), tile)
+    side = tile_side(tile, parameters.magnification)
+    origins = acceptance.tiles(tile_origins(resolution_wh, side, parameters.tile_overlap), side)
     if not len(origins):
         width, height = resolution_wh
         raise ParameterError(f"no region lies in the image, which has {width} x {height} pixels")
@@ -49,32 +53,33 @@ async def scan(
     found, overview = concatenate([]), concatenate([])
     corner = np.zeros((1, 2), np.int64)
 
-    async def ask(tiles: NDArray[np.uint8], batch: NDArray[np.int64], side: int) -> Detections:
+    async def ask(tiles: NDArray[np.uint8], batch: NDArray[np.int64], shown: int) -> Detections:
         try:
             boxes, scores = await read(tiles)
         finally:
             room.release()
-        return await asyncio.to_thread(place_tiles, boxes, scores, batch, resolution_wh, side, score_threshold)
+        return await asyncio.to_thread(place_tiles, boxes, scores, batch, resolution_wh, shown, score_threshold)
 
     try:
         async with asyncio.TaskGroup() as group:
-            bands = picture.bands(sorted(set(origins[:, 1].tolist())), tile)
+            bands = picture.bands(sorted(set(origins[:, 1].tolist())), side)
             while band := await asyncio.to_thread(next, bands, None):
                 tops, pixels = band
                 own = origins[np.isin(origins[:, 1], tops)]
                 # Batches of equal size: two instances finish together.
                 for batch in np.array_split(own, -(-len(own) // DETECTOR.max_batch_size)):
                     await room.acquire()
-                    asked.append(group.create_task(ask(cut_tiles(pixels, batch - [0, tops[0]], tile), batch, tile)))
+                    tiles = magnify(cut_tiles(pixels, batch - [0, tops[0]], side), tile)
+                    asked.append(group.create_task(ask(tiles, batch, side)))
                     while asked and asked[0].done():  # in their order: equal scores then keep theirs
                         found = best_candidates(concatenate([found, asked.popleft().result()]), MAX_CANDIDATES)
-            if parameters.full_image and max(resolution_wh) > tile:
+            if parameters.full_image and max(resolution_wh) > side:
                 thumbnail = await asyncio.to_thread(picture.thumbnail, tile)
                 await room.acquire()
                 overview = await ask(cut_tiles(thumbnail, corner, tile), corner, max(resolution_wh))
     except ExceptionGroup as failures:  # the first fault has already cancelled the other batches
         raise failures.exceptions[0] from None
-    return concatenate([found, *(task.result() for task in asked), _large(overview, tile * parameters.tile_overlap)])
+    return concatenate([found, *(task.result() for task in asked), _large(overview, side * parameters.tile_overlap)])
 
 
 def _large(found: Detections, side: float) -> Detections:

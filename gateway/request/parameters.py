@@ -50,6 +50,7 @@ class DetectParameters(BaseModel):
     merging: Merging = "nms"
     class_agnostic: bool = False
     tile_overlap: Annotated[float, Field(ge=0, le=0.5, allow_inf_nan=False)] = OVERLAP
+    magnification: Annotated[float, Field(ge=0.25, le=4, allow_inf_nan=False)] = 1.0
     full_image: bool = False
     regions: Regions = ()
     excluded_regions: Regions = ()

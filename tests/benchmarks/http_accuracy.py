@@ -1,6 +1,6 @@
 """Judges the running service, not the checkpoint: every board of DeepPCB's val.txt through POST /detect.
 
-    python -m tests.benchmarks.http_accuracy --data ../shared/data/deeppcb [--url http://127.0.0.1:8080]
+    python -m tests.benchmarks.http_accuracy --data ../shared/data/deeppcb [--magnification 1.5]
 
 Starts the service itself when no --url is given. Progress goes to stderr, one JSON object to stdout.
 """
@@ -32,10 +32,15 @@ NAMES = {
 }
 
 
-def ask(client: httpx.Client, image: bytes) -> dict[str, Detections]:
+def ask(client: httpx.Client, image: bytes, magnification: float) -> dict[str, Detections]:
     """The detections of one board by language; both are asked for in one request, as the evaluation does."""
     prompts = NAMES["en"] + NAMES["zh"]
-    data: dict[str, Any] = {**PARAMETERS, "max_detections": str(MAX_DETECTIONS * len(NAMES)), "prompt": prompts}
+    data: dict[str, Any] = {
+        **PARAMETERS,
+        "magnification": str(magnification),
+        "max_detections": str(MAX_DETECTIONS * len(NAMES)),
+        "prompt": prompts,
+    }
     answer = client.post("/detect", files={"image": image}, data=data)
     answer.raise_for_status()
     return {language: chosen(answer.json()["detections"], names) for language, names in NAMES.items()}
@@ -57,13 +62,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True, help="DeepPCB folder")
     parser.add_argument("--split", default="val")
+    parser.add_argument("--magnification", type=float, default=1.0)
     parser.add_argument("--url", help="of a running gateway")
     arguments = parser.parse_args()
     dataset = read_dataset(arguments.data, arguments.split)
     running = nullcontext(arguments.url) if arguments.url else service(Path("model_repository"), free_port())
     with running as url, httpx.Client(base_url=url, timeout=120) as client, ThreadPoolExecutor(CLIENTS) as pool:
         model = client.get("/readyz").json()["model"]
-        answers = pool.map(lambda sample: ask(client, sample.path.read_bytes()), dataset.samples)
+        answers = pool.map(
+            lambda sample: ask(client, sample.path.read_bytes(), arguments.magnification), dataset.samples
+        )
         found = list(tqdm(answers, total=len(dataset.samples), unit="image", file=sys.stderr, disable=None))
     truths = [Truth(sample.boxes_xyxy, sample.class_ids) for sample in dataset.samples]
     ids = [defect.id for defect in BARE_BOARD]

@@ -17,8 +17,10 @@ from gateway.errors import ModelError, ParameterError
 from gateway.models.acceptance import Acceptance
 from gateway.models.scan import BATCHES_IN_FLIGHT, judge, scan
 from gateway.pictures.line_scan import LineScan
+from gateway.pictures.magnification import magnify
 from gateway.pictures.picture import Picture, WholePicture
 from gateway.request.parameters import DetectParameters
+from training.detect import magnified
 
 TILE = 64
 Outputs = tuple[NDArray[np.float32], NDArray[np.float32]]
@@ -92,6 +94,29 @@ def test_a_greater_overlap_asks_more_tiles() -> None:
     look(WholePicture(board()), count, tile_overlap=0.5)
     assert sum(asked) - usual > usual
     assert max(asked) <= DETECTOR.max_batch_size
+
+
+@pytest.mark.parametrize("magnification", [0.5, 2.0])
+def test_a_magnified_look_asks_for_tiles_of_the_same_size_and_answers_in_pixels_of_the_image(
+    magnification: float,
+) -> None:
+    asked: list[int] = []
+
+    async def count(tiles: NDArray[np.uint8]) -> Outputs:
+        assert tiles.shape[1:] == (TILE, TILE, 3)
+        asked.append(len(tiles))
+        return await dark_spot(tiles)
+
+    picture = WholePicture(board(300, 400, SMALL))
+    found = look(picture, count, magnification=magnification)
+    np.testing.assert_allclose(found.boxes_xyxy, [SMALL], atol=1 / magnification)
+    assert sum(asked) == len(tile_origins(picture.resolution_wh, round(TILE / magnification)))
+
+
+def test_magnified_tiles_are_those_that_training_judges_by() -> None:
+    tiles = np.random.default_rng(0).integers(0, 256, (2, 48, 48, 3), dtype=np.uint8)
+    for side in (32, 48, 64):
+        np.testing.assert_array_equal(magnify(tiles, side), magnified(tiles, side))
 
 
 def test_only_tiles_that_reach_into_a_region_are_asked() -> None:

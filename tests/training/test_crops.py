@@ -50,6 +50,20 @@ def test_boxes_stay_on_their_defects(mosaic: bool, tmp_path: Path) -> None:
     assert seen > 30
 
 
+def test_magnification_makes_defects_larger(tmp_path: Path) -> None:
+    boards = read_deeppcb(write_boards(tmp_path), "train")
+
+    def mean_width(magnification: float) -> float:
+        steady = {"magnification": magnification, "scale_jitter": 1, "aspect_jitter": 1}
+        crops = CropSampler(boards, PLAIN.model_copy(update=steady))
+        rng = np.random.default_rng(0)
+        boxes = np.concatenate([crops.draw(256, False, rng).boxes_xyxy for _ in range(20)])
+        whole = ((boxes > 0) & (boxes < 256)).all(axis=1)
+        return float((boxes[whole, 2] - boxes[whole, 0]).mean())
+
+    assert mean_width(2.0) == pytest.approx(2 * mean_width(1.0), rel=0.1)
+
+
 def test_the_same_generator_gives_the_same_crop(tmp_path: Path) -> None:
     everything = {"template_share": 0.5, "drawn_defects": 3, "threshold_jitter": 1, "level_jitter": 1}
     crops = sampler(tmp_path, PLAIN.model_copy(update=everything))
