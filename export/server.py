@@ -32,6 +32,7 @@ STOP_TIMEOUT_S = 20.0
 INSTANCE_CHECK_S = 1.0
 LOG_LINES_KEPT = 40
 PR_SET_PDEATHSIG = 1
+UNASKED_TRACES_RATE = 2**31 - 1  # one in so many requests without a trace context
 # All models from the start, and others when they are told of; without this Triton never looks at its models again.
 EXPLICIT_CONTROL = ("--model-control-mode=explicit", "--load-model=*")
 
@@ -50,6 +51,7 @@ class TritonServer:
         http_port: int = 8000,
         grpc_port: int = 8001,
         metrics_port: int = 8002,
+        traces_url: str | None = None,
         options: Sequence[str] = (),
     ) -> None:
         self.model_repository = model_repository
@@ -57,7 +59,7 @@ class TritonServer:
         self.grpc_url = f"127.0.0.1:{grpc_port}"
         self.metrics_url = f"127.0.0.1:{metrics_port}"
         self._ports = {"http": http_port, "grpc": grpc_port, "metrics": metrics_port}
-        self._options = list(options)
+        self._options = [*_trace_options(traces_url), *options]
         self._last_lines: deque[str] = deque(maxlen=LOG_LINES_KEPT)
         self._folder: tempfile.TemporaryDirectory[str] | None = None
         self._process: subprocess.Popen[str] | None = None
@@ -218,6 +220,21 @@ class TritonServer:
             self._folder = None
 
 
+def _trace_options(url: str | None) -> list[str]:
+    """What makes Triton send its spans to a collector: those of requests that come with a trace context, no others."""
+    if url is None:
+        return []
+    settings = ("mode=opentelemetry", "level=TIMESTAMPS", f"rate={UNASKED_TRACES_RATE}", f"opentelemetry,url={url}")
+    return [
+        f"--trace-config={setting}"
+        for setting in (
+            *settings,
+            "opentelemetry,resource=service.name=triton",
+            "opentelemetry,bsp_schedule_delay=1000",
+        )
+    ]
+
+
 def _wheel_folder() -> Path:
     """The site-packages folder that holds nvidia-pytriton; found without importing it."""
     try:
@@ -271,6 +288,7 @@ def main() -> int:
     parser.add_argument("--http-port", type=int, default=8000)
     parser.add_argument("--grpc-port", type=int, default=8001)
     parser.add_argument("--metrics-port", type=int, default=8002)
+    parser.add_argument("--traces-url", help="of an OTLP/HTTP collector, as in http://127.0.0.1:4318/v1/traces")
     parser.add_argument("options", nargs="*", help="further tritonserver options, after --")
     arguments = parser.parse_args()
     server = TritonServer(
@@ -278,6 +296,7 @@ def main() -> int:
         http_port=arguments.http_port,
         grpc_port=arguments.grpc_port,
         metrics_port=arguments.metrics_port,
+        traces_url=arguments.traces_url,
         options=arguments.options,
     )
 

@@ -92,10 +92,6 @@ class Timings(BaseModel):
     postprocess: float
     total: float
 
-    def header(self) -> str:
-        """As the value of a Server-Timing header."""
-        return ", ".join(f"{stage};dur={milliseconds:g}" for stage, milliseconds in self)
-
 
 class DetectAnswer(BaseModel):
     """The answer; detections are sorted by score, best first."""

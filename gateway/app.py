@@ -1,6 +1,5 @@
 """Puts the application together."""
 
-import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from http import HTTPStatus
@@ -16,13 +15,12 @@ from gateway.catalog.live import LiveCatalog
 from gateway.catalog.store import CatalogStore
 from gateway.database import Database
 from gateway.errors import PROBLEM_JSON, STATUS, ServiceError, problem, problem_of
-from gateway.metrics import Metrics
 from gateway.models.watch import Watch
 from gateway.service import Service
 from gateway.settings import Settings
-from gateway.trace import Trace
+from gateway.telemetry.access import QUIET, Access
+from gateway.telemetry.metrics import Metrics
 
-LOG = logging.getLogger("gateway.app")
 PROBLEM_SCHEMA = {
     "type": "object",
     "required": ["type", "title", "status", "detail"],
@@ -65,8 +63,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.include_router(pages.ROUTER)
     app.add_exception_handler(ServiceError, _answer_service_error)
     app.add_exception_handler(HTTPException, _answer_http_error)
-    app.add_exception_handler(Exception, _answer_fault)
-    app.add_middleware(Trace, metrics=metrics)
+    app.add_middleware(Access, metrics=metrics)
     return app
 
 
@@ -85,6 +82,8 @@ def _request_id(request: Request) -> str | None:
 
 
 async def _answer_service_error(request: Request, error: Exception) -> Response:
+    if not request.url.path.startswith(QUIET):  # a probe that is told 'not ready' is no request lost
+        request.app.state.service.metrics.count_reject(error)
     return problem(problem_of(error, _request_id(request)))
 
 
@@ -96,8 +95,3 @@ async def _answer_http_error(request: Request, error: Exception) -> Response:
     answer = problem(Problem(title=title, status=error.status_code, detail=detail, request_id=_request_id(request)))
     answer.headers.update(error.headers or {})
     return answer
-
-
-async def _answer_fault(request: Request, error: Exception) -> Response:
-    LOG.error("request %s failed", _request_id(request), exc_info=error)
-    return await _answer_service_error(request, error)

@@ -10,6 +10,7 @@ import anyio
 from fastapi import APIRouter, Depends, Request
 from fastapi.responses import StreamingResponse
 from starlette.types import Message, Send
+from structlog.contextvars import bound_contextvars
 
 from gateway.answer import BatchLine
 from gateway.errors import ServiceError, problem_of
@@ -19,6 +20,7 @@ from gateway.request.deadline import Deadline
 from gateway.request.idempotency import key_of
 from gateway.request.schema import batch_schema
 from gateway.service import Service, service_of
+from gateway.telemetry.measurement import measured, stage
 
 LOG = logging.getLogger("gateway.batch")
 ROUTER = APIRouter()
@@ -64,7 +66,7 @@ async def detect_batch(request: Request, service: Annotated[Service, Depends(ser
     time like a request of its own, but waits for room; what goes wrong with it stands in its line.
     """
     deadline, key = Deadline.of(request, service.settings), key_of(request)
-    with service.room():
+    with service.room(), stage("body"):
         batch = await read_batch(request, service.settings, deadline)
     request.state.labels.update(batch.parameters.labels())
     overlay = Overlay.wanted(request.headers, batch.parameters)
@@ -85,12 +87,14 @@ async def _lines(
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(own_deadline.remaining_s()):
                     await service.wait_for_room()
-            with service.room():
+            with service.room(), measured(service.metrics), stage("picture", {"index": index}):
                 asked = DetectRequest(await image.read(), batch.parameters)
                 answer, _ = await service.answer(asked, overlay, own_id, own_deadline, own_key)
         except Exception as error:
             if not isinstance(error, ServiceError):
-                LOG.exception("image %d of request %s failed", index, request_id)
+                with bound_contextvars(request_id=own_id):
+                    LOG.exception("a picture of the batch failed")
+            service.metrics.count_reject(error)
             return BatchLine(index=index, name=image.name, problem=problem_of(error, own_id))
         return BatchLine(index=index, name=image.name, answer=answer)
 

@@ -9,6 +9,7 @@ from gateway.overlay.overlay import negotiated
 from gateway.request.negotiation import JPEG, PNG
 from gateway.request.schema import detect_schema
 from gateway.service import Service, service_of
+from gateway.telemetry.measurement import stage
 
 ROUTER = APIRouter()
 
@@ -20,10 +21,11 @@ ROUTER = APIRouter()
     responses={200: {"content": {kind: {"schema": {"type": "string", "format": "binary"}} for kind in (PNG, JPEG)}}},
     summary="Find what the prompts describe",
 )
-async def detect(request: Request, service: Annotated[Service, Depends(service_of)]) -> DetectAnswer | Response:
+async def detect(request: Request, service: Annotated[Service, Depends(service_of)]) -> Response:
     """Send an image as the form file `image`, as base64 in JSON, or raw with the parameters in the query.
 
     With `Accept: image/png` or `image/jpeg` the answer is the picture with what was found drawn in.
     """
     answer = await service.detect(request, request.state.request_id)
-    return negotiated(request.headers, answer)
+    with stage("serialize"):
+        return negotiated(request.headers, answer)

@@ -1,9 +1,9 @@
 """Liveness is the process; readiness is 'send me work'."""
 
+import asyncio
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Request, Response
-from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from gateway.errors import UnavailableError
 from gateway.service import Service, service_of
@@ -33,6 +33,7 @@ async def readyz(request: Request, service: Annotated[Service, Depends(service_o
 
 
 @ROUTER.get("/metrics", include_in_schema=False)
-async def metrics(service: Annotated[Service, Depends(service_of)]) -> Response:
-    """Prometheus' text format."""
-    return Response(generate_latest(service.metrics.registry), media_type=CONTENT_TYPE_LATEST)
+async def metrics(request: Request, service: Annotated[Service, Depends(service_of)]) -> Response:
+    """Prometheus' text format, or OpenMetrics with the trace of an example where Accept asks for that."""
+    text, media_type = await asyncio.to_thread(service.metrics.exposition, request.headers.get("accept"))
+    return Response(text, headers={"Content-Type": media_type})

@@ -7,13 +7,13 @@ from contextlib import contextmanager
 
 from fastapi import Request
 
+from export.contract.boxes import Detections
 from gateway.answer import Box, DetectAnswer, Detection, ImageSize, ModelVersion, Timings
 from gateway.catalog.live import LiveCatalog
 from gateway.catalog.recognition import Catalog
 from gateway.errors import OverloadError, ReplacedError, UnavailableError
-from gateway.metrics import OTHER_WORDS, Metrics
 from gateway.models.acceptance import Acceptance
-from gateway.models.detector import Detector, Reading
+from gateway.models.detector import Detector
 from gateway.models.watch import Watch
 from gateway.overlay.overlay import Overlay
 from gateway.pictures.masks import add_masks
@@ -23,6 +23,8 @@ from gateway.request.deadline import Deadline
 from gateway.request.idempotency import REPLAYED_HEADER, Replies, fingerprint_of, key_of
 from gateway.request.parameters import DetectParameters
 from gateway.settings import Settings
+from gateway.telemetry.measurement import current, stage
+from gateway.telemetry.metrics import OTHER_WORDS, Metrics
 from gateway.verdict import counts, verdict
 from gateway.words.asking import Question, questions
 
@@ -43,13 +45,14 @@ class Service:
         """Reads, decodes, asks and answers; every fault is a ServiceError."""
         deadline, key = Deadline.of(request, self.settings), key_of(request)
         with self.room():
-            asked = await read_request(request, self.settings, deadline)
+            with stage("body"):
+                asked = await read_request(request, self.settings, deadline)
             request.state.labels.update(asked.parameters.labels())
             overlay = Overlay.wanted(request.headers, asked.parameters)
             answer, replayed = await self.answer(asked, overlay, request_id, deadline, key)
-        request.state.headers |= (
-            {REPLAYED_HEADER: "true"} if replayed else {"Server-Timing": answer.timings_ms.header()}
-        )
+        request.state.labels.update(model=answer.model.name, model_version=answer.model.version)
+        if replayed:
+            request.state.headers[REPLAYED_HEADER] = "true"
         return answer
 
     @contextmanager
@@ -101,35 +104,31 @@ class Service:
         self, asked: DetectRequest, overlay: Overlay | None, request_id: str, deadline: Deadline
     ) -> DetectAnswer:
         started = time.perf_counter()
-        catalog = await self.catalog.current()
-        decoding = time.perf_counter()
-        picture = await asyncio.to_thread(open_picture, asked.image, self.settings)
-        if overlay is not None or asked.parameters.task == "segment":
-            held_pixels(picture)  # refused before anything is asked
-        decode_ms = (time.perf_counter() - decoding) * 1e3
+        with stage("catalog"):
+            catalog = await self.catalog.current()
+        with stage("decode"):
+            picture = await asyncio.to_thread(open_picture, asked.image, self.settings)
+            if overlay is not None or asked.parameters.task == "segment":
+                held_pixels(picture)  # refused before anything is asked
         while True:
             detector = self.watch.detector()
             try:
-                reading, asked_for = await self._ask(detector, catalog, picture, asked.parameters, deadline)
+                detections, asked_for = await self._ask(detector, catalog, picture, asked.parameters, deadline)
                 break
             except ReplacedError:
                 await self.watch.wait_for_another(detector)
             except UnavailableError as error:
                 self.watch.lost(error)
                 raise
-        found = self._detections(reading, asked_for, request_id)
+        found = self._detections(detections, asked_for, request_id)
         by_words = {each.prompt for each in asked_for if each.instruction.task == "segment"}
         segmented = [each for each in found if asked.parameters.task == "segment" or each.prompt in by_words]
         if segmented:
-            await asyncio.to_thread(add_masks, held_pixels(picture), segmented)
+            with stage("masks"):
+                await asyncio.to_thread(add_masks, held_pixels(picture), segmented)
         judged = verdict(found, asked.parameters.ng_from)
         self.metrics.verdicts.labels(judged).inc()
-        for stage, milliseconds in (
-            ("decode", decode_ms),
-            ("infer", reading.infer_ms),
-            ("postprocess", reading.postprocess_ms),
-        ):
-            self.metrics.stage_seconds.labels(stage).observe(milliseconds / 1e3)
+        milliseconds = current().milliseconds
         answer = DetectAnswer(
             request_id=request_id,
             **asked.parameters.labels(),
@@ -140,14 +139,15 @@ class Service:
             understood=[question.understood() for question in asked_for],
             detections=found,
             timings_ms=Timings(
-                decode=round(decode_ms, 2),
-                infer=round(reading.infer_ms, 2),
-                postprocess=round(reading.postprocess_ms, 2),
+                decode=milliseconds("decode"),
+                infer=milliseconds("infer"),
+                postprocess=milliseconds("postprocess"),
                 total=0.0,
             ),
         )
         if overlay is not None:
-            answer.annotated = await asyncio.to_thread(overlay.draw, held_pixels(picture), answer, catalog.by_id)
+            with stage("draw"):
+                answer.annotated = await asyncio.to_thread(overlay.draw, held_pixels(picture), answer, catalog.by_id)
         answer.timings_ms.total = round((time.perf_counter() - started) * 1e3, 2)
         return answer
 
@@ -158,12 +158,12 @@ class Service:
         picture: Picture,
         parameters: DetectParameters,
         deadline: Deadline,
-    ) -> tuple[Reading, tuple[Question, ...]]:
+    ) -> tuple[Detections, tuple[Question, ...]]:
         """What the detector reads in the image, and what it was asked for."""
         asked_for = questions(
             parameters.prompt, parameters.score_threshold, catalog, detector.served, detector.prompts.fits
         )
-        reading = await detector.detect(
+        detections = await detector.detect(
             picture,
             [question.asked for question in asked_for],
             score_threshold=[question.score_threshold for question in asked_for],
@@ -175,20 +175,22 @@ class Service:
             parameters=parameters,
             timeout_s=deadline.remaining_s(),
         )
-        return reading, asked_for
+        return detections, asked_for
 
-    def _detections(self, reading: Reading, asked_for: Sequence[Question], request_id: str) -> list[Detection]:
+    def _detections(self, read: Detections, asked_for: Sequence[Question], request_id: str) -> list[Detection]:
         found = []
         rows = zip(
-            reading.detections.boxes_xyxy.tolist(),
-            reading.detections.scores.tolist(),
-            reading.detections.class_ids.tolist(),
+            read.boxes_xyxy.tolist(),
+            read.scores.tolist(),
+            read.class_ids.tolist(),
             strict=True,
         )
         for number, (corners, score, index) in enumerate(rows):
             x1, y1, x2, y2 = (round(value, 2) for value in corners)
             question = asked_for[index]
-            self.metrics.detections.labels(question.defect.id if question.defect else OTHER_WORDS).inc()
+            label = question.defect.id if question.defect else OTHER_WORDS
+            self.metrics.detections.labels(label).inc()
+            self.metrics.scores.labels(label).observe(score)
             found.append(
                 Detection(
                     id=f"{request_id}-{number}",
@@ -202,7 +204,7 @@ class Service:
         return found
 
 
-def service_of(request: Request) -> Service:
-    """The service of the application that the request came to."""
+async def service_of(request: Request) -> Service:
+    """The service of the application that the request came to; asynchronous, since FastAPI gives others a thread."""
     service: Service = request.app.state.service
     return service

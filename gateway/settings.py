@@ -5,6 +5,8 @@ from pathlib import Path
 from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from gateway.telemetry.logs import LogFormat, LogLevel
+
 
 class Settings(BaseSettings):
     """Defaults fit the embedded Triton on this machine."""
@@ -13,11 +15,15 @@ class Settings(BaseSettings):
 
     host: str = "127.0.0.1"
     port: int = Field(default=8080, ge=0, le=65535)
+    workers: int = Field(default=1, ge=1, le=64)  # processes on that port; limits below are each one's own
     triton_url: str = "127.0.0.1:8001"  # gRPC
     model_repository: Path = Path("model_repository")  # the tokenizer is read from it
 
     # The defect catalog lives here: sqlite:///FILE (the folder is made) or postgresql://USER:PASSWORD@HOST/NAME.
     database_url: str = Field(default="sqlite:///data/gateway.db", pattern=r"^(sqlite:///.|postgresql(\+psycopg)?://)")
+
+    log_level: LogLevel = "INFO"
+    log_format: LogFormat | None = None  # for people where stderr is a terminal, else JSON
 
     max_body_bytes: int = Field(default=64 * 2**20, gt=0)
     max_image_pixels: int = Field(default=64_000_000, gt=0)  # of an image held in memory

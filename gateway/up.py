@@ -4,7 +4,6 @@ python -m gateway.up [--port 8080]
 """
 
 import argparse
-import ctypes
 import os
 import signal
 import socket
@@ -19,9 +18,10 @@ from pathlib import Path
 from types import FrameType
 from typing import IO
 
+from gateway.parent import stop_with_parent
+
 READY_TIMEOUT_S = 120.0
 STOP_TIMEOUT_S = 30.0
-PR_SET_PDEATHSIG = 1
 
 
 class ServiceEndedError(RuntimeError):
@@ -88,7 +88,7 @@ def _process(
         stdout=output,
         stderr=output,
         start_new_session=True,
-        preexec_fn=_stop_with_parent,
+        preexec_fn=stop_with_parent,
     )
     try:
         yield process
@@ -99,10 +99,6 @@ def _process(
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
-
-
-def _stop_with_parent() -> None:
-    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 def _wait_ready(url: str, processes: Mapping[str, subprocess.Popen[bytes]]) -> None:

@@ -15,7 +15,7 @@ from gateway.catalog.recognition import Catalog
 from gateway.catalog.seeds import SEEDS
 from gateway.catalog.store import CatalogStore
 from gateway.errors import DatabaseError
-from gateway.metrics import Metrics
+from gateway.telemetry.metrics import Metrics
 
 LOG = logging.getLogger("gateway.catalog")
 START_TIMEOUT_S = 10.0

@@ -1,9 +1,7 @@
 """One picture and its prompts through the served models, by the reading that is asked for."""
 
 import asyncio
-import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from export.contract.boxes import Detections
 from gateway.models.acceptance import Acceptance
@@ -14,15 +12,7 @@ from gateway.models.scan import judge, scan
 from gateway.models.triton import Served, Triton
 from gateway.pictures.picture import Picture
 from gateway.request.parameters import DetectParameters
-
-
-@dataclass(frozen=True)
-class Reading:
-    """Boxes, class_ids indexing the prompts, and the milliseconds that inference and merging took."""
-
-    detections: Detections
-    infer_ms: float
-    postprocess_ms: float
+from gateway.telemetry.measurement import stage
 
 
 class Detector:
@@ -42,16 +32,15 @@ class Detector:
         acceptance: Acceptance,
         parameters: DetectParameters,
         timeout_s: float,
-    ) -> Reading:
-        """The boxes that a picture shows for the texts, best first.
+    ) -> Detections:
+        """The boxes that a picture shows for the texts, best first; class_ids index the texts.
 
         `score_threshold` has one entry for each text.
         """
-        started = time.perf_counter()
         reading = generative_reading if parameters.reading == "generative" else grounding_reading
-        read = await reading(self._triton, self.served, self.prompts, texts, timeout_s)
-        found = await scan(picture, self.served.dimensions.tile, read, score_threshold, acceptance, parameters)
-        inferred = time.perf_counter()
-        detections = await asyncio.to_thread(judge, found, score_threshold, acceptance, parameters)
-        merged = time.perf_counter()
-        return Reading(detections, (inferred - started) * 1e3, (merged - inferred) * 1e3)
+        with stage("infer"):
+            with stage("prompts"):
+                read = await reading(self._triton, self.served, self.prompts, texts, timeout_s)
+            found = await scan(picture, self.served.dimensions.tile, read, score_threshold, acceptance, parameters)
+        with stage("postprocess"):
+            return await asyncio.to_thread(judge, found, score_threshold, acceptance, parameters)

@@ -19,6 +19,7 @@ from gateway.models.acceptance import Acceptance
 from gateway.pictures.magnification import magnify
 from gateway.pictures.picture import Picture
 from gateway.request.parameters import MAX_DETECTIONS, DetectParameters
+from gateway.telemetry.measurement import current
 
 BATCHES_IN_FLIGHT = 4  # of one image: enough to keep two instances busy, few enough to bound memory and others' waiting
 
@@ -48,6 +49,8 @@ async def scan(
     if not len(origins):
         width, height = resolution_wh
         raise ParameterError(f"no region lies in the image, which has {width} x {height} pixels")
+    has_overview = parameters.full_image and max(resolution_wh) > side
+    current().tiles += len(origins) + has_overview
     room = asyncio.Semaphore(BATCHES_IN_FLIGHT)
     asked: deque[asyncio.Task[Detections]] = deque()
     found, overview = concatenate([]), concatenate([])
@@ -73,7 +76,7 @@ async def scan(
                     asked.append(group.create_task(ask(tiles, batch, side)))
                     while asked and asked[0].done():  # in their order: equal scores then keep theirs
                         found = best_candidates(concatenate([found, asked.popleft().result()]), MAX_CANDIDATES)
-            if parameters.full_image and max(resolution_wh) > side:
+            if has_overview:
                 thumbnail = await asyncio.to_thread(picture.thumbnail, tile)
                 await room.acquire()
                 overview = await ask(cut_tiles(thumbnail, corner, tile), corner, max(resolution_wh))

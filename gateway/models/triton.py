@@ -24,6 +24,8 @@ from export.contract.tensors import (
     match,
 )
 from gateway.errors import DeadlineError, ModelError, OverloadError, ReplacedError, ServiceError, UnavailableError
+from gateway.telemetry.measurement import current, stage
+from gateway.telemetry.tracing import context_headers
 
 DESCRIBE_TIMEOUT_S = 2.0
 QUEUE_FULL = ("maximum queue size", "Request timeout expired")
@@ -153,8 +155,13 @@ class Triton:
             entry = InferInput(tensor.name, list(array.shape), dtype)
             entry.set_data_from_numpy(array)
             tensors.append(entry)
+        rows = len(inputs[spec.inputs[0].name])
+        current().batches.append((spec.name, rows))
         try:
-            result = await self._client.infer(spec.name, tensors, client_timeout=timeout_s)
+            with stage("triton", {"model": spec.name, "rows": rows}):
+                result = await self._client.infer(
+                    spec.name, tensors, client_timeout=timeout_s, headers=context_headers()
+                )
         except (InferenceServerException, grpc.RpcError) as error:
             raise _translate(error, self.url) from error
         outputs = {tensor.name: result.as_numpy(tensor.name) for tensor in spec.outputs}

@@ -8,11 +8,11 @@ import time
 from gateway.catalog.live import LiveCatalog
 from gateway.catalog.recognition import asked_by
 from gateway.errors import ReplacedError, ServiceError, UnavailableError
-from gateway.metrics import Metrics
 from gateway.models.detector import Detector
 from gateway.models.prompts import PromptEmbeddings
 from gateway.models.triton import Triton
 from gateway.settings import Settings
+from gateway.telemetry.metrics import Metrics
 from gateway.words.wording import LANGUAGES, normalise
 
 LOG = logging.getLogger("gateway.models.watch")
@@ -81,7 +81,9 @@ class Watch:
 
     def _set(self, detector: Detector | None, reason: str) -> None:
         if detector is not None:
-            LOG.info("ready: %s, version %s", detector.served.checkpoint_name, detector.served.version)
+            served = detector.served
+            LOG.info("ready: %s, version %s", served.checkpoint_name, served.version)
+            self._metrics.set_model(served.checkpoint_name, served.version, served.checkpoint_sha256)
         elif reason != self._reason:
             LOG.warning("not ready: %s", reason)
         self._detector, self._reason = detector, reason

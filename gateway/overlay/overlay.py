@@ -72,10 +72,10 @@ class Overlay:
         return AnnotatedPicture(media_type=self.media_type, data=buffer.getvalue())
 
 
-def negotiated(headers: Headers, answer: DetectAnswer) -> DetectAnswer | Response:
-    """The answer, or its picture alone where Accept asks for that: what a machine must know stands in headers then."""
+def negotiated(headers: Headers, answer: DetectAnswer) -> Response:
+    """The answer as JSON, or where Accept asks for that its picture: then headers have what a machine must know."""
     if answer.annotated is None or preferred(headers.get("accept"), KINDS) == JSON:
-        return answer
+        return Response(answer.model_dump_json(), media_type=JSON)
     told = {
         "X-Verdict": answer.verdict,
         "X-Detections": str(len(answer.detections)),

@@ -15,7 +15,7 @@ from gateway.catalog.live import LiveCatalog
 from gateway.catalog.precondition import Precondition
 from gateway.catalog.store import CatalogStore
 from gateway.database import Database
-from gateway.metrics import Metrics
+from gateway.telemetry.metrics import Metrics
 from tests.gateway.postgresql import PostgreSQL
 from tests.gateway.test_failures import PICTURE, gateway, status, wait_until
 

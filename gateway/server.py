@@ -1,0 +1,56 @@
+"""One worker: the application behind uvicorn, which drains before it stops."""
+
+import asyncio
+import signal
+from socket import socket
+from types import FrameType
+
+import uvicorn
+
+from gateway.app import create_app
+from gateway.settings import Settings
+from gateway.telemetry.logs import configure_logs
+from gateway.telemetry.tracing import export_spans
+
+MAX_HEAD_BYTES = 64 * 1024  # of a request: prompts may stand in its query, nine bytes a Chinese character
+
+
+class DrainingServer(uvicorn.Server):
+    """At SIGTERM readiness fails first; the socket closes when load balancers have had time to notice."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.app = create_app(settings)
+        self.drain_s = settings.drain_s
+        super().__init__(
+            uvicorn.Config(
+                self.app,
+                host=settings.host,
+                port=settings.port,
+                http="h11",  # whatever else is installed: it is the one that bounds a request's head
+                h11_max_incomplete_event_size=MAX_HEAD_BYTES,
+                access_log=False,
+                log_config=None,
+                timeout_graceful_shutdown=int(settings.deadline_s + settings.body_timeout_s),
+            )
+        )
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """SIGTERM: drain, then stop. Ctrl-C or a second SIGTERM: stop at once. Again: drop what is under way."""
+        if sig == signal.SIGTERM and not self.app.state.draining:
+            self.app.state.draining = True
+            asyncio.get_running_loop().call_later(self.drain_s, self._stop)
+        elif not self.should_exit:
+            self._stop()
+        else:
+            self.force_exit = True
+
+    def _stop(self) -> None:
+        self.should_exit = True
+
+
+def serve(listener: socket | None = None) -> None:
+    """One worker; on a socket that it shares with others, or on one of its own."""
+    settings = Settings()
+    configure_logs(settings.log_level, settings.log_format)
+    export_spans()
+    DrainingServer(settings).run([listener] if listener else None)

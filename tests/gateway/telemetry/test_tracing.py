@@ -1,0 +1,79 @@
+"""A request's trace: from the client's context through the gateway's spans to Triton's."""
+
+import httpx
+import pytest
+
+from export.server import TritonServer
+from gateway.up import free_port
+from tests.conftest import BOARD, REPOSITORY
+from tests.gateway.telemetry.collector import Span, collector
+from tests.gateway.test_failures import PATIENCE_S, gateway, status, wait_until
+
+CLIENT_TRACE, CLIENT_SPAN = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
+TRACE_CONTEXT = {"traceparent": f"00-{CLIENT_TRACE}-{CLIENT_SPAN}-01", "tracestate": "line=4"}
+
+
+def detect(client: httpx.Client, **headers: str) -> httpx.Response:
+    form = {"prompt": "短路", "board_id": "板-17", "annotated": "true"}
+    return client.post("/detect", files={"image": BOARD.read_bytes()}, data=form, headers=headers)
+
+
+def test_a_trace_reaches_from_the_client_through_the_gateway_into_triton(monkeypatch: pytest.MonkeyPatch) -> None:
+    with collector() as found:
+        monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", found.grpc_url)
+        monkeypatch.setenv("OTEL_BSP_SCHEDULE_DELAY", "200")
+        ports = {f"{name}_port": free_port() for name in ("http", "grpc", "metrics")}
+        with (
+            TritonServer(REPOSITORY, **ports, traces_url=found.http_url) as triton,
+            gateway(triton.grpc_url, deadline_s="60") as (client, _),
+        ):
+            wait_until(lambda: status(client, "/readyz") == 200)
+            answer = detect(client, **TRACE_CONTEXT)
+            assert answer.status_code == 200
+            wait_until(lambda: {"POST /detect", "InferRequest"} <= {span.name for span in found.spans})
+            own = {span.name: span for span in found.spans if span.service == "pcb-gateway"}
+            asked = [span for span in found.spans if span.name == "triton"]
+            wait_until(lambda: sum(span.name == "InferRequest" for span in found.spans) == len(asked))
+    assert {span.trace_id for span in found.spans} == {CLIENT_TRACE}  # of probes and of start-up there is none
+    request = own["POST /detect"]
+    assert request.parent_id == CLIENT_SPAN
+    assert request.attributes["http.response.status_code"] == 200
+    assert request.attributes["pcbd.board_id"] == "板-17"
+    assert request.attributes["pcbd.request_id"] == answer.json()["request_id"]
+    for stage in ("body", "catalog", "decode", "infer", "postprocess", "draw", "serialize"):
+        assert own[stage].parent_id == request.span_id
+    assert own["prompts"].parent_id == own["infer"].span_id
+    assert {span.parent_id for span in asked} <= {own["infer"].span_id, own["prompts"].span_id}
+    assert sum(span.attributes["rows"] for span in asked if span.attributes["model"] == "detector") == 9
+    inferred = [span for span in found.spans if span.name == "InferRequest"]
+    assert {span.service for span in inferred} == {"triton"}
+    assert {span.parent_id for span in inferred} == {span.span_id for span in asked}
+
+
+def test_without_a_collector_the_trace_context_still_reaches_triton() -> None:
+    with collector() as found:
+        ports = {f"{name}_port": free_port() for name in ("http", "grpc", "metrics")}
+        with (
+            TritonServer(REPOSITORY, **ports, traces_url=found.http_url) as triton,
+            gateway(triton.grpc_url, deadline_s="60") as (client, _),
+        ):
+            wait_until(lambda: status(client, "/readyz") == 200)
+            assert detect(client, **TRACE_CONTEXT).status_code == 200
+            assert detect(client, traceparent="nonsense", tracestate="\x7f=1").status_code == 200
+
+            def inferred() -> list[Span]:
+                return [span for span in found.spans if span.name == "InferRequest"]
+
+            wait_until(lambda: len(inferred()) >= 2)
+    assert {(span.trace_id, span.parent_id) for span in inferred()} == {(CLIENT_TRACE, CLIENT_SPAN)}
+
+
+def test_a_collector_that_is_away_costs_no_detection_and_no_end(
+    triton: TritonServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", f"http://127.0.0.1:{free_port()}")
+    with gateway(triton.grpc_url, deadline_s="60", drain_s="0") as (client, process):
+        wait_until(lambda: status(client, "/readyz") == 200)
+        assert detect(client).status_code == 200
+        process.terminate()
+        assert process.wait(PATIENCE_S) == 0
