@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+AT_ONCE = 256  # boxes that are all compared with each other in one step: faster, but their number counts squared
+
 
 @dataclass(frozen=True)
 class Detections:
@@ -57,6 +59,9 @@ def nms(
     boxes = detections.boxes_xyxy[order]
     classes = detections.class_ids[order] * (not class_agnostic)
     alive = np.ones(len(order), dtype=bool)
+    alike = None
+    if len(order) <= AT_ONCE:
+        alike = (iou_matrix(boxes, boxes) > iou_threshold) & (classes[:, None] == classes[None])
     keep: list[int] = []
     for index in range(len(order)):
         if not alive[index]:
@@ -64,6 +69,9 @@ def nms(
         keep.append(index)
         if len(keep) == max_detections:
             break
+        if alike is not None:
+            alive &= ~alike[index]  # of those behind it; those before it are decided
+            continue
         later = np.flatnonzero(alive[index + 1 :] & (classes[index + 1 :] == classes[index])) + index + 1
         if len(later):
             overlap = iou_matrix(boxes[index : index + 1], boxes[later])[0]

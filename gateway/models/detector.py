@@ -1,6 +1,5 @@
 """One picture and its prompts through the served models, by the reading that is asked for."""
 
-import asyncio
 from collections.abc import Sequence
 
 from export.contract.boxes import Detections
@@ -8,7 +7,7 @@ from gateway.models.acceptance import Acceptance
 from gateway.models.generator import generative_reading
 from gateway.models.grounding import grounding_reading
 from gateway.models.prompts import PromptEmbeddings
-from gateway.models.scan import judge, scan
+from gateway.models.scan import judged, scan
 from gateway.models.triton import Served, Triton
 from gateway.pictures.picture import Picture
 from gateway.request.parameters import DetectParameters
@@ -43,4 +42,4 @@ class Detector:
                 read = await reading(self._triton, self.served, self.prompts, texts, timeout_s)
             found = await scan(picture, self.served.dimensions.tile, read, score_threshold, acceptance, parameters)
         with stage("postprocess"):
-            return await asyncio.to_thread(judge, found, score_threshold, acceptance, parameters)
+            return await judged(found, score_threshold, acceptance, parameters)

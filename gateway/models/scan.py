@@ -10,14 +10,14 @@ from collections.abc import Awaitable, Callable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from export.contract.boxes import Detections, concatenate
+from export.contract.boxes import AT_ONCE, Detections, concatenate
 from export.contract.fusion import merge_boxes
 from export.contract.tensors import DETECTOR
 from export.contract.tiles import MAX_CANDIDATES, best_candidates, cut_tiles, place_tiles, tile_origins, tile_side
 from gateway.errors import ParameterError
 from gateway.models.acceptance import Acceptance
 from gateway.pictures.magnification import magnify
-from gateway.pictures.picture import Picture
+from gateway.pictures.picture import Picture, WholePicture
 from gateway.request.parameters import MAX_DETECTIONS, DetectParameters
 from gateway.telemetry.measurement import current
 
@@ -61,12 +61,13 @@ async def scan(
             boxes, scores = await read(tiles)
         finally:
             room.release()
-        return await asyncio.to_thread(place_tiles, boxes, scores, batch, resolution_wh, shown, score_threshold)
+        return place_tiles(boxes, scores, batch, resolution_wh, shown, score_threshold)
 
     try:
         async with asyncio.TaskGroup() as group:
             bands = picture.bands(sorted(set(origins[:, 1].tolist())), side)
-            while band := await asyncio.to_thread(next, bands, None):
+            held = isinstance(picture, WholePicture)  # a thread for what is there already would cost more than it
+            while band := next(bands, None) if held else await asyncio.to_thread(next, bands, None):
                 tops, pixels = band
                 own = origins[np.isin(origins[:, 1], tops)]
                 # Batches of equal size: two instances finish together.
@@ -88,6 +89,15 @@ async def scan(
 def _large(found: Detections, side: float) -> Detections:
     """Those longer than `side`: the tiles see what is smaller, and more sharply."""
     return found.take((found.boxes_xyxy[:, 2:] - found.boxes_xyxy[:, :2]).max(axis=1, initial=0) > side)
+
+
+async def judged(
+    found: Detections, score_threshold: Sequence[float], acceptance: Acceptance, parameters: DetectParameters
+) -> Detections:
+    """As `judge`; where many boxes take long in a thread."""
+    if len(found) <= AT_ONCE:
+        return judge(found, score_threshold, acceptance, parameters)
+    return await asyncio.to_thread(judge, found, score_threshold, acceptance, parameters)
 
 
 def judge(

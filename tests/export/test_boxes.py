@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from export.contract.boxes import Detections, iou_matrix, nms
+from export.contract.boxes import AT_ONCE, Detections, iou_matrix, nms
 
 
 def random_detections(seed: int, count: int = 60) -> Detections:
@@ -24,9 +24,9 @@ def test_iou_of_half_overlapping_squares_is_a_third() -> None:
     assert iou_matrix(a, b)[0] == pytest.approx([1 / 3, 0, 1])
 
 
-@pytest.mark.parametrize("seed", range(20))
-def test_nms_equals_the_definition(seed: int) -> None:
-    found = random_detections(seed)
+@pytest.mark.parametrize(("seed", "count"), [*((seed, 80) for seed in range(20)), (20, AT_ONCE + 1)])
+def test_nms_equals_the_definition(seed: int, count: int) -> None:
+    found = random_detections(seed, count)
     kept: list[int] = []
     for index in np.argsort(-found.scores, kind="stable"):
         if all(
