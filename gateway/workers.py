@@ -54,7 +54,7 @@ class Workers:
             os.environ[FOLDER] = folder
             waker.setblocking(False)
             signal.set_wakeup_fd(waker.fileno())
-            for number in (signal.SIGTERM, signal.SIGINT):
+            for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
                 signal.signal(number, self._note)
             LOG.info("%d workers listen on %s:%d", self._number, *listener.getsockname()[:2])
             return self._supervise(listener, woken)
@@ -75,8 +75,9 @@ class Workers:
             if woken in ready:
                 woken.recv(4096)
             while self._signals:
-                stopping = True
-                self._pass_on(self._signals.pop(0))
+                number = self._signals.pop(0)
+                stopping = stopping or number != signal.SIGHUP
+                self._pass_on(number)
             for process in [each for each in self._alive if each.sentinel in ready]:
                 started = self._alive.pop(process)
                 process.join()
@@ -102,6 +103,7 @@ class Workers:
 
 def _work(serve: Callable[[socket.socket], None], listener: socket.socket, supervisor: int) -> None:
     os.setsid()  # Ctrl-C at a terminal reaches the supervisor, which passes it on
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # unless a worker knows what to do with it
     stop_with_parent()
     if os.getppid() != supervisor:  # it was gone before the line above
         return

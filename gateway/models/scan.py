@@ -94,8 +94,8 @@ def _large(found: Detections, side: float) -> Detections:
 async def judged(
     found: Detections, score_threshold: Sequence[float], acceptance: Acceptance, parameters: DetectParameters
 ) -> Detections:
-    """As `judge`; where many boxes take long in a thread."""
-    if len(found) <= AT_ONCE:
+    """As `judge`; in a thread, unless that would cost more than the few boxes do."""
+    if parameters.merging == "nms" and len(found) <= AT_ONCE:
         return judge(found, score_threshold, acceptance, parameters)
     return await asyncio.to_thread(judge, found, score_threshold, acceptance, parameters)
 

@@ -94,6 +94,8 @@ class Access:
             self.metrics.request_seconds.labels(route).observe(
                 seconds, {"trace_id": found} if (found := trace_id()) else None
             )
+            if "triton" in measurement.seconds:
+                self.metrics.own_seconds.observe(seconds - measurement.seconds["triton"])
             if not route.startswith(QUIET):
                 LOG.info(
                     "%s %s %d",

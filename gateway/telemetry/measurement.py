@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 
 from gateway.telemetry.metrics import Metrics
-from gateway.telemetry.tracing import TRACER, trace_id
+from gateway.telemetry.tracing import child_span, trace_id
 
 
 class Measurement:
@@ -82,7 +82,7 @@ def stage(name: str, attributes: dict[str, str | int] | None = None) -> Iterator
     if measurement is None:
         yield
         return
-    with TRACER.start_as_current_span(name, attributes=attributes):
+    with child_span(name, attributes):
         measurement.enter(name)
         try:
             yield

@@ -46,6 +46,12 @@ class Metrics:
             buckets=SECONDS,
             registry=own,
         )
+        self.own_seconds = Histogram(
+            "pcbd_own_seconds",
+            "Detections without the time in which Triton was awaited.",
+            buckets=SECONDS,
+            registry=own,
+        )
         self.tiles = Histogram("pcbd_tiles", "Tiles that a picture was cut into.", buckets=TILES, registry=own)
         self.batch_rows = Histogram(
             "pcbd_batch_rows", "Rows of a request to Triton.", ("model",), buckets=ROWS, registry=own

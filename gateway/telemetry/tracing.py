@@ -6,6 +6,7 @@ loaded: a client's trace context still reaches the log and Triton, and no span i
 
 import os
 from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
 
 from opentelemetry import trace
 from opentelemetry.context import Context
@@ -35,6 +36,13 @@ def export_spans() -> None:
 def context_of(headers: Mapping[str, str]) -> Context:
     """The trace that a client's `traceparent` continues; a new one where there is none or it is broken."""
     return _PROPAGATOR.extract(headers, context=Context())
+
+
+def child_span(name: str, attributes: Mapping[str, str | int] | None) -> AbstractContextManager[object]:
+    """A part of the span at work, where that one is recorded; otherwise nothing, which costs nothing."""
+    if not trace.get_current_span().is_recording():
+        return nullcontext()
+    return TRACER.start_as_current_span(name, attributes=attributes)
 
 
 def context_headers() -> dict[str, str]:

@@ -107,6 +107,7 @@ def test_every_worker_shows_the_metrics_of_all(triton: TritonServer) -> None:
         told = {metric(client, 'pcbd_requests_total{route="/detect",status="200"}') for _ in range(12)}
         assert told == {6}
         assert metric(client, "pcbd_model_info{") == 1
+        assert 'pid="' not in client.get("/metrics").text  # a gauge without a multiprocess_mode has a value a worker
 
 
 @pytest.mark.parametrize("ending", [signal.SIGINT, signal.SIGKILL])
