@@ -52,6 +52,7 @@ def create_app(settings: Settings) -> FastAPI:
         version=version("pcb-defect-detector"),
         description="Finds circuit-board defects described in plain words, Chinese or English.",
         lifespan=lifespan,
+        telemetry={"tracing": False, "metrics": False, "logs": False},  # Access makes the request's span: one is enough
         responses=_problem_responses(),
     )
     app.state.service = Service(settings, watch, catalog, metrics)
