@@ -1,6 +1,7 @@
 """One worker: the application behind uvicorn, which drains before it stops."""
 
 import asyncio
+import gc
 import signal
 from socket import socket
 from types import FrameType
@@ -53,4 +54,7 @@ def serve(listener: socket | None = None) -> None:
     settings = Settings()
     configure_logs(settings.log_level, settings.log_format)
     export_spans()
-    DrainingServer(settings).run([listener] if listener else None)
+    server = DrainingServer(settings)
+    gc.collect()
+    gc.freeze()  # modules and routes stay for good: looking through them again would stop every request for 80 ms
+    server.run([listener] if listener else None)

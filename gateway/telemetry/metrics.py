@@ -41,7 +41,7 @@ class Metrics:
         self.stage_seconds = Histogram(
             "pcbd_stage_seconds",
             "Stages of a request: body, catalog, decode, infer (prompts and triton within it), postprocess, masks, "
-            "draw, serialize.",
+            "draw, serialize; picture, of a batch.",
             ("stage",),
             buckets=SECONDS,
             registry=own,
