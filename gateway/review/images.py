@@ -32,7 +32,8 @@ class ImageStore:
     def __init__(self, url: str) -> None:
         local = url.startswith("file:")
         self._folder = Path(unquote(urlsplit(url).path)) if local else None
-        remote = {"client_options": {"timeout": TIMEOUT}, "retry_config": {"max_retries": 2, "retry_timeout": TIMEOUT}}
+        client = {"timeout": TIMEOUT, "allow_http": True}  # which only an endpoint set to http:// uses
+        remote = {"client_options": client, "retry_config": {"max_retries": 2, "retry_timeout": TIMEOUT}}
         try:
             self._store = from_url(url, mkdir=True) if local else from_url(url, **remote)  # type: ignore[call-overload]
         except (BaseError, ValueError, OSError) as error:

@@ -46,7 +46,7 @@ async def list_inspections(request: Request, review: ReviewNeeded) -> Inspection
     given = request.query_params
     faults = [f"{name} is given more than once" for name in given if len(given.getlist(name)) > 1]
     # A form that leaves a field empty sends it empty.
-    query = _validated(InspectionQuery, {name: value for name, value in given.items() if value}, faults)
+    query = _validated("query", InspectionQuery, {name: value for name, value in given.items() if value}, faults)
     return await asyncio.to_thread(review.store.page, query)
 
 
@@ -83,16 +83,18 @@ async def give_feedback(
     """Replaces what was said of the inspection before, which stays as history."""
     actor = actor_of(request)
     values = await read_json(await read_small(request, service.settings, {JSON}, MAX_BODY_BYTES))
-    given = _validated(FeedbackRequest, values, [], strict=True)
+    given = _validated("feedback", FeedbackRequest, values, [], strict=True)
     catalog = await service.catalog.current()
     return await asyncio.to_thread(review.store.give_feedback, given, actor, catalog.by_id.keys())
 
 
-def _validated(model: type[Model], values: Mapping[str, Any], faults: list[str], *, strict: bool = False) -> Model:
+def _validated(
+    place: str, model: type[Model], values: Mapping[str, Any], faults: list[str], *, strict: bool = False
+) -> Model:
     try:
         valid = model.model_validate(values, strict=strict)
     except ValidationError as error:
-        faults += faults_of(error)
+        faults += faults_of(error, place)
     if faults:
         raise ParameterError("; ".join(faults))
     return valid

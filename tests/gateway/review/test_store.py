@@ -1,13 +1,11 @@
 """Inspections and feedback on SQLite and on a real PostgreSQL."""
 
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 
 import pytest
 
 from gateway.answer import Box, DetectAnswer, Detection, ImageSize, ModelVersion, Timings, Understood
-from gateway.catalog.store import CatalogStore
 from gateway.database import Database
 from gateway.errors import NotFoundError, ParameterError
 from gateway.review.feedback import Corners, FeedbackRequest, Judgement, Missed
@@ -74,19 +72,6 @@ def feedback_of(request_id: str, *judgements: str, missed: int = 0, complete: bo
         missed=[Missed(defect="scratch", box=BOX)] * missed,
         complete=complete,
     )
-
-
-@pytest.fixture
-def database(database_url: str) -> Iterator[Database]:
-    database = Database(database_url)
-    CatalogStore(database).prepare()
-    yield database
-    database.close()
-
-
-@pytest.fixture
-def store(database: Database) -> ReviewStore:
-    return ReviewStore(database)
 
 
 def names(store: ReviewStore, **query: str) -> list[str]:
