@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from gateway.answer import ModelVersion
+from gateway.catalog.defect import DefectId
 from gateway.request.parameters import Label
 from gateway.review.feedback import Feedback
 from gateway.review.sampling import Reason
@@ -56,6 +57,6 @@ class InspectionQuery(BaseModel):
     recipe: Label | None = None
     camera_id: Label | None = None
     board_id: Label | None = None
-    defect: Annotated[str, Field(min_length=1, max_length=64)] | None = None  # an id that its answer has
+    defect: DefectId | None = None  # that its answer has
     before: Annotated[str, Field(pattern="^[0-9]{1,18}$")] | None = None  # the `next` of the page before
     limit: Annotated[int, Field(ge=1, le=MAX_PAGE)] = 50

@@ -102,12 +102,13 @@ class Retention:
     def _keep_budget(self, pruned: Pruned) -> None:
         """Gives up the oldest unreviewed pictures until the rest is within the budget."""
         kept = InspectionRow.image_path.is_not(None)
-        with self._database.read() as session:
-            held = session.scalars(select(func.sum(InspectionRow.image_bytes)).where(kept)).one() or 0
-        excess = int(held) - self._settings.image_store_budget_bytes
-        while excess > 0:
+        while True:
             with self._database.write() as session:
                 take_turn(session)
+                held = session.scalars(select(func.sum(InspectionRow.image_bytes)).where(kept)).one() or 0
+                excess = int(held) - self._settings.image_store_budget_bytes
+                if excess <= 0:
+                    return
                 unreviewed = select(InspectionRow).where(kept, InspectionRow.feedback_id.is_(None))
                 paths = []
                 for row in session.scalars(unreviewed.order_by(InspectionRow.id).limit(ROWS)):

@@ -15,6 +15,7 @@ from gateway.request.parameters import faults_of
 from gateway.review.feedback import Feedback, FeedbackRequest
 from gateway.review.inspection import Inspection, InspectionPage, InspectionQuery
 from gateway.review.loop import ReviewLoop, review_of
+from gateway.review.store import NAME
 from gateway.service import Service, service_of
 
 MAX_BODY_BYTES = 2**20  # of feedback
@@ -26,7 +27,13 @@ Model = TypeVar("Model", bound=BaseModel)
 ReviewNeeded = Annotated[ReviewLoop, Depends(review_of)]
 ServiceNeeded = Annotated[Service, Depends(service_of)]
 XActor = Annotated[str | None, Header(description="Who says it; UTF-8.")]
-Name = Annotated[str, Path(description="The answer's request_id, or an inspection's as GET /inspections gives it.")]
+Name = Annotated[
+    str,
+    Path(
+        description="The answer's request_id, or an inspection's as GET /inspections gives it.",
+        json_schema_extra={"pattern": f"^{NAME.pattern}$"},
+    ),
+]
 
 
 def _schema(model: type[BaseModel]) -> dict[str, Any]:

@@ -170,19 +170,20 @@ def count(
 
 def _chosen(query: InspectionQuery) -> Select[InspectionRow]:
     wide = (defer(InspectionRow.answer), defer(InspectionRow.thresholds))
-    chosen = select(InspectionRow).options(*wide).order_by(InspectionRow.id.desc())
+    chosen, number = select(InspectionRow).options(*wide), InspectionRow.id
+    if query.defect is not None:
+        chosen = chosen.join(FoundRow, FoundRow.inspection_id == InspectionRow.id)
+        chosen = chosen.where(FoundRow.defect == query.defect)
+        number = FoundRow.inspection_id  # the same; its index has the defect's inspections in order
     if query.state is not None:
-        chosen = chosen.where(InspectionRow.feedback_id.is_not(None) == (query.state == "reviewed"))
+        given = InspectionRow.feedback_id
+        chosen = chosen.where(given.is_not(None) if query.state == "reviewed" else given.is_(None))
     for name in ("reason", "recipe", "camera_id", "board_id"):
         if (value := getattr(query, name)) is not None:
             chosen = chosen.where(getattr(InspectionRow, name) == value)
-    if query.defect is not None:
-        chosen = chosen.join(FoundRow, FoundRow.inspection_id == InspectionRow.id).where(
-            FoundRow.defect == query.defect
-        )
     if query.before is not None:
-        chosen = chosen.where(InspectionRow.id < int(query.before))
-    return chosen
+        chosen = chosen.where(number < int(query.before))
+    return chosen.order_by(number.desc())
 
 
 def _present(session: Session, name: str) -> InspectionRow:

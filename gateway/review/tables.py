@@ -3,12 +3,14 @@
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import JSON, BigInteger, ForeignKey, Index, Integer, String, Text
+from sqlalchemy import JSON, BigInteger, ForeignKey, Index, Integer, String, Text, text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from gateway.database import Base, UtcDateTime
 
 Number = BigInteger().with_variant(Integer, "sqlite")  # SQLite counts only in a column that it calls INTEGER
+
+REVIEWED = text("feedback_id IS NOT NULL")
 
 
 class InspectionRow(Base):
@@ -18,6 +20,8 @@ class InspectionRow(Base):
     __table_args__ = (
         Index("ix_inspections_board", "board_id", "id"),
         Index("ix_inspections_reason", "reason", "id"),
+        # The few that were reviewed, in order.
+        Index("ix_inspections_reviewed", "id", sqlite_where=REVIEWED, postgresql_where=REVIEWED),
         {"sqlite_autoincrement": True},  # a number is never given twice: cursors and names hold it
     )
 
@@ -34,7 +38,7 @@ class InspectionRow(Base):
     image_path: Mapped[str | None] = mapped_column(String(64), index=True)  # in the image store
     image_media_type: Mapped[str | None] = mapped_column(String(16))
     image_bytes: Mapped[int | None] = mapped_column(BigInteger)
-    feedback_id: Mapped[int | None] = mapped_column(BigInteger, index=True)  # the feedback that holds; the last given
+    feedback_id: Mapped[int | None] = mapped_column(BigInteger)  # the feedback that holds; the last given
     exported_at: Mapped[datetime | None] = mapped_column(UtcDateTime)  # when that feedback went out for training
     counts: Mapped[dict[str, int]] = mapped_column(JSON)
     thresholds: Mapped[list[float]] = mapped_column(JSON)  # least score of each entry of the answer's `understood`

@@ -30,7 +30,7 @@ def upgrade() -> None:
         sa.Column("image_path", sa.String(64), nullable=True, index=True),
         sa.Column("image_media_type", sa.String(16), nullable=True),
         sa.Column("image_bytes", sa.BigInteger(), nullable=True),
-        sa.Column("feedback_id", sa.BigInteger(), nullable=True, index=True),
+        sa.Column("feedback_id", sa.BigInteger(), nullable=True),
         sa.Column("exported_at", sa.DateTime(timezone=True), nullable=True),
         sa.Column("counts", sa.JSON(), nullable=False),
         sa.Column("thresholds", sa.JSON(), nullable=False),
@@ -39,6 +39,8 @@ def upgrade() -> None:
     )
     op.create_index("ix_inspections_board", "inspections", ["board_id", "id"])
     op.create_index("ix_inspections_reason", "inspections", ["reason", "id"])
+    reviewed = sa.text("feedback_id IS NOT NULL")
+    op.create_index("ix_inspections_reviewed", "inspections", ["id"], sqlite_where=reviewed, postgresql_where=reviewed)
     op.create_table(
         "inspection_defects",
         sa.Column("defect", sa.String(64), primary_key=True),
