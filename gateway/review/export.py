@@ -66,9 +66,8 @@ def export(
         if defects is None:
             exported.unfinished += 1
             continue
-        try:
-            data = images.get(row.image_path or "")
-        except NotFoundError:
+        data = _picture(images, row.image_path)
+        if data is None:
             exported.without_image += 1
             continue
         file_name = f"{IMAGES}/{row.id}{PurePosixPath(row.image_path or '').suffix}"
@@ -103,6 +102,13 @@ def _reviewed(database: Database, since: datetime | None, recipe: str | None) ->
         if len(rows) < ROWS:
             return
         last = rows[-1][0].id
+
+
+def _picture(images: ImageStore, path: str | None) -> bytes | None:
+    try:
+        return None if path is None else images.get(path)
+    except NotFoundError:
+        return None
 
 
 def _mark(database: Database, went_out: list[tuple[int, int | None]]) -> None:

@@ -78,7 +78,7 @@ class Recorder:
             LOG.exception("an answer could not be recorded")
 
     def _write(self, records: Sequence[Record]) -> None:
-        """In the thread: keeps their pictures, then their rows; a row never points to what is not there."""
+        """In the thread: keeps their pictures first, so that no row points to what is not there."""
         for record in records:
             if record.image is not None and self._images is not None:
                 try:
