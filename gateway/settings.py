@@ -24,6 +24,14 @@ class Settings(BaseSettings):
 
     log_level: LogLevel = "INFO"
     log_format: LogFormat | None = None  # for people where stderr is a terminal, else JSON
+    record: bool = True  # keep each answer in the database, for people to review
+    review_margin: float = Field(default=0.05, ge=0, le=1)  # a score this little above its threshold is worth a look
+    review_random_share: float = Field(default=0.01, ge=0, le=1)  # of all other answers: worth a look by chance
+    # Pictures worth a look are kept here: file:///FOLDER, s3://BUCKET/PREFIX, gs:// or az://. Empty keeps none.
+    image_store: str = Field(default="", pattern="^([a-z0-9]+://.+)?$")
+    image_store_budget_bytes: int = Field(default=10 * 2**30, ge=0)  # beyond it the oldest unreviewed pictures go
+    record_retention_days: int = Field(default=90, gt=0)  # of what nobody reviewed, and of what was exported
+    reviewed_retention_days: int = Field(default=365, gt=0)  # of reviews that were never exported
 
     max_body_bytes: int = Field(default=64 * 2**20, gt=0)
     max_image_pixels: int = Field(default=64_000_000, gt=0)  # of an image held in memory

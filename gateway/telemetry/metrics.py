@@ -11,6 +11,7 @@ from importlib.metadata import version
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.multiprocess import MultiProcessCollector
+from prometheus_client.registry import Collector
 
 from gateway.errors import STATUS
 
@@ -95,9 +96,21 @@ class Metrics:
             multiprocess_mode="livemax",
         )
         self._model: tuple[str, str, str] | None = None
+        self.records = Counter(
+            "pcbd_records_total", "Answers written for review, or dropped.", ("outcome",), registry=own
+        )
+        self.record_images = Counter(
+            "pcbd_record_images_total", "Their pictures written, or dropped.", ("outcome",), registry=own
+        )
         build = Gauge("pcbd_build_info", "1.", ("version", "python"), registry=own, multiprocess_mode="livemax")
         build.labels(version("pcb-defect-detector"), platform.python_version()).set(1)
         self.workers.set(1)
+        self._everyones: list[Collector] = []
+
+    def add(self, collector: Collector) -> None:
+        """Shows also what `collector` gives, which is the same in every worker."""
+        self.registry.register(collector)
+        self._everyones.append(collector)
 
     def count_reject(self, error: Exception) -> None:
         """One request, or one picture of a batch, that got an error instead of an answer."""
@@ -116,5 +129,7 @@ class Metrics:
         if FOLDER in os.environ:
             registry = CollectorRegistry()
             MultiProcessCollector(registry)
+            for collector in self._everyones:
+                registry.register(collector)
         encode, media_type = choose_encoder(accept or "")
         return encode(registry), media_type
