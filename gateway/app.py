@@ -5,11 +5,16 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from http import HTTPStatus
 from importlib.metadata import version
+from typing import Any
 
-from fastapi import FastAPI, Request, Response
+from fastapi import Depends, FastAPI, Request, Response
 from starlette.exceptions import HTTPException
 
 from gateway import batch, detect, health, pages
+from gateway.access.guard import Guard, guard
+from gateway.access.live_keys import LiveKeys
+from gateway.access.openapi import declare_keys
+from gateway.access.store import KeyStore
 from gateway.answer import Problem
 from gateway.catalog import routes as catalog_routes
 from gateway.catalog.live import LiveCatalog
@@ -36,26 +41,37 @@ PROBLEM_SCHEMA = {
 }
 
 
+class Application(FastAPI):
+    """Says in /openapi.json which keys it needs."""
+
+    def openapi(self) -> dict[str, Any]:
+        """The document, made once."""
+        return declare_keys(super().openapi(), self.state.guard.keys_required)
+
+
 def create_app(settings: Settings) -> FastAPI:
     """An application of its own, with metrics and connections of its own."""
     metrics = Metrics()
     database = Database(settings.database_url)
     catalog = LiveCatalog(CatalogStore(database), settings.watch_interval_s, metrics)
     watch = Watch(settings, catalog, metrics)
+    keys = LiveKeys(KeyStore(database))
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        async with catalog, watch:
+        async with catalog, watch, keys:
             yield
         database.close()
 
-    app = FastAPI(
+    app = Application(
         title="PCB defect detector",
         version=version("pcb-defect-detector"),
         description="Finds circuit-board defects described in plain words, Chinese or English.",
         lifespan=lifespan,
         responses=_problem_responses(),
+        dependencies=[Depends(guard)],
     )
+    app.state.guard = Guard(settings, keys, metrics)
     app.state.service = Service(settings, watch, catalog, metrics)
     app.state.draining = False
     app.include_router(detect.ROUTER)

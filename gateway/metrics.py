@@ -32,6 +32,9 @@ class Metrics:
         )
         self.verdicts = Counter("pcbd_verdicts_total", "Boards judged.", ("verdict",), registry=self.registry)
         self.in_flight = Gauge("pcbd_in_flight", "Detections at work.", registry=self.registry)
+        self.refused_keys = Counter(
+            "pcbd_refused_keys_total", "API keys refused, by reason.", ("reason",), registry=self.registry
+        )
         self.ready = Gauge("pcbd_ready", "1 while the models can be asked.", registry=self.registry)
         self.database_up = Gauge("pcbd_database_up", "1 while the database answers.", registry=self.registry)
         self.catalog_revision = Gauge(

@@ -1,8 +1,9 @@
 """What an operator can set, each by the environment variable PCBD_NAME."""
 
 from pathlib import Path
+from typing import Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 
@@ -19,6 +20,10 @@ class Settings(BaseSettings):
     # The defect catalog lives here: sqlite:///FILE (the folder is made) or postgresql://USER:PASSWORD@HOST/NAME.
     database_url: str = Field(default="sqlite:///data/gateway.db", pattern=r"^(sqlite:///.|postgresql(\+psycopg)?://)")
 
+    # Who may ask: docs/security.md.
+    api_keys: Literal["off", "required"] = "off"  # made by python -m gateway.access
+    metrics_protected: bool = False  # /metrics needs a key of the scope admin
+
     max_body_bytes: int = Field(default=64 * 2**20, gt=0)
     max_image_pixels: int = Field(default=64_000_000, gt=0)  # of an image held in memory
     max_line_scan_pixels: int = Field(default=300_000_000, gt=0)  # of a TIFF, which is read in bands above the other
@@ -34,3 +39,11 @@ class Settings(BaseSettings):
     idempotency_max_bytes: int = Field(default=32 * 2**20, ge=0)  # of kept answers, as JSON
     watch_interval_s: float = Field(default=1.0, gt=0)  # between looks at Triton's state
     drain_s: float = Field(default=2.0, ge=0)  # from 'not ready' to closing, at SIGTERM
+
+    @model_validator(mode="after")
+    def _fit_together(self) -> Self:
+        if self.metrics_protected and self.api_keys == "off":
+            raise ValueError(
+                "PCBD_METRICS_PROTECTED needs PCBD_API_KEYS=required: without keys nothing protects /metrics"
+            )
+        return self
