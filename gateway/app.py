@@ -12,6 +12,7 @@ from starlette.exceptions import HTTPException
 
 from gateway import batch, detect, health, pages
 from gateway.access.guard import Guard, guard
+from gateway.access.headers import SecureHeaders, add_headers
 from gateway.access.live_keys import LiveKeys
 from gateway.access.openapi import declare_keys
 from gateway.access.store import KeyStore
@@ -82,6 +83,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.add_exception_handler(ServiceError, _answer_service_error)
     app.add_exception_handler(HTTPException, _answer_http_error)
     app.add_exception_handler(Exception, _answer_fault)
+    app.add_middleware(SecureHeaders)
     app.add_middleware(Trace, metrics=metrics)
     return app
 
@@ -116,4 +118,6 @@ async def _answer_http_error(request: Request, error: Exception) -> Response:
 
 async def _answer_fault(request: Request, error: Exception) -> Response:
     LOG.error("request %s failed", _request_id(request), exc_info=error)
-    return await _answer_service_error(request, error)
+    answer = await _answer_service_error(request, error)
+    add_headers(answer.headers, request.scope)  # Starlette answers a fault outside of all middleware
+    return answer

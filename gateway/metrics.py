@@ -35,6 +35,12 @@ class Metrics:
         self.refused_keys = Counter(
             "pcbd_refused_keys_total", "API keys refused, by reason.", ("reason",), registry=self.registry
         )
+        self.dropped_connections = Counter(
+            "pcbd_dropped_connections_total",
+            "Connections given up: slow head, nothing taken of an answer, too many.",
+            ("reason",),
+            registry=self.registry,
+        )
         self.ready = Gauge("pcbd_ready", "1 while the models can be asked.", registry=self.registry)
         self.database_up = Gauge("pcbd_database_up", "1 while the database answers.", registry=self.registry)
         self.catalog_revision = Gauge(
