@@ -9,11 +9,12 @@ from functools import partial
 from types import FrameType
 
 import uvicorn
+from pydantic import ValidationError
 
 from gateway.access.connection import BoundedConnection, ConnectionLimits
 from gateway.access.tls import Certificate, CertificateError
 from gateway.app import create_app
-from gateway.settings import Settings
+from gateway.settings import Settings, faults_of_settings
 
 LOG = logging.getLogger("gateway")
 MAX_HEAD_BYTES = 64 * 1024  # of a request: prompts may stand in its query, nine bytes a Chinese character
@@ -27,17 +28,13 @@ class DrainingServer(uvicorn.Server):
         self.drain_s = settings.drain_s
         self.head_timeout_s = settings.head_timeout_s
         self.certificate = certificate = Certificate.of(settings)
-        limits = ConnectionLimits(
-            settings.head_timeout_s,
-            settings.send_timeout_s,
-            settings.max_connections,
-            lambda reason: self.app.state.service.metrics.dropped_connections.labels(reason).inc(),
-        )
+        limits = ConnectionLimits.of(settings, self.app.state.service.metrics)
         super().__init__(
             uvicorn.Config(
                 self.app,
                 host=settings.host,
                 port=settings.port,
+                loop="asyncio",  # whatever else is installed: `startup` changes it
                 http=partial(BoundedConnection, limits=limits),  # type: ignore[arg-type] # called as a class is
                 ws="none",
                 ssl_context_factory=None if certificate is None else lambda *_: certificate.context,
@@ -85,6 +82,8 @@ def main() -> None:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
     try:
         server = DrainingServer(Settings())
+    except ValidationError as error:
+        sys.exit(f"error: {faults_of_settings(error)}")
     except CertificateError as error:
         sys.exit(f"error: {error}")
     server.run()

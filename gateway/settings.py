@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, ValidationError, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 
@@ -42,9 +42,7 @@ class Settings(BaseSettings):
     body_timeout_s: float = Field(default=10.0, gt=0)  # for a request's body to arrive, within the deadline
     head_timeout_s: float = Field(default=10.0, gt=0)  # for a request's head to arrive
     send_timeout_s: float = Field(default=10.0, gt=0)  # an answer of which the client takes nothing so long is given up
-    max_connections: int = Field(
-        default=512, gt=0
-    )  # of a worker; below what the system lets a process open (ulimit -n)
+    max_connections: int = Field(default=512, gt=0)  # of a worker; well below the system's own limit, ulimit -n
     idempotency_window_s: float = Field(default=600.0, ge=0)  # an answer is kept for repeats of its Idempotency-Key
     idempotency_max_bytes: int = Field(default=32 * 2**20, ge=0)  # of kept answers, as JSON
     watch_interval_s: float = Field(default=1.0, gt=0)  # between looks at Triton's state
@@ -61,3 +59,9 @@ class Settings(BaseSettings):
         if self.tls_client_ca is not None and self.tls_certificate is None:
             raise ValueError("PCBD_TLS_CLIENT_CA needs PCBD_TLS_CERTIFICATE and PCBD_TLS_KEY")
         return self
+
+
+def faults_of_settings(error: ValidationError) -> str:
+    """Every fault with the variable's name, for whoever starts a command."""
+    names = ("".join(f"PCBD_{str(place).upper()}: " for place in fault["loc"][:1]) for fault in error.errors())
+    return "; ".join(name + fault["msg"] for name, fault in zip(names, error.errors(), strict=True))

@@ -18,7 +18,7 @@ from gateway.access.scope import Scope
 from gateway.access.store import KeyStore
 from gateway.database import Database
 from gateway.errors import ServiceError
-from gateway.settings import Settings
+from gateway.settings import Settings, faults_of_settings
 
 
 def main() -> int:
@@ -44,10 +44,10 @@ def main() -> int:
         elif arguments.command == "list":
             _list(store)
         else:
-            print(f"key {arguments.id} of {store.revoke(arguments.id)} is revoked")  # noqa: T201
+            name = store.revoke(arguments.id)
+            print(f"key {arguments.id} of {name} is revoked")  # noqa: T201
     except ValidationError as error:
-        faults = "; ".join(fault["msg"] for fault in error.errors())
-        print(f"error: {faults}", file=sys.stderr)  # noqa: T201
+        print(f"error: {faults_of_settings(error)}", file=sys.stderr)  # noqa: T201
         return 1
     except ServiceError as error:
         print(f"error: {error}", file=sys.stderr)  # noqa: T201

@@ -7,21 +7,31 @@ Nothing of a request is known but whether one is at work.
 
 import time
 from asyncio import BaseTransport, TimerHandle, Transport
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, cast
 
+from prometheus_client import Counter
 from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from gateway.metrics import Metrics
+from gateway.settings import Settings
 
 
 @dataclass(frozen=True)
 class ConnectionLimits:
-    """Of one worker; `dropped` is told of each connection that was given up, by a reason of one word."""
+    """Of one worker; `dropped` counts the connections that were given up, by a reason of one word."""
 
     head_timeout_s: float
     send_timeout_s: float
     max_connections: int
-    dropped: Callable[[str], None]
+    dropped: Counter
+
+    @classmethod
+    def of(cls, settings: Settings, metrics: Metrics) -> "ConnectionLimits":
+        """Those of the settings."""
+        return cls(
+            settings.head_timeout_s, settings.send_timeout_s, settings.max_connections, metrics.dropped_connections
+        )
 
 
 class BoundedConnection(H11Protocol):
@@ -108,7 +118,7 @@ class BoundedConnection(H11Protocol):
         return self.transport.get_write_buffer_size()
 
     def _drop(self, reason: str) -> None:
-        self._limits.dropped(reason)
+        self._limits.dropped.labels(reason).inc()
         self.connections.discard(self)  # its place is free at once
         self.transport.abort()
 

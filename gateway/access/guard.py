@@ -17,7 +17,7 @@ from gateway.errors import KeyRefusedError, ScopeError, UnauthenticatedError
 from gateway.metrics import Metrics
 from gateway.settings import Settings
 
-LOG = logging.getLogger("gateway.access")
+LOG = logging.getLogger("gateway.access.guard")
 HOW = "send one as `Authorization: Bearer KEY` or `X-API-Key: KEY`; `python -m gateway.access create` makes one"
 
 

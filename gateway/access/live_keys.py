@@ -13,7 +13,7 @@ from gateway.access.key import Key
 from gateway.access.store import KeyStore
 from gateway.errors import DatabaseError
 
-LOG = logging.getLogger("gateway.access")
+LOG = logging.getLogger("gateway.access.live_keys")
 FRESH_S = 5.0
 GRACE_S = 600.0
 READ_TIMEOUT_S = 2.0  # what a request waits for a database that hangs; then it counts as away

@@ -6,7 +6,7 @@ from collections import OrderedDict
 
 from prometheus_client import Counter
 
-LOG = logging.getLogger("gateway.access")
+LOG = logging.getLogger("gateway.access.refusals")
 PAUSE_S = 60.0
 MAX_ADDRESSES = 1000  # remembered; of more, the one told of longest ago is forgotten
 

@@ -69,6 +69,17 @@ def test_decode_reads_a_single_pixel_and_a_single_row() -> None:
     assert decode(encoded(Image.new("L", (500, 1)), "PNG"), PIXELS).shape == (1, 500, 3)
 
 
+def test_decode_reads_the_first_of_many_pages_only() -> None:
+    pages = [Image.new("L", (400, 300), level) for level in (50, *[200] * 199)]
+    data = encoded(pages[0], "TIFF", save_all=True, append_images=pages[1:])
+    tracemalloc.start()
+    try:
+        assert decode(data, PIXELS)[0, 0].tolist() == [50, 50, 50]
+        assert tracemalloc.get_traced_memory()[1] < 10 * 2**20  # 24 MB of pages
+    finally:
+        tracemalloc.stop()
+
+
 def test_decode_refuses_emptiness() -> None:
     with pytest.raises(ImageError, match="0 bytes"):
         decode(b"", PIXELS)

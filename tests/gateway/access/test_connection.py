@@ -18,7 +18,7 @@ HEAD = b"GET /healthz HTTP/1.1\r\nHost: x\r\n"
 
 @pytest.fixture(scope="module")
 def client() -> Iterator[httpx.Client]:
-    limits = {"head_timeout_s": "1", "send_timeout_s": "1", "max_connections": str(MAX_CONNECTIONS)}
+    limits = {"head_timeout_s": "2", "send_timeout_s": "2", "max_connections": str(MAX_CONNECTIONS)}
     with gateway(NOWHERE, **limits) as (client, _):
         yield client
 

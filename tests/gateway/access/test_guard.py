@@ -5,8 +5,12 @@ from collections.abc import Iterator
 
 import httpx
 import pytest
+from pydantic import ValidationError
 
+from gateway.access import guard
 from gateway.access.scope import Scope
+from gateway.app import create_app
+from gateway.settings import Settings
 from tests.gateway.access.conftest import NOWHERE, Guarded
 from tests.gateway.test_failures import PICTURE, gateway, wait_until
 
@@ -144,3 +148,27 @@ def test_the_services_own_page_and_other_clients_may_change(unguarded: httpx.Cli
     for headers in ({}, {"Origin": own}, {"Sec-Fetch-Site": "same-origin", "Origin": own}, {"Sec-Fetch-Site": "none"}):
         assert unguarded.put("/defects/glue", json=GLUE, headers=headers).status_code in {200, 201}
     assert unguarded.delete("/defects/glue").status_code == 204
+
+
+@pytest.mark.parametrize(
+    ("host", "keys", "warns"),
+    [
+        ("127.0.0.1", "off", False),
+        ("::1", "off", False),
+        ("localhost", "off", False),
+        ("192.0.2.1", "off", True),
+        ("192.0.2.1", "required", False),
+    ],
+)
+def test_a_gateway_that_everybody_reaches_without_keys_warns(
+    host: str, keys: str, warns: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lines: list[str] = []
+    monkeypatch.setattr(guard.LOG, "warning", lambda text, *values: lines.append(text % values))
+    create_app(Settings(host=host, api_keys=keys))
+    assert [host in line for line in lines] == [True] * warns
+
+
+def test_protected_metrics_need_keys() -> None:
+    with pytest.raises(ValidationError, match="PCBD_API_KEYS"):
+        Settings(metrics_protected=True)

@@ -76,7 +76,7 @@ def listens(port: int) -> bool:
 
 @pytest.fixture(scope="module")
 def url(files: Files) -> Iterator[str]:
-    with https_gateway(files, PCBD_HEAD_TIMEOUT_S="1") as (url, _):
+    with https_gateway(files, PCBD_HEAD_TIMEOUT_S="2", PCBD_SEND_TIMEOUT_S="2") as (url, _):
         yield url
 
 
@@ -109,6 +109,27 @@ def test_who_connects_and_says_nothing_is_dropped_before_tls_too(url: str) -> No
     parsed = httpx.URL(url)
     with socket.create_connection((parsed.host, parsed.port or 443), timeout=PATIENCE_S) as connection:
         assert connection.recv(1) == b""
+
+
+def test_who_takes_nothing_of_an_answer_is_dropped_over_tls_too(url: str, files: Files) -> None:
+    parsed, context = httpx.URL(url), ssl.create_default_context(cafile=files.ca)
+    with (
+        socket.create_connection((parsed.host, parsed.port or 443), timeout=PATIENCE_S) as plain,
+        context.wrap_socket(plain, server_hostname=parsed.host) as connection,
+    ):
+        connection.settimeout(1)
+
+        def ask_until_closed() -> bool:
+            try:
+                connection.sendall(b"GET /page/sample.png HTTP/1.1\r\nHost: x\r\n\r\n" * 1000)
+            except TimeoutError:
+                return False
+            except OSError:
+                return True
+            return False
+
+        wait_until(ask_until_closed)
+        assert 'reason="send"' in httpx.get(f"{url}/metrics", verify=context).text
 
 
 def test_clients_need_a_certificate_where_their_authority_is_set(files: Files) -> None:
