@@ -2,15 +2,26 @@
 
 import sys
 
+from pydantic import ValidationError
+
+from gateway.access.tls import Certificate, CertificateError
 from gateway.server import serve
-from gateway.settings import Settings
+from gateway.settings import Settings, faults_of_settings
 from gateway.telemetry.logs import configure_logs
 from gateway.workers import Workers
 
 
 def main() -> int:
-    """Runs until a signal ends it."""
-    settings = Settings()
+    """Runs until a signal ends it; 1 for settings that cannot be served with."""
+    try:
+        settings = Settings()
+        Certificate.of(settings)  # told here once, not by each worker again and again
+    except ValidationError as error:
+        print(f"error: {faults_of_settings(error)}", file=sys.stderr)  # noqa: T201
+        return 1
+    except CertificateError as error:
+        print(f"error: {error}", file=sys.stderr)  # noqa: T201
+        return 1
     if settings.workers == 1:
         serve()
         return 0

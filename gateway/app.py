@@ -4,11 +4,17 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from http import HTTPStatus
 from importlib.metadata import version
+from typing import Any
 
-from fastapi import FastAPI, Request, Response
+from fastapi import Depends, FastAPI, Request, Response
 from starlette.exceptions import HTTPException
 
 from gateway import batch, detect, health, pages
+from gateway.access.guard import Guard, guard
+from gateway.access.headers import SecureHeaders
+from gateway.access.live_keys import LiveKeys
+from gateway.access.openapi import declare_keys
+from gateway.access.store import KeyStore
 from gateway.answer import Problem
 from gateway.catalog import routes as catalog_routes
 from gateway.catalog.live import LiveCatalog
@@ -36,6 +42,14 @@ PROBLEM_SCHEMA = {
 }
 
 
+class Application(FastAPI):
+    """Says in /openapi.json which keys it needs."""
+
+    def openapi(self) -> dict[str, Any]:
+        """The document, made once."""
+        return declare_keys(super().openapi(), self.state.guard.keys_required)
+
+
 def create_app(settings: Settings) -> FastAPI:
     """An application of its own, with metrics and connections of its own."""
     metrics = Metrics()
@@ -43,21 +57,24 @@ def create_app(settings: Settings) -> FastAPI:
     catalog = LiveCatalog(CatalogStore(database), settings.watch_interval_s, metrics)
     watch = Watch(settings, catalog, metrics)
     review = ReviewLoop(settings, database, metrics)
+    keys = LiveKeys(KeyStore(database))
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        async with catalog, review, watch:
+        async with catalog, review, watch, keys:
             yield
         database.close()
 
-    app = FastAPI(
+    app = Application(
         title="PCB defect detector",
         version=version("pcb-defect-detector"),
         description="Finds circuit-board defects described in plain words, Chinese or English.",
         lifespan=lifespan,
         telemetry={"tracing": False, "metrics": False, "logs": False},  # Access makes the request's span: one is enough
         responses=_problem_responses(),
+        dependencies=[Depends(guard)],
     )
+    app.state.guard = Guard(settings, keys, metrics)
     app.state.service = Service(settings, watch, catalog, metrics, review.recorder)
     app.state.review = review
     app.state.draining = False
@@ -70,6 +87,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.add_exception_handler(ServiceError, _answer_service_error)
     app.add_exception_handler(HTTPException, _answer_http_error)
     app.add_middleware(Access, metrics=metrics)
+    app.add_middleware(SecureHeaders)
     return app
 
 

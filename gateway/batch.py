@@ -71,7 +71,7 @@ async def detect_batch(request: Request, service: Annotated[Service, Depends(ser
     request.state.labels.update(batch.parameters.labels())
     overlay = Overlay.wanted(request.headers, batch.parameters)
     lines = _lines(batch, service, overlay, request.state.request_id, deadline, key)
-    return LinesResponse(lines, service.settings.body_timeout_s)
+    return LinesResponse(lines, service.settings.send_timeout_s)
 
 
 async def _lines(

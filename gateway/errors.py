@@ -60,6 +60,26 @@ class StaleError(ServiceError):
     """What is to be changed is not what the client expected to find."""
 
 
+class KeyRefusedError(ServiceError):
+    """An API key does not let the request pass; `reason` is one word, for those who count."""
+
+    def __init__(self, message: str, reason: str) -> None:
+        super().__init__(message)
+        self.reason = reason
+
+
+class UnauthenticatedError(KeyRefusedError):
+    """No API key came, or none that is in use."""
+
+
+class ScopeError(KeyRefusedError):
+    """The API key is good, but not for this."""
+
+
+class CrossSiteError(ServiceError):
+    """A page of another site made a browser send the request."""
+
+
 class DatabaseError(ServiceError):
     """The database does not answer or cannot be used."""
 
@@ -86,6 +106,9 @@ STATUS: dict[type[ServiceError], tuple[int, str]] = {
     OverloadError: (429, "Too many requests"),
     UnavailableError: (503, "Service unavailable"),
     ReplacedError: (503, "Service unavailable"),
+    UnauthenticatedError: (401, "Unauthorized"),
+    ScopeError: (403, "Forbidden"),
+    CrossSiteError: (403, "Cross-site request"),
     NotFoundError: (404, "Not found"),
     ConflictError: (409, "Conflict"),
     StaleError: (412, "Precondition failed"),
@@ -96,6 +119,7 @@ STATUS: dict[type[ServiceError], tuple[int, str]] = {
 }
 FAULT = (500, "Internal error")
 RETRYABLE = (429, 503)
+UNAUTHORIZED = 401
 
 
 def problem_of(error: Exception, request_id: str | None) -> Problem:
@@ -106,6 +130,8 @@ def problem_of(error: Exception, request_id: str | None) -> Problem:
 
 
 def problem(found: Problem) -> JSONResponse:
-    """A problem details answer; one that can be tried again says when."""
-    headers = {"Retry-After": str(RETRY_AFTER_S)} if found.status in RETRYABLE else None
+    """A problem details answer; one that can be tried again says when, one that lacks a key how to send it."""
+    headers = {"Retry-After": str(RETRY_AFTER_S)} if found.status in RETRYABLE else {}
+    if found.status == UNAUTHORIZED:
+        headers["WWW-Authenticate"] = 'Bearer realm="pcbd"'
     return JSONResponse(found.model_dump(exclude_none=True), found.status, headers, media_type=PROBLEM_JSON)

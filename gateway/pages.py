@@ -26,14 +26,11 @@ CONTENT_SECURITY = (
     "base-uri 'none'; form-action 'none'; frame-ancestors 'none'; "
     "require-trusted-types-for 'script'; trusted-types 'none'"  # no text is ever parsed as HTML
 )
-HEADERS = {
+HEADERS = {  # besides those of every answer, gateway/access/headers.py
     "Cache-Control": "no-cache",  # kept, but asked about each time: a new release is seen at once
     "Content-Security-Policy": CONTENT_SECURITY,
     "Cross-Origin-Opener-Policy": "same-origin",
     "Permissions-Policy": "camera=(self), microphone=(), geolocation=()",
-    "Referrer-Policy": "no-referrer",
-    "X-Content-Type-Options": "nosniff",
-    "X-Frame-Options": "DENY",
 }
 
 

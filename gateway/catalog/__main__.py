@@ -19,7 +19,7 @@ from gateway.catalog.precondition import Precondition
 from gateway.catalog.store import CatalogStore
 from gateway.database import Database
 from gateway.errors import ServiceError
-from gateway.settings import Settings
+from gateway.settings import Settings, faults_of_settings
 
 STREAM = "-"
 
@@ -45,8 +45,7 @@ def main() -> int:
         else:
             _import(store, arguments)
     except ValidationError as error:
-        faults = "; ".join(f"PCBD_{str(fault['loc'][0]).upper()}: {fault['msg']}" for fault in error.errors())
-        print(f"error: {faults}", file=sys.stderr)  # noqa: T201
+        print(f"error: {faults_of_settings(error)}", file=sys.stderr)  # noqa: T201
         return 1
     except (ServiceError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)  # noqa: T201

@@ -4,14 +4,16 @@ import asyncio
 import re
 from collections.abc import Mapping
 from contextlib import suppress
+from dataclasses import dataclass
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Header, Path, Request, Response
 from pydantic import BaseModel, ValidationError
 
+from gateway.access.actor import actor_of
 from gateway.catalog.defect import ID_PATTERN, Defect, DefectFields, StoredDefect, explain
 from gateway.catalog.document import YAML, read_document, write_document
-from gateway.catalog.precondition import entity_tag, read_precondition
+from gateway.catalog.precondition import Precondition, entity_tag, read_precondition
 from gateway.catalog.recognition import asked_by
 from gateway.catalog.store import Change
 from gateway.errors import ParameterError, UnavailableError
@@ -21,8 +23,6 @@ from gateway.request.negotiation import preferred
 from gateway.service import Service, service_of
 
 MERGE_PATCH = "application/merge-patch+json"
-ANONYMOUS = "anonymous"
-MAX_ACTOR_CHARACTERS = 100
 MAX_BODY_BYTES = 2**19
 
 ROUTER = APIRouter(tags=["catalog"])
@@ -32,6 +32,24 @@ DefectIdPath = Annotated[str, Path(description="The defect's id.", json_schema_e
 IfMatch = Annotated[str | None, Header(description="The ETag that the change builds on; 412 if it is another by now.")]
 IfNoneMatch = Annotated[str | None, Header(description="* creates only; 412 if the defect is there already.")]
 XActor = Annotated[str | None, Header(description="Who makes the change, for the history; UTF-8.")]
+
+
+@dataclass(frozen=True)
+class ChangeHeaders:
+    """Who makes a change, and what they expect to find."""
+
+    actor: str
+    expected: Precondition
+
+
+def change_headers(
+    request: Request, if_match: IfMatch = None, if_none_match: IfNoneMatch = None, x_actor: XActor = None
+) -> ChangeHeaders:
+    """The headers of every change; declared for OpenAPI, read as they came."""
+    return ChangeHeaders(actor_of(request), read_precondition(request.headers))
+
+
+ChangeNeeded = Annotated[ChangeHeaders, Depends(change_headers)]
 
 
 def _schema(**changes: object) -> dict[str, Any]:
@@ -78,14 +96,12 @@ async def replace_defects(
     request: Request,
     response: Response,
     service: ServiceNeeded,
-    if_match: IfMatch = None,
-    x_actor: XActor = None,
+    headers: ChangeNeeded,
 ) -> Replaced:
     """Makes the catalog what the YAML file says, in one transaction; defects that it leaves out are deleted."""
-    actor, expected = actor_of(request), read_precondition(request.headers)
     body = await _body(request, service, {YAML})
     defects = await asyncio.to_thread(read_document, body)
-    replaced = await asyncio.to_thread(service.catalog.store.replace, defects, actor, expected)
+    replaced = await asyncio.to_thread(service.catalog.store.replace, defects, headers.actor, headers.expected)
     response.headers["ETag"] = entity_tag(replaced.revision)
     return Replaced(**vars(replaced))
 
@@ -107,18 +123,15 @@ async def put_defect(
     request: Request,
     response: Response,
     service: ServiceNeeded,
-    if_match: IfMatch = None,
-    if_none_match: IfNoneMatch = None,
-    x_actor: XActor = None,
+    headers: ChangeNeeded,
 ) -> StoredDefect:
     """What the body leaves out gets its default. The defect is live for the next request."""
-    actor, expected = actor_of(request), read_precondition(request.headers)
     values = await read_json(await _body(request, service, {JSON}))
     faults = [] if re.fullmatch(ID_PATTERN, defect_id) else [f"the id is {defect_id!r}, expected {ID_PATTERN}"]
     fields = _validated(values, faults)
     defect = Defect(id=defect_id, **dict(fields))
     _must_be_readable(service, defect)
-    stored, created = await asyncio.to_thread(service.catalog.store.put, defect, actor, expected)
+    stored, created = await asyncio.to_thread(service.catalog.store.put, defect, headers.actor, headers.expected)
     response.status_code = 201 if created else 200
     return _tagged(response, stored)
 
@@ -138,11 +151,9 @@ async def patch_defect(
     request: Request,
     response: Response,
     service: ServiceNeeded,
-    if_match: IfMatch = None,
-    x_actor: XActor = None,
+    headers: ChangeNeeded,
 ) -> StoredDefect:
     """A JSON merge patch (RFC 7396): what the body leaves out stays, null goes back to the default."""
-    actor, expected = actor_of(request), read_precondition(request.headers)
     patch = await read_json(await _body(request, service, {JSON, MERGE_PATCH}))
 
     def change(fields: DefectFields) -> DefectFields:
@@ -150,7 +161,10 @@ async def patch_defect(
         _must_be_readable(service, Defect(id=defect_id, **dict(changed)))
         return changed
 
-    return _tagged(response, await asyncio.to_thread(service.catalog.store.change, defect_id, change, actor, expected))
+    return _tagged(
+        response,
+        await asyncio.to_thread(service.catalog.store.change, defect_id, change, headers.actor, headers.expected),
+    )
 
 
 @ROUTER.delete("/defects/{defect_id}", summary="Delete a defect", status_code=204)
@@ -158,12 +172,10 @@ async def delete_defect(
     defect_id: DefectIdPath,
     request: Request,
     service: ServiceNeeded,
-    if_match: IfMatch = None,
-    x_actor: XActor = None,
+    headers: ChangeNeeded,
 ) -> None:
     """Its history stays, and a defect of that id made later goes on from its version."""
-    actor, expected = actor_of(request), read_precondition(request.headers)
-    await asyncio.to_thread(service.catalog.store.delete, defect_id, actor, expected)
+    await asyncio.to_thread(service.catalog.store.delete, defect_id, headers.actor, headers.expected)
 
 
 @ROUTER.get("/defects/{defect_id}/history", summary="Every change of a defect")
@@ -207,18 +219,6 @@ def _must_be_readable(service: Service, defect: Defect) -> None:
             raise ParameterError(
                 f"the model cannot read {text[:40]!r}..., by which the defect is asked for; say it shorter"
             )
-
-
-def actor_of(request: Request) -> str:
-    """X-Actor, which HTTP carries as Latin-1 whatever it is; without it nobody in particular."""
-    given = request.headers.get("x-actor", ANONYMOUS)
-    try:
-        actor = given.encode("latin-1").decode("utf-8").strip()
-    except UnicodeDecodeError:
-        raise ParameterError("X-Actor is not UTF-8; send it in UTF-8") from None
-    if not 1 <= len(actor) <= MAX_ACTOR_CHARACTERS or not actor.isprintable():
-        raise ParameterError(f"X-Actor is {actor!r}, expected 1 to {MAX_ACTOR_CHARACTERS} printable characters")
-    return actor
 
 
 def _tagged(response: Response, defect: StoredDefect) -> StoredDefect:

@@ -17,12 +17,13 @@ PERCENTILES = (50, 95, 99)
 
 
 class Bench:
-    """Sends one form again and again for `seconds`, and counts."""
+    """Sends one form again and again for `seconds`, and counts; `options` are those of `access_options`."""
 
-    def __init__(self, url: str, form: dict[str, Any], timeout_s: float) -> None:
+    def __init__(self, url: str, form: dict[str, Any], timeout_s: float, options: dict[str, Any]) -> None:
         self._url = url
         self._form = form
         self._timeout_s = timeout_s
+        self._options = options
         self._latencies_ms: list[float] = []
         self._timings_ms: list[dict[str, float]] = []
         self._outcomes: Counter[str] = Counter()
@@ -52,7 +53,7 @@ class Bench:
 
     def _client(self) -> httpx.AsyncClient:
         limits = httpx.Limits(max_connections=None, max_keepalive_connections=None)
-        return httpx.AsyncClient(base_url=self._url, timeout=self._timeout_s, limits=limits)
+        return httpx.AsyncClient(base_url=self._url, timeout=self._timeout_s, limits=limits, **self._options)
 
     async def _ask(self, client: httpx.AsyncClient, due: float, done: Callable[[], object]) -> None:
         try:

@@ -17,6 +17,7 @@ import typer
 from tqdm import tqdm
 
 from gateway.answer import DetectAnswer
+from gateway.client.access import access_options
 from gateway.client.asking import Outcome, Question, ask_all
 from gateway.client.bench import Bench
 from gateway.client.client import TIMEOUT_S, URL, Client
@@ -42,6 +43,19 @@ APP = typer.Typer(
 )
 
 Url = Annotated[str, typer.Option("--url", envvar="PCBD_URL", help="Where the gateway is.")]
+ApiKey = Annotated[
+    str | None, typer.Option(envvar="PCBD_API_KEY", help="Where the gateway requires one; better in the environment.")
+]
+Ca = Annotated[
+    Path | None,
+    typer.Option(metavar="FILE", exists=True, dir_okay=False, help="Trust this authority (PEM) for an https gateway."),
+]
+Certificate = Annotated[
+    Path | None,
+    typer.Option(
+        "--cert", metavar="FILE", exists=True, dir_okay=False, help="This client's certificate and key (PEM)."
+    ),
+]
 Prompts = Annotated[
     list[str] | None,
     typer.Option("-p", "--prompt", help="What to look for, in Chinese or English; may repeat. None: the catalog."),
@@ -63,6 +77,9 @@ def detect(
     images: Annotated[list[str], typer.Argument(metavar="IMAGE...", help="Files, folders, patterns in quotes.")],
     prompt: Prompts = None,
     url: Url = URL,
+    api_key: ApiKey = None,
+    ca: Ca = None,
+    certificate: Certificate = None,
     settings: Set = None,
     at_once: AtOnce = 4,
     timeout: Timeout = TIMEOUT_S,
@@ -74,7 +91,10 @@ def detect(
     pictures = find_pictures(images)
     question = Question(prompt or [], _pairs(settings), annotated, timeout)
     outcomes = []
-    with Client(url) as client, tqdm(total=len(pictures), unit="image", disable=None) as bar:
+    with (
+        Client(url, api_key=api_key, ca=ca, certificate=certificate) as client,
+        tqdm(total=len(pictures), unit="image", disable=None) as bar,
+    ):
         for outcome in ask_all(pictures, lambda picture: question.ask(client, picture), at_once):
             outcomes.append(outcome)
             if as_json:
@@ -96,6 +116,9 @@ def watch(
     folder: Annotated[Path, typer.Argument(exists=True, file_okay=False, help="Where the camera leaves its pictures.")],
     prompt: Prompts = None,
     url: Url = URL,
+    api_key: ApiKey = None,
+    ca: Ca = None,
+    certificate: Certificate = None,
     settings: Set = None,
     results: Annotated[
         Path | None, typer.Option(help="What is done, a line of JSON each. [default: FOLDER/pcbd-results.jsonl]")
@@ -113,7 +136,11 @@ def watch(
     question = Question(prompt or [], _pairs(settings), annotated, timeout)
     camera, out, err = Folder(folder, settle), console(), console(stderr=True)
     kept = Results(results or folder / "pcbd-results.jsonl")
-    with kept as done, Client(url) as client, ended_by_signals() as ended:
+    with (
+        kept as done,
+        Client(url, api_key=api_key, ca=ca, certificate=certificate) as client,
+        ended_by_signals() as ended,
+    ):
         while not ended.is_set():
             complete = {arrived.path: arrived for arrived in camera.look(done)}
 
@@ -144,6 +171,9 @@ def bench(
     image: Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="The picture that is sent.")],
     prompt: Prompts = None,
     url: Url = URL,
+    api_key: ApiKey = None,
+    ca: Ca = None,
+    certificate: Certificate = None,
     settings: Set = None,
     seconds: Annotated[float, typer.Option(min=0.1, help="How long.")] = 30.0,
     rate: Annotated[float | None, typer.Option(min=0.01, help="Requests per second, evenly spaced.")] = None,
@@ -151,8 +181,9 @@ def bench(
     timeout: Timeout = TIMEOUT_S,
 ) -> None:
     """Measure latency under load; one line of JSON."""
-    load = Bench(url, form_of([image], prompt or [], _pairs(settings)), timeout)
-    with Client(url, timeout_s=timeout) as client:
+    options = access_options(api_key, ca, certificate)
+    load = Bench(url, form_of([image], prompt or [], _pairs(settings)), timeout, options)
+    with Client(url, api_key=api_key, ca=ca, certificate=certificate, timeout_s=timeout) as client:
         client.ready()  # who is not there is not measured
     total = round(rate * seconds) if rate else None
     with tqdm(total=total, unit="request", disable=None) as bar:
@@ -165,10 +196,13 @@ def bench(
 @APP.command()
 def defects(
     url: Url = URL,
+    api_key: ApiKey = None,
+    ca: Ca = None,
+    certificate: Certificate = None,
     as_json: Annotated[bool, typer.Option("--json", help="As the gateway gives it.")] = False,
 ) -> None:
     """List the defect catalog."""
-    with Client(url) as client:
+    with Client(url, api_key=api_key, ca=ca, certificate=certificate) as client:
         catalog = client.defects()
     if as_json:
         console().print(json.dumps(catalog, ensure_ascii=False), soft_wrap=True)

@@ -18,6 +18,7 @@ import stamina
 from pydantic import BaseModel, ValidationError
 
 from gateway.answer import BatchLine, DetectAnswer, Problem
+from gateway.client.access import access_options
 from gateway.client.errors import WORTH_RETRYING, RefusedError, UnreachableError
 from gateway.client.form import form_of
 
@@ -27,6 +28,7 @@ ATTEMPTS = 8
 GRACE_S = 1.0  # the server's own 504 says more than a connection given up
 # The connection broke or was not made: the key makes it safe to ask again. A timeout is none of these: time is up.
 BROKEN = (httpx.ConnectError, httpx.ReadError, httpx.WriteError, httpx.RemoteProtocolError)
+UNTRUSTED = "CERTIFICATE_VERIFY_FAILED"  # said by ssl; asking again does not mend it
 
 Result = TypeVar("Result")
 Model = TypeVar("Model", bound=BaseModel)
@@ -35,13 +37,24 @@ Model = TypeVar("Model", bound=BaseModel)
 class Client:
     """One gateway, asked over kept connections; threads may share it.
 
-    `timeout_s` bounds a call with all its attempts and the waits between them. ValueError: `url` is none.
+    `api_key` is one of the gateway's keys. `ca` is the certificate of the authority that signed the gateway's, where no
+    usual one did; `certificate` the client's own with its key, where the gateway asks for one; both PEM files.
+    `timeout_s` bounds a call with all its attempts and the waits between them. ValueError: `url` or a file is none.
     """
 
-    def __init__(self, url: str = URL, *, timeout_s: float = TIMEOUT_S, attempts: int = ATTEMPTS) -> None:
+    def __init__(
+        self,
+        url: str = URL,
+        *,
+        api_key: str | None = None,
+        ca: Path | None = None,
+        certificate: Path | None = None,
+        timeout_s: float = TIMEOUT_S,
+        attempts: int = ATTEMPTS,
+    ) -> None:
         try:
             self.url = url.rstrip("/")
-            self._http = httpx.Client(base_url=self.url)
+            self._http = httpx.Client(base_url=self.url, **access_options(api_key, ca, certificate))
             usable = self._http.base_url.scheme in {"http", "https"} and self._http.base_url.host
         except httpx.InvalidURL:
             usable = False
@@ -149,7 +162,7 @@ class Client:
                 if error.retry_after_s is None:
                     return True
                 return error.retry_after_s if time.monotonic() + error.retry_after_s < deadline else False
-            return isinstance(error, BROKEN)
+            return isinstance(error, BROKEN) and UNTRUSTED not in str(error)
 
         headers = {"Idempotency-Key": key} if key else {}
         try:

@@ -5,8 +5,9 @@ For a new step, change the tables and run `python -m gateway.migrations "what it
 
 from alembic import context
 
+import gateway.access.tables
 import gateway.catalog.tables
-import gateway.review.tables  # noqa: F401 - they declare their tables on Base
+import gateway.review.tables  # noqa: F401 - each declares its tables on Base
 from gateway.database import Base
 
 context.configure(

@@ -7,7 +7,7 @@ from typing import Annotated, Any, TypeVar
 from fastapi import APIRouter, Depends, Header, Path, Request, Response
 from pydantic import BaseModel, ValidationError
 
-from gateway.catalog.routes import actor_of
+from gateway.access.actor import actor_of
 from gateway.errors import NotFoundError, ParameterError
 from gateway.request.arrival import read_small
 from gateway.request.json_body import JSON, read_json

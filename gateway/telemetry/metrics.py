@@ -96,6 +96,15 @@ class Metrics:
             multiprocess_mode="livemax",
         )
         self._model: tuple[str, str, str] | None = None
+        self.refused_keys = Counter(
+            "pcbd_refused_keys_total", "API keys refused, by reason.", ("reason",), registry=own
+        )
+        self.dropped_connections = Counter(
+            "pcbd_dropped_connections_total",
+            "Connections given up: slow head, nothing taken of an answer, too many.",
+            ("reason",),
+            registry=own,
+        )
         self.records = Counter(
             "pcbd_records_total", "Answers written for review, or dropped.", ("outcome",), registry=own
         )

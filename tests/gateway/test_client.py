@@ -168,11 +168,11 @@ def test_a_connection_that_breaks_is_tried_again_and_then_named() -> None:
 
 def test_bench_counts_what_went_wrong_by_its_kind() -> None:
     with stranger(b"busy", 429) as url:
-        load = Bench(url, form_of([PICTURE], "open", {}), timeout_s=5)
+        load = Bench(url, form_of([PICTURE], "open", {}), timeout_s=5, options={})
         refused = asyncio.run(load.steady(0.5, 10, lambda: None))
     assert (refused["requests"], refused["errors"], refused["latency_ms"]) == (5, {"429": 5}, None)
     with stranger(b"") as url:
-        load = Bench(url, form_of([PICTURE], "open", {}), timeout_s=5)
+        load = Bench(url, form_of([PICTURE], "open", {}), timeout_s=5, options={})
         broken = asyncio.run(load.steady(0.3, 10, lambda: None))
     assert (broken["ok"], set(broken["errors"])) == (0, {"RemoteProtocolError"})
 

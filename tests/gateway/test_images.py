@@ -1,16 +1,21 @@
 import contextlib
 import io
 import struct
+import tracemalloc
 import zlib
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 from gateway.errors import ImageError, MediaTypeError, TooLargeError
 from gateway.pictures.images import decode
+from gateway.pictures.picture import open_picture
+from gateway.settings import Settings
 
 PIXELS = 1_000_000
 GRAY = np.arange(40 * 30, dtype=np.uint32).reshape(30, 40).astype(np.uint8)
@@ -64,6 +69,17 @@ def test_decode_reads_a_single_pixel_and_a_single_row() -> None:
     assert decode(encoded(Image.new("L", (500, 1)), "PNG"), PIXELS).shape == (1, 500, 3)
 
 
+def test_decode_reads_the_first_of_many_pages_only() -> None:
+    pages = [Image.new("L", (400, 300), level) for level in (50, *[200] * 199)]
+    data = encoded(pages[0], "TIFF", save_all=True, append_images=pages[1:])
+    tracemalloc.start()
+    try:
+        assert decode(data, PIXELS)[0, 0].tolist() == [50, 50, 50]
+        assert tracemalloc.get_traced_memory()[1] < 10 * 2**20  # 24 MB of pages
+    finally:
+        tracemalloc.stop()
+
+
 def test_decode_refuses_emptiness() -> None:
     with pytest.raises(ImageError, match="0 bytes"):
         decode(b"", PIXELS)
@@ -83,14 +99,62 @@ def test_decode_refuses_truncated_pictures(kind: str) -> None:
         decode(data[: len(data) // 2], PIXELS)
 
 
-def test_decode_believes_the_header_before_it_decodes() -> None:
+def _png(width: int, height: int) -> bytes:
+    def chunk(kind: bytes, content: bytes) -> bytes:
+        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+
+    header = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", b"")
+
+
+def _jpeg(width: int, height: int) -> bytes:
+    """A real one, with another size in its frame header (SOF0)."""
+    data = bytearray(encoded(Image.new("L", (8, 8)), "JPEG"))
+    place = data.index(b"\xff\xc0") + 5
+    data[place : place + 4] = struct.pack(">HH", height, width)
+    return bytes(data)
+
+
+def _bmp(width: int, height: int) -> bytes:
+    data = bytearray(encoded(Image.new("L", (8, 8)), "BMP"))
+    data[18:26] = struct.pack("<ii", width, height)
+    return bytes(data)
+
+
+def _tiff(width: int, height: int) -> bytes:
+    data = encoded(Image.new("L", (8, 8)), "TIFF")
+    for tag, old, new in ((256, 8, width), (257, 8, height)):  # ImageWidth and ImageLength, which Pillow writes as LONG
+        data = data.replace(struct.pack("<HHII", tag, 4, 1, old), struct.pack("<HHII", tag, 4, 1, new))
+    return data
+
+
+@pytest.mark.parametrize("make", [_png, _jpeg, _bmp, _tiff])
+def test_a_picture_is_refused_by_its_header_before_it_is_decoded(make: Callable[[int, int], bytes]) -> None:
     """30,000 x 30,000 pixels in a few bytes: refused for its size, not for its missing data."""
-    header = struct.pack(">IIBBBBB", 30_000, 30_000, 8, 0, 0, 0, 0)
-    chunk = b"IHDR" + header
-    data = b"\x89PNG\r\n\x1a\n" + struct.pack(">I", 13) + chunk + struct.pack(">I", zlib.crc32(chunk))
-    data += struct.pack(">I", 0) + b"IDAT" + struct.pack(">I", zlib.crc32(b"IDAT"))
-    with pytest.raises(TooLargeError, match="30000 x 30000"):
-        decode(data, PIXELS)
+    data = make(30_000, 30_000)
+    assert len(data) < 2000
+    tracemalloc.start()
+    try:
+        with pytest.raises(TooLargeError, match="30000 x 30000"):
+            open_picture(data, Settings())
+        assert tracemalloc.get_traced_memory()[1] < 10 * 2**20
+    finally:
+        tracemalloc.stop()
+
+
+def test_packed_text_within_a_picture_is_not_unpacked_without_bound() -> None:
+    """A PNG of 100 kB whose comment would be 100 MB."""
+    info = PngInfo()
+    info.add_text("Comment", "x" * 100_000_000, zip=True)
+    data = encoded(Image.new("L", (8, 8)), "PNG", pnginfo=info)
+    assert len(data) < 200_000
+    tracemalloc.start()
+    try:
+        with contextlib.suppress(ImageError, MediaTypeError):
+            decode(data, PIXELS)
+        assert tracemalloc.get_traced_memory()[1] < 20 * 2**20
+    finally:
+        tracemalloc.stop()
 
 
 @pytest.mark.parametrize("size", [(70_000, 1), (1, 70_000)])

@@ -9,6 +9,7 @@ import { startDefects } from "./defects.js";
 import { byId } from "./dom.js";
 import { Findings, groupsOf } from "./findings.js";
 import { Inspection } from "./inspection.js";
+import { startKey } from "./key.js";
 import { chooseLanguage, language, languages, startLanguage, t } from "./language.js";
 import { clearNotice, showProblem } from "./notice.js";
 import { fileIn, openPicture } from "./picture.js";
@@ -170,6 +171,7 @@ function showLanguage() {
 }
 languages.addEventListener("change", showLanguage);
 showLanguage();
+startKey();
 startTabs();
 startRaw(inspection);
 startWords(inspection, catalog);

@@ -4,6 +4,9 @@
 
 import { byId, element, refill } from "./dom.js";
 import { hasWords, t, translate } from "./language.js";
+import { changeKey } from "./service.js";
+
+const FORBIDDEN = 403;
 
 /**
  * @typedef {{label: string, run: () => void}} Choice
@@ -12,6 +15,7 @@ import { hasWords, t, translate } from "./language.js";
  */
 export function showProblem(problem, { waiting = null, choices = [] } = {}) {
   const remedy = `problem.${problem.status}`;
+  const offered = problem.status === FORBIDDEN ? [...choices, { label: t("key.other"), run: () => changeKey() }] : choices;
   const notice = byId("notice");
   notice.dataset.kind = waiting === null ? "fault" : "waiting";
   refill(
@@ -21,7 +25,7 @@ export function showProblem(problem, { waiting = null, choices = [] } = {}) {
     problem.detail ? element("p", { class: "said", lang: "en" }, problem.detail) : null,
     waiting === null ? null : element("p", {}, t("problem.waiting", { seconds: Math.ceil(waiting) })),
     problem.requestId ? element("p", { class: "figure hint" }, t("problem.request", { id: problem.requestId })) : null,
-    element("p", { class: "choices" }, ...choices.map(button)),
+    element("p", { class: "choices" }, ...offered.map(button)),
   );
   show(notice);
 }

@@ -1,10 +1,17 @@
 /**
- * The gateway's HTTP, and nothing of the page: one function per question, one error type, retries where they are safe.
+ * The gateway's HTTP, and nothing of the page: one function per question, one error type, retries where they are safe,
+ * the API key where the gateway requires one.
  */
 
 const RETRYABLE = [0, 429, 503];
 const LONGEST_WAIT_S = 15;
 const PATIENCE_S = 120; // of all waits together, then the last problem is told
+const KEY = "pcbd.key"; // in the tab's own storage: gone when it is closed
+
+/** @type {(problem: Problem|null) => Promise<string|null>} */
+let askForKey = async () => null;
+/** The question for a key that is open: several requests wait for one answer. @type {Promise<string|null>|null} */
+let asking = null;
 
 /** What the service answered instead, or that it could not be reached (status 0). */
 export class Problem extends Error {
@@ -30,12 +37,13 @@ export class Problem extends Error {
  * @throws {Problem} any other answer than a success, or none
  */
 export async function ask(path, options = {}) {
+  const key = sessionStorage.getItem(KEY);
   let answer;
   try {
     answer = await fetch(path, {
       cache: "no-store",
       ...options,
-      headers: { Accept: "application/json", ...options.headers },
+      headers: { Accept: "application/json", ...(key ? { Authorization: `Bearer ${key}` } : {}), ...options.headers },
     });
   } catch (error) {
     if (error.name === "AbortError") throw error;
@@ -50,7 +58,33 @@ export async function ask(path, options = {}) {
   }
   if (answer.ok) return { content, etag: answer.headers.get("ETag") };
   const retryAfterS = Number(answer.headers.get("Retry-After")) || 1;
-  throw new Problem({ title: answer.statusText, ...content, status: answer.status }, retryAfterS);
+  const problem = new Problem({ title: answer.statusText, ...content, status: answer.status }, retryAfterS);
+  if (problem.status !== 401) throw problem;
+  const isAnother = sessionStorage.getItem(KEY) !== key; // it was given while this request was under way
+  if (!isAnother && !(await changeKey(problem))) throw problem;
+  return ask(path, options);
+}
+
+/**
+ * Says who asks the person at the page for an API key.
+ * @param {(problem: Problem|null) => Promise<string|null>} question of the refusal; null: the person has none to give
+ */
+export function onKeyNeeded(question) {
+  askForKey = question;
+}
+
+/**
+ * Has the person asked for another key, to be sent from now on.
+ * @param {Problem|null} [problem] why
+ * @returns {Promise<boolean>} whether they gave one
+ */
+export async function changeKey(problem = null) {
+  asking ??= askForKey(problem).finally(() => {
+    asking = null;
+  });
+  const given = await asking;
+  if (given !== null) sessionStorage.setItem(KEY, given);
+  return given !== null;
 }
 
 /**
