@@ -10,9 +10,9 @@ import httpx
 import pytest
 
 from export.contract.tensors import MODELS
-from export.promotion import parse_config
 from export.repository import publish, staging_folder
 from export.server import TritonServer
+from export.triton_config import read_config
 from tests.conftest import REPOSITORY, embedded_triton, run_module
 from tests.gateway.test_failures import PICTURE, gateway, status, wait_until
 
@@ -27,7 +27,7 @@ def publish_shipped(repository: Path, sha256: str, threshold: float) -> int:
         newest = max((REPOSITORY / spec.name).glob("[0-9]*"), key=lambda folder: int(folder.name))
         ignore = shutil.ignore_patterns("manifest.json", "__pycache__")
         shutil.copytree(newest, staging / spec.name, dirs_exist_ok=True, ignore=ignore)
-        config = parse_config((REPOSITORY / spec.name / "config.pbtxt").read_text())
+        config = read_config((REPOSITORY / spec.name / "config.pbtxt").read_text())
         config.parameters["checkpoint_sha256"].string_value = sha256
         config.parameters["score_thresholds"].string_value = json.dumps({"default": threshold})
         configs[spec.name] = str(config)
