@@ -10,12 +10,14 @@ from fastapi import FastAPI, Request, Response
 from starlette.exceptions import HTTPException
 
 from gateway import batch, detect, health, pages
+from gateway.admin import routes as admin_routes
+from gateway.admin.activation import Activation
 from gateway.answer import Problem
 from gateway.catalog import routes as catalog_routes
 from gateway.catalog.live import LiveCatalog
 from gateway.catalog.store import CatalogStore
 from gateway.database import Database
-from gateway.errors import PROBLEM_JSON, STATUS, ServiceError, problem, problem_of
+from gateway.errors import PROBLEM_JSON, RETRY_AFTER_S, STATUS, ServiceError, problem, problem_of
 from gateway.metrics import Metrics
 from gateway.models.watch import Watch
 from gateway.service import Service
@@ -57,10 +59,12 @@ def create_app(settings: Settings) -> FastAPI:
         responses=_problem_responses(),
     )
     app.state.service = Service(settings, watch, catalog, metrics)
+    app.state.activation = Activation(settings.model_repository, watch)
     app.state.draining = False
     app.include_router(detect.ROUTER)
     app.include_router(batch.ROUTER)
     app.include_router(catalog_routes.ROUTER)
+    app.include_router(admin_routes.ROUTER)
     app.include_router(health.ROUTER)
     app.include_router(pages.ROUTER)
     app.add_exception_handler(ServiceError, _answer_service_error)
@@ -85,7 +89,8 @@ def _request_id(request: Request) -> str | None:
 
 
 async def _answer_service_error(request: Request, error: Exception) -> Response:
-    return problem(problem_of(error, _request_id(request)))
+    retry_after_s = error.retry_after_s if isinstance(error, ServiceError) else RETRY_AFTER_S
+    return problem(problem_of(error, _request_id(request)), retry_after_s)
 
 
 async def _answer_http_error(request: Request, error: Exception) -> Response:

@@ -33,6 +33,11 @@ class Metrics:
         self.verdicts = Counter("pcbd_verdicts_total", "Boards judged.", ("verdict",), registry=self.registry)
         self.in_flight = Gauge("pcbd_in_flight", "Detections at work.", registry=self.registry)
         self.ready = Gauge("pcbd_ready", "1 while the models can be asked.", registry=self.registry)
+        self.circuit_state = Gauge(
+            "pcbd_circuit_state",
+            "The circuit breaker before Triton: 0 closed, 1 half-open, 2 open.",
+            registry=self.registry,
+        )
         self.database_up = Gauge("pcbd_database_up", "1 while the database answers.", registry=self.registry)
         self.catalog_revision = Gauge(
             "pcbd_catalog_revision", "Revision of the defect catalog in use.", registry=self.registry

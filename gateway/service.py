@@ -4,13 +4,14 @@ import asyncio
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 
 from fastapi import Request
 
 from gateway.answer import Box, DetectAnswer, Detection, ImageSize, ModelVersion, Timings
 from gateway.catalog.live import LiveCatalog
 from gateway.catalog.recognition import Catalog
-from gateway.errors import OverloadError, ReplacedError, UnavailableError
+from gateway.errors import OverloadError, ReplacedError
 from gateway.metrics import OTHER_WORDS, Metrics
 from gateway.models.acceptance import Acceptance
 from gateway.models.detector import Detector, Reading
@@ -21,6 +22,7 @@ from gateway.pictures.picture import Picture, held_pixels, open_picture
 from gateway.request.body import DetectRequest, read_request
 from gateway.request.deadline import Deadline
 from gateway.request.idempotency import REPLAYED_HEADER, Replies, fingerprint_of, key_of
+from gateway.request.model_version import with_model_version
 from gateway.request.parameters import DetectParameters
 from gateway.settings import Settings
 from gateway.verdict import counts, verdict
@@ -44,6 +46,7 @@ class Service:
         deadline, key = Deadline.of(request, self.settings), key_of(request)
         with self.room():
             asked = await read_request(request, self.settings, deadline)
+            asked = replace(asked, parameters=with_model_version(request, asked.parameters))
             request.state.labels.update(asked.parameters.labels())
             overlay = Overlay.wanted(request.headers, asked.parameters)
             answer, replayed = await self.answer(asked, overlay, request_id, deadline, key)
@@ -107,16 +110,15 @@ class Service:
         if overlay is not None or asked.parameters.task == "segment":
             held_pixels(picture)  # refused before anything is asked
         decode_ms = (time.perf_counter() - decoding) * 1e3
+        version = None if asked.parameters.model_version is None else str(asked.parameters.model_version)
         while True:
-            detector = self.watch.detector()
+            detector = await self.watch.detector_of(version)
             try:
-                reading, asked_for = await self._ask(detector, catalog, picture, asked.parameters, deadline)
+                with self.watch.circuit.guard(deadline):
+                    reading, asked_for = await self._ask(detector, catalog, picture, asked.parameters, deadline)
                 break
             except ReplacedError:
                 await self.watch.wait_for_another(detector)
-            except UnavailableError as error:
-                self.watch.lost(error)
-                raise
         found = self._detections(reading, asked_for, request_id)
         by_words = {each.prompt for each in asked_for if each.instruction.task == "segment"}
         segmented = [each for each in found if asked.parameters.task == "segment" or each.prompt in by_words]
@@ -173,7 +175,7 @@ class Service:
                 parameters.excluded_regions,
             ),
             parameters=parameters,
-            timeout_s=deadline.remaining_s(),
+            deadline=deadline,
         )
         return reading, asked_for
 

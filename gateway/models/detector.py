@@ -11,8 +11,10 @@ from gateway.models.generator import generative_reading
 from gateway.models.grounding import grounding_reading
 from gateway.models.prompts import PromptEmbeddings
 from gateway.models.scan import judge, scan
-from gateway.models.triton import Served, Triton
+from gateway.models.served import Served
+from gateway.models.triton import Triton
 from gateway.pictures.picture import Picture
+from gateway.request.deadline import Deadline
 from gateway.request.parameters import DetectParameters
 
 
@@ -41,7 +43,7 @@ class Detector:
         score_threshold: Sequence[float],
         acceptance: Acceptance,
         parameters: DetectParameters,
-        timeout_s: float,
+        deadline: Deadline,
     ) -> Reading:
         """The boxes that a picture shows for the texts, best first.
 
@@ -49,7 +51,7 @@ class Detector:
         """
         started = time.perf_counter()
         reading = generative_reading if parameters.reading == "generative" else grounding_reading
-        read = await reading(self._triton, self.served, self.prompts, texts, timeout_s)
+        read = await reading(self._triton, self.served, self.prompts, texts, deadline)
         found = await scan(picture, self.served.dimensions.tile, read, score_threshold, acceptance, parameters)
         inferred = time.perf_counter()
         detections = await asyncio.to_thread(judge, found, score_threshold, acceptance, parameters)

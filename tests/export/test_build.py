@@ -20,7 +20,7 @@ from export.onnx_graphs import write_onnx
 from export.runtime.engine import Arrays, Engine, EngineError, load_engine
 from export.tensorrt.plan import Switches
 from export.verify import GateError
-from gateway.models.triton import read_score_thresholds
+from gateway.models.served import read_score_thresholds
 from tests.conftest import BOARD, embedded_triton, run_module
 from tests.export.test_tensorrt_build import SAVE, stand_in, without_tensorrt
 

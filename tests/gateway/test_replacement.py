@@ -19,8 +19,8 @@ from tests.gateway.test_failures import PICTURE, gateway, status, wait_until
 CLIENTS = 3
 
 
-def publish_shipped(repository: Path, sha256: str, threshold: float) -> int:
-    """The shipped engines once more, as those of a checkpoint with another hash and threshold."""
+def staged_shipped(repository: Path, sha256: str, threshold: float) -> tuple[dict[str, str], Path]:
+    """The shipped engines once more, as those of a checkpoint with another hash and threshold, ready to publish."""
     staging = staging_folder(repository)
     configs = {}
     for spec in MODELS:
@@ -31,6 +31,11 @@ def publish_shipped(repository: Path, sha256: str, threshold: float) -> int:
         config.parameters["checkpoint_sha256"].string_value = sha256
         config.parameters["score_thresholds"].string_value = json.dumps({"default": threshold})
         configs[spec.name] = str(config)
+    return configs, staging
+
+
+def publish_shipped(repository: Path, sha256: str, threshold: float) -> int:
+    configs, staging = staged_shipped(repository, sha256, threshold)
     return publish(repository, staging, configs, {"checkpoint_name": "shipped", "checkpoint_sha256": sha256})
 
 

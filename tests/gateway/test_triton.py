@@ -4,7 +4,7 @@ import pytest
 
 from export.contract.tensors import Dimensions
 from gateway.errors import UnavailableError
-from gateway.models.triton import Served, read_score_thresholds
+from gateway.models.served import Served, read_score_thresholds
 
 
 def test_each_class_has_its_own_threshold_and_other_words_the_default() -> None:
