@@ -17,7 +17,7 @@ from gateway.catalog import routes as catalog_routes
 from gateway.catalog.live import LiveCatalog
 from gateway.catalog.store import CatalogStore
 from gateway.database import Database
-from gateway.errors import PROBLEM_JSON, RETRY_AFTER_S, STATUS, ServiceError, problem, problem_of
+from gateway.errors import PROBLEM_JSON, RETRY_AFTER_S, STATUS, ClientGoneError, ServiceError, problem, problem_of
 from gateway.metrics import Metrics
 from gateway.models.watch import Watch
 from gateway.service import Service
@@ -76,7 +76,9 @@ def create_app(settings: Settings) -> FastAPI:
 
 def _problem_responses() -> dict[int | str, dict[str, object]]:
     titles: dict[int | str, list[str]] = {400: ["Bad Request"]}
-    for status, title in STATUS.values():
+    for kind, (status, title) in STATUS.items():
+        if kind is ClientGoneError:
+            continue
         titles.setdefault(status, []).append(title)
     return {
         status: {"description": ", or: ".join(each), "content": {PROBLEM_JSON: {"schema": PROBLEM_SCHEMA}}}

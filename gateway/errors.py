@@ -81,6 +81,10 @@ class DeadlineError(ServiceError):
     """The answer took too long."""
 
 
+class ClientGoneError(ServiceError):
+    """The client did not wait for its answer; for the log and the metrics, since nobody reads it."""
+
+
 class ModelError(ServiceError):
     """Triton answered with an error that no client can mend."""
 
@@ -101,6 +105,7 @@ STATUS: dict[type[ServiceError], tuple[int, str]] = {
     StaleError: (412, "Precondition failed"),
     DatabaseError: (503, "Service unavailable"),
     DeadlineError: (504, "Deadline exceeded"),
+    ClientGoneError: (499, "Client closed request"),
     ModelError: (502, "Model error"),
 }
 FAULT = (500, "Internal error")

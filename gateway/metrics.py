@@ -38,6 +38,11 @@ class Metrics:
             "The circuit breaker before Triton: 0 closed, 1 half-open, 2 open.",
             registry=self.registry,
         )
+        self.expected_wait_seconds = Gauge(
+            "pcbd_expected_wait_seconds",
+            "Until Triton is through with the tiles ahead, as the last request found it.",
+            registry=self.registry,
+        )
         self.database_up = Gauge("pcbd_database_up", "1 while the database answers.", registry=self.registry)
         self.catalog_revision = Gauge(
             "pcbd_catalog_revision", "Revision of the defect catalog in use.", registry=self.registry

@@ -15,6 +15,7 @@ from gateway.errors import OverloadError, ReplacedError
 from gateway.metrics import OTHER_WORDS, Metrics
 from gateway.models.acceptance import Acceptance
 from gateway.models.detector import Detector, Reading
+from gateway.models.queue import TileQueue
 from gateway.models.watch import Watch
 from gateway.overlay.overlay import Overlay
 from gateway.pictures.masks import add_masks
@@ -24,6 +25,7 @@ from gateway.request.deadline import Deadline
 from gateway.request.idempotency import REPLAYED_HEADER, Replies, fingerprint_of, key_of
 from gateway.request.model_version import with_model_version
 from gateway.request.parameters import DetectParameters
+from gateway.request.presence import while_present
 from gateway.settings import Settings
 from gateway.verdict import counts, verdict
 from gateway.words.asking import Question, questions
@@ -38,6 +40,7 @@ class Service:
         self.catalog = catalog
         self.metrics = metrics
         self.in_flight = 0
+        self.queues = {"grounding": TileQueue(), "generative": TileQueue()}  # a tile costs them very different times
         self._freed = asyncio.Event()
         self._replies = Replies(DetectAnswer, settings.idempotency_window_s, settings.idempotency_max_bytes)
 
@@ -49,7 +52,9 @@ class Service:
             asked = replace(asked, parameters=with_model_version(request, asked.parameters))
             request.state.labels.update(asked.parameters.labels())
             overlay = Overlay.wanted(request.headers, asked.parameters)
-            answer, replayed = await self.answer(asked, overlay, request_id, deadline, key)
+            answering = self.answer(asked, overlay, request_id, deadline, key)
+            # With a key the work goes on: a repeat may come for its answer.
+            answer, replayed = await (answering if key else while_present(request, answering))
         request.state.headers |= (
             {REPLAYED_HEADER: "true"} if replayed else {"Server-Timing": answer.timings_ms.header()}
         )
@@ -103,6 +108,7 @@ class Service:
     async def _answer(
         self, asked: DetectRequest, overlay: Overlay | None, request_id: str, deadline: Deadline
     ) -> DetectAnswer:
+        self._admit(self.queues[asked.parameters.reading], deadline)
         started = time.perf_counter()
         catalog = await self.catalog.current()
         decoding = time.perf_counter()
@@ -153,6 +159,17 @@ class Service:
         answer.timings_ms.total = round((time.perf_counter() - started) * 1e3, 2)
         return answer
 
+    def _admit(self, queue: TileQueue, deadline: Deadline) -> None:
+        """Refuses now what would be too late anyway."""
+        wait_s, left_s = queue.expected_wait_s, deadline.remaining_s()
+        self.metrics.expected_wait_seconds.set(wait_s)
+        if wait_s > left_s:
+            raise OverloadError(
+                f"{queue.ahead} tiles are ahead, which take about {wait_s:.1f} s, and this request has {left_s:.1f} s "
+                "left; send it again later, or allow more time",
+                retry_after_s=wait_s - left_s,
+            )
+
     async def _ask(
         self,
         detector: Detector,
@@ -176,6 +193,7 @@ class Service:
             ),
             parameters=parameters,
             deadline=deadline,
+            queue=self.queues[parameters.reading],
         )
         return reading, asked_for
 

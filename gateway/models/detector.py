@@ -10,6 +10,7 @@ from gateway.models.acceptance import Acceptance
 from gateway.models.generator import generative_reading
 from gateway.models.grounding import grounding_reading
 from gateway.models.prompts import PromptEmbeddings
+from gateway.models.queue import TileQueue
 from gateway.models.scan import judge, scan
 from gateway.models.served import Served
 from gateway.models.triton import Triton
@@ -44,6 +45,7 @@ class Detector:
         acceptance: Acceptance,
         parameters: DetectParameters,
         deadline: Deadline,
+        queue: TileQueue,
     ) -> Reading:
         """The boxes that a picture shows for the texts, best first.
 
@@ -52,7 +54,7 @@ class Detector:
         started = time.perf_counter()
         reading = generative_reading if parameters.reading == "generative" else grounding_reading
         read = await reading(self._triton, self.served, self.prompts, texts, deadline)
-        found = await scan(picture, self.served.dimensions.tile, read, score_threshold, acceptance, parameters)
+        found = await scan(picture, self.served.dimensions.tile, read, score_threshold, acceptance, parameters, queue)
         inferred = time.perf_counter()
         detections = await asyncio.to_thread(judge, found, score_threshold, acceptance, parameters)
         merged = time.perf_counter()

@@ -16,6 +16,7 @@ from export.contract.tensors import DETECTOR
 from export.contract.tiles import MAX_CANDIDATES, best_candidates, cut_tiles, place_tiles, tile_origins, tile_side
 from gateway.errors import ParameterError
 from gateway.models.acceptance import Acceptance
+from gateway.models.queue import TileQueue
 from gateway.pictures.magnification import magnify
 from gateway.pictures.picture import Picture
 from gateway.request.parameters import MAX_DETECTIONS, DetectParameters
@@ -33,6 +34,7 @@ async def scan(
     score_threshold: Sequence[float],
     acceptance: Acceptance,
     parameters: DetectParameters,
+    queue: TileQueue,
 ) -> Detections:
     """The boxes of all tiles, duplicates among them; few batches of tiles are held at a time.
 
@@ -48,6 +50,8 @@ async def scan(
     if not len(origins):
         width, height = resolution_wh
         raise ParameterError(f"no region lies in the image, which has {width} x {height} pixels")
+    has_overview = parameters.full_image and max(resolution_wh) > side
+    promise = queue.promise(len(origins) + has_overview)
     room = asyncio.Semaphore(BATCHES_IN_FLIGHT)
     asked: deque[asyncio.Task[Detections]] = deque()
     found, overview = concatenate([]), concatenate([])
@@ -56,6 +60,7 @@ async def scan(
     async def ask(tiles: NDArray[np.uint8], batch: NDArray[np.int64], shown: int) -> Detections:
         try:
             boxes, scores = await read(tiles)
+            promise.came_back(len(tiles))
         finally:
             room.release()
         return await asyncio.to_thread(place_tiles, boxes, scores, batch, resolution_wh, shown, score_threshold)
@@ -73,12 +78,14 @@ async def scan(
                     asked.append(group.create_task(ask(tiles, batch, side)))
                     while asked and asked[0].done():  # in their order: equal scores then keep theirs
                         found = best_candidates(concatenate([found, asked.popleft().result()]), MAX_CANDIDATES)
-            if parameters.full_image and max(resolution_wh) > side:
+            if has_overview:
                 thumbnail = await asyncio.to_thread(picture.thumbnail, tile)
                 await room.acquire()
                 overview = await ask(cut_tiles(thumbnail, corner, tile), corner, max(resolution_wh))
     except ExceptionGroup as failures:  # the first fault has already cancelled the other batches
         raise failures.exceptions[0] from None
+    finally:
+        promise.close()
     return concatenate([found, *(task.result() for task in asked), _large(overview, side * parameters.tile_overlap)])
 
 
