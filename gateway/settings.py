@@ -14,6 +14,7 @@ class Settings(BaseSettings):
     host: str = "127.0.0.1"
     port: int = Field(default=8080, ge=0, le=65535)
     triton_url: str = "127.0.0.1:8001"  # gRPC
+    triton_shared_memory: bool = False  # tiles go through /dev/shm; Triton on the same host, as a user that can read it
     model_repository: Path = Path("model_repository")  # the tokenizer is read from it
 
     # The defect catalog lives here: sqlite:///FILE (the folder is made) or postgresql://USER:PASSWORD@HOST/NAME.

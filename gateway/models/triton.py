@@ -1,7 +1,9 @@
 """Triton over gRPC: what it says of its models, one inference, and its model control. Alone knows tritonclient."""
 
 import asyncio
+import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import nullcontext, suppress
 from typing import Any, TypeVar
 
 import grpc
@@ -23,14 +25,17 @@ from gateway.errors import (
     ReplacedError,
     ServiceError,
 )
+from gateway.models.shared_memory import SharedMemory, remove_orphans
 from gateway.request.deadline import Deadline
 
+LOG = logging.getLogger("gateway.models.triton")
 DESCRIBE_TIMEOUT_S = 2.0
 HEDGE_DELAY_S = 0.3  # what a healthy Triton has answered in, many times over
 LOAD_TIMEOUT_S = 600.0  # a large engine, on a busy machine
 QUEUE_FULL = ("maximum queue size", "Request timeout expired")
 NOT_LOADED = ("unknown model", "no available versions", "not ready")
 DEAD_INSTANCE = "Stub process"  # of the Python backend: Triton lives, one process of the model does not
+SHARED_MEMORY = "shared memory region"
 NOT_EXPLICIT = "explicit model load / unload is not allowed"
 CHANNEL = [
     ("grpc.max_send_message_length", -1),
@@ -48,14 +53,20 @@ Tensors = dict[str, tuple[str, list[int]]]  # data type and dims per item, by na
 class Triton:
     """Two connections that come back by themselves: one for work, one to ask once more when the first is stuck."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, may_share_memory: bool = False) -> None:
         self.url = url
+        self._may_share = may_share_memory
+        self._memory: SharedMemory | None = None  # while Triton knows of it
         self._client = InferenceServerClient(url, channel_args=CHANNEL)
         self._second = InferenceServerClient(url, channel_args=CHANNEL)
         self._dtypes: dict[tuple[str, str, str], DType] = {}  # as served, by model, version and input
 
     async def close(self) -> None:
-        """Ends the connections."""
+        """Ends the connections, and has Triton give shared memory back."""
+        if self._memory is not None:
+            with suppress(InferenceServerException, grpc.RpcError):
+                await self._client.unregister_system_shared_memory(self._memory.name, client_timeout=DESCRIBE_TIMEOUT_S)
+            self._forget(self._memory)
         await self._client.close()
         await self._second.close()
 
@@ -122,19 +133,71 @@ class Triton:
             ReplacedError: that version is not served any more.
             AwayError, OverloadError, DeadlineError, ModelError: what Triton answered, or that it did not.
         """
-        tensors = []
-        for tensor in spec.inputs:
-            dtype = self._dtypes.get((spec.name, version, tensor.name), tensor.dtype)
-            array = np.ascontiguousarray(inputs[tensor.name], NUMPY_DTYPES[dtype])
-            entry = InferInput(tensor.name, list(array.shape), dtype)
+        dtypes = [self._dtypes.get((spec.name, version, tensor.name), tensor.dtype) for tensor in spec.inputs]
+        arrays = [
+            np.ascontiguousarray(inputs[tensor.name], NUMPY_DTYPES[dtype])
+            for tensor, dtype in zip(spec.inputs, dtypes, strict=True)
+        ]
+        entries = [
+            InferInput(tensor.name, list(array.shape), dtype)
+            for tensor, array, dtype in zip(spec.inputs, arrays, dtypes, strict=True)
+        ]
+        memory = self._memory
+        with memory.placed(arrays) if memory else nullcontext() as offsets:
+            if memory is not None and offsets is not None:
+                for entry, array, offset in zip(entries, arrays, offsets, strict=True):
+                    entry.set_shared_memory(memory.name, array.nbytes, offset)
+                try:
+                    return await self._infer(spec, version, entries, deadline)
+                except ModelError as error:
+                    if SHARED_MEMORY not in str(error):
+                        raise
+                    self._forget(memory)  # Triton has started again and knows nothing of it
+        for entry, array in zip(entries, arrays, strict=True):
             entry.set_data_from_numpy(array)
-            tensors.append(entry)
+        return await self._infer(spec, version, entries, deadline)
+
+    async def _infer(
+        self, spec: ModelSpec, version: str, entries: Sequence[InferInput], deadline: Deadline
+    ) -> dict[str, NDArray[Any]]:
         timeout_s = deadline.remaining_s()  # what is late is not sent
         try:
-            result = await self._client.infer(spec.name, tensors, version, client_timeout=timeout_s)
+            result = await self._client.infer(spec.name, entries, version, client_timeout=timeout_s)
         except (InferenceServerException, grpc.RpcError) as error:
             raise _translate(error, self.url) from error
         return {tensor.name: result.as_numpy(tensor.name) for tensor in spec.outputs}
+
+    async def share_memory(self, slot_bytes: int) -> None:
+        """Has inputs go through shared memory from now on, where Triton lets them; does nothing where they do.
+
+        Raises:
+            AwayError, DeadlineError: Triton does not answer.
+        """
+        if self._memory is not None or not self._may_share:
+            return
+        memory = None
+        try:
+            for name in remove_orphans():
+                await self._client.unregister_system_shared_memory(name, client_timeout=DESCRIBE_TIMEOUT_S)
+            memory = SharedMemory(slot_bytes)
+            await self._client.register_system_shared_memory(
+                memory.name, memory.key, memory.size_bytes, client_timeout=DESCRIBE_TIMEOUT_S
+            )
+        except (InferenceServerException, grpc.RpcError, OSError) as error:
+            if memory is not None:
+                memory.close()
+            fault = error if isinstance(error, OSError) else _translate(error, self.url)
+            if isinstance(fault, (AwayError, DeadlineError)):
+                raise fault from error
+            self._may_share = False
+            LOG.warning("no shared memory with Triton, tiles go through gRPC: %s", fault)
+            return
+        self._memory = memory
+
+    def _forget(self, memory: SharedMemory) -> None:
+        if self._memory is memory:
+            memory.close()
+            self._memory = None
 
     async def load(self, spec: ModelSpec, config: pb.ModelConfig | None = None) -> None:
         """Has a model loaded as `config` says, or as the repository does; what is served until then answers meanwhile.
@@ -190,6 +253,8 @@ def _translate(error: Exception, url: str) -> ServiceError:
     status, message = _status(error)
     if any(sign in message for sign in QUEUE_FULL):
         return OverloadError("Triton's queue is full; try again")
+    if SHARED_MEMORY in message:
+        return ModelError(f"Triton answered: {message}")
     if any(sign in message for sign in NOT_LOADED) or "NOT_FOUND" in status:
         return ReplacedError(f"Triton at {url} does not serve the model: {message}")
     if "DEADLINE_EXCEEDED" in status:

@@ -23,6 +23,7 @@ from gateway.models.circuit import Circuit
 from gateway.models.detector import Detector
 from gateway.models.prompts import PromptEmbeddings
 from gateway.models.served import Served, describe
+from gateway.models.shared_memory import slot_bytes
 from gateway.models.trial import try_once
 from gateway.models.triton import Triton
 from gateway.request.deadline import Deadline
@@ -87,6 +88,7 @@ class Watch:
             served = await describe(self.triton)
             self._whole_at = time.monotonic()
             await self._prove(served)
+            await self.triton.share_memory(slot_bytes(served.dimensions))
             if self._detector is None or self._detector.served != served:
                 await self._follow(served)
             self.circuit.look_succeeded()
@@ -153,7 +155,9 @@ class Watch:
                     await self.circuit.doubted.wait()
 
     async def __aenter__(self) -> "Watch":
-        self.triton = Triton(self._settings.triton_url)  # gRPC belongs to the event loop that it is made in
+        self.triton = Triton(
+            self._settings.triton_url, self._settings.triton_shared_memory
+        )  # gRPC belongs to the event loop that it is made in
         self._task = asyncio.create_task(self._run())
         return self
 
