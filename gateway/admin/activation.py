@@ -14,9 +14,11 @@ use, after it the new one. Triton's memory holds both versions twice while they 
 import asyncio
 import logging
 import os
+import time
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 from export.contract.promotion import (
     RepositoryError,
@@ -31,11 +33,12 @@ from gateway.errors import ConflictError, ModelError, NotFoundError, ServiceErro
 from gateway.models.served import Served, describe
 from gateway.models.trial import try_shapes
 from gateway.models.triton import read_config
-from gateway.models.watch import Watch
+from gateway.models.watch import REPLACING_INTERVAL_S, Watch
 from gateway.request.deadline import Deadline
 
 LOG = logging.getLogger("gateway.admin.activation")
-TRIAL_S = 120.0  # for all inferences that are tried, of a slow model too
+TRIAL_S = 600.0  # for all inferences that are tried, of a slow model too
+FOLLOW_S = 60.0
 
 
 class Activation:
@@ -65,46 +68,50 @@ class Activation:
             LOG.warning("an activation failed: %s", task.exception())
 
     async def _activate(self, version: int) -> Served:
+        self._watch.circuit.check()  # nothing is exchanged in a Triton that is away
         known = await asyncio.to_thread(published, self._repository)
         if version not in known:
             raise NotFoundError(
                 f"the repository has no version {version}, it has {', '.join(map(str, known)) or 'none'}; "
                 "publish one with python -m export.build"
             )
-        triton = self._watch.triton
         with ExitStack() as stack:
             try:
                 stack.enter_context(sole_writer(self._repository))
-                await asyncio.to_thread(check_whole, self._repository, version)
-                if not os.access(self._repository / MODELS[0].name, os.W_OK):
-                    raise RepositoryError("this gateway cannot write the repository")
                 promoted, beside = read_promoted(self._repository), read_beside(self._repository)
-                if not promoted:
-                    raise RepositoryError("no version was ever promoted")
-                in_use, others = promoted[-1], sorted({*beside, version} - {promoted[-1]})
-                staged = [served_config(self._repository, m.name, in_use, others, read_config) for m in MODELS]
+                staged = await asyncio.to_thread(self._staged, version, promoted, beside)
             except (RepositoryError, OSError) as error:
                 raise self._refused(version, str(error)) from error
             try:
-                for spec, config in zip(MODELS, staged, strict=True):
-                    await triton.load(spec, config)
-                served = await describe(triton, str(version))
-                await self._watch.make(served)
-                await try_shapes(triton, served, MODELS, Deadline.within(TRIAL_S))
+                await self._try(version, staged)
                 await self._promote([*(number for number in promoted if number != version), version])
                 await self._load_all()
-                await self._watch.look()
-                active = self._watch.detector().served
-                if active.version != str(version):
-                    raise UnavailableError(f"Triton serves {active.version} instead")
+                return await self._followed(str(version))
             except ConflictError as error:
                 raise self._refused(version, str(error)) from error
-            except (ServiceError, RepositoryError, OSError) as error:
+            except Exception as error:
                 undone = await self._undo(promoted, beside)
                 if isinstance(error, OSError):
                     raise self._refused(version, f"the repository cannot be written: {error}; {undone}") from error
                 raise ModelError(f"version {version} was not activated: {error}; {undone}") from error
-            return active
+
+    def _staged(self, version: int, promoted: Sequence[int], beside: Sequence[int]) -> list[Any]:
+        """The configurations of all models that serve the version beside what is served now."""
+        check_whole(self._repository, version)
+        if not os.access(self._repository / MODELS[0].name, os.W_OK):
+            raise RepositoryError("this gateway cannot write the repository")
+        if not promoted:
+            raise RepositoryError("no version was ever promoted")
+        others = sorted({*beside, version} - {promoted[-1]})
+        return [served_config(self._repository, spec.name, promoted[-1], others, read_config) for spec in MODELS]
+
+    async def _try(self, version: int, staged: Sequence[Any]) -> None:
+        triton = self._watch.triton
+        for spec, config in zip(MODELS, staged, strict=True):
+            await triton.load(spec, config)
+        served = await describe(triton, str(version))
+        await self._watch.make(served)  # its tokenizer is there
+        await try_shapes(triton, served, MODELS, Deadline.within(TRIAL_S))
 
     async def _load_all(self) -> None:
         """All models at the same time, so that requests wait for the slowest one only."""
@@ -112,6 +119,18 @@ class Activation:
         for outcome in await asyncio.gather(*loads, return_exceptions=True):
             if outcome is not None:
                 raise outcome
+
+    async def _followed(self, version: str) -> Served:
+        """What this gateway uses, as soon as that is `version`; a busy Triton may have to be asked more than once."""
+        last = time.monotonic() + FOLLOW_S
+        while True:
+            await self._watch.look()
+            active = self._watch.detector().served
+            if active.version == version:
+                return active
+            if time.monotonic() > last:
+                raise UnavailableError(f"Triton says after {FOLLOW_S:g} s that it serves {active.version} instead")
+            await asyncio.sleep(REPLACING_INTERVAL_S)
 
     async def _promote(self, promoted: Sequence[int], beside: Sequence[int] = ()) -> None:
         await asyncio.to_thread(write_promoted, self._repository, promoted, read_config, beside)

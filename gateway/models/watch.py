@@ -47,6 +47,7 @@ class Watch:
         self._reason = "the gateway has just started and has not reached Triton yet"
         self._task: asyncio.Task[None] | None = None
         self._waiting = asyncio.Lock()
+        self._looking = asyncio.Lock()
         self._whole_at = time.monotonic()  # when the served models last belonged together
 
     def detector(self) -> Detector:
@@ -81,7 +82,11 @@ class Watch:
                     await asyncio.sleep(REPLACING_INTERVAL_S)
 
     async def look(self) -> None:
-        """Compares what Triton serves with what is in use."""
+        """Compares what Triton serves with what is in use; one look at a time."""
+        async with self._looking:
+            await self._look()
+
+    async def _look(self) -> None:
         try:
             if not await self.triton.is_ready(GROUNDING):
                 raise AwayError(f"Triton at {self.triton.url} is not ready")

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from tritonclient.grpc import InferenceServerClient
 
-import gateway.models.shared_memory
 from export.server import TritonServer
+from gateway.models import shared_memory
 from gateway.models.shared_memory import FOLDER, PREFIX, remove_orphans
 from gateway.models.triton import Triton
 from gateway.up import free_port
@@ -74,6 +74,6 @@ def test_a_host_without_room_goes_on_without(triton: TritonServer, monkeypatch: 
         await connection.close()
         return shares
 
-    monkeypatch.setattr(gateway.models.shared_memory, "SLOTS", 2**10)
+    monkeypatch.setattr(shared_memory, "SLOTS", 2**10)
     assert not asyncio.run(share())
     assert set(Path(FOLDER).glob(f"{PREFIX}*")) == before
