@@ -13,7 +13,7 @@ import asyncio
 import logging
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Literal
 
@@ -24,19 +24,23 @@ from gateway.request.deadline import Deadline
 
 LOG = logging.getLogger("gateway.models.circuit")
 FAILED_LOOKS = 2
+LATE_S = 1.0  # a request that gives Triton less time says nothing of it by being late
 State = Literal["closed", "half-open", "open"]
 VALUES: dict[State, int] = {"closed": 0, "half-open": 1, "open": 2}
 
 
 class Circuit:
-    """Counts what comes of requests and of looks; `gauge` shows the state, `retry_s` is how often it is tried."""
+    """Counts what comes of requests and of looks; `gauge` shows the state, `retry_s` is how often it is tried, `clock` tells seconds."""
 
-    def __init__(self, failures: int, retry_s: float, gauge: Gauge) -> None:
+    def __init__(
+        self, failures: int, retry_s: float, gauge: Gauge, clock: Callable[[], float] = time.monotonic
+    ) -> None:
         self.state: State = "closed"
         self.doubted = asyncio.Event()  # a request has failed: whoever looks should not wait
         self._failures = failures
         self._retry_s = retry_s
         self._gauge = gauge
+        self._clock = clock
         self._failed_requests = 0
         self._failed_looks = 0
         self._succeeded_at = -math.inf
@@ -59,15 +63,16 @@ class Circuit:
             UnavailableError: the circuit is open.
         """
         self.check()
-        began = time.monotonic()
+        began = self._clock()
         try:
             yield
         except AwayError as error:
             self.request_failed(error)
             raise
         except (DeadlineError, asyncio.CancelledError):
-            # Too late by the deadline, while no other request was answered either; a client may also just be gone.
-            if time.monotonic() >= deadline.at and self._succeeded_at < began:
+            # Not where the client is gone, left Triton little time, or others were answered meanwhile.
+            late = deadline.is_over and self._clock() - began >= LATE_S
+            if late and self._succeeded_at < began:
                 self.request_failed(DeadlineError("Triton did not answer in time"))
             raise
         else:
@@ -87,7 +92,7 @@ class Circuit:
 
     def request_succeeded(self) -> None:
         """A request got its answer; that of one begun before the circuit opened closes nothing."""
-        self._succeeded_at = time.monotonic()
+        self._succeeded_at = self._clock()
         self._failed_requests = 0
 
     def look_failed(self, error: Exception) -> None:

@@ -105,6 +105,7 @@ class Watch:
             self.circuit.look_failed(error)
         except ServiceError as error:
             self._set(None, str(error))
+            self.circuit.look_succeeded()  # Triton answers; it is what it serves that cannot be used
         self._metrics.ready.set(self._detector is not None and self.circuit.state == "closed")
 
     async def _prove(self, served: Served) -> None:

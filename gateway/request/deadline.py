@@ -47,6 +47,11 @@ class Deadline:
         """As much time once more, from now on."""
         return Deadline.within(self.allowed_s)
 
+    @property
+    def is_over(self) -> bool:
+        """Whether nothing is left."""
+        return time.monotonic() >= self.at
+
     def remaining_s(self) -> float:
         """Seconds that are left, more than 0.
 

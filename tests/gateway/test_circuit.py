@@ -17,19 +17,15 @@ def circuit() -> Circuit:
     return Circuit(FAILURES, 2.5, Gauge("state", "", registry=None))
 
 
-def request(circuit: Circuit, error: BaseException | None = None, deadline: Deadline | None = None) -> None:
-    with circuit.guard(deadline or Deadline.within(60)):
+def request(circuit: Circuit, error: BaseException | None = None) -> None:
+    with circuit.guard(Deadline.within(60)):
         if error is not None:
             raise error
 
 
-def fail(circuit: Circuit, error: BaseException, deadline: Deadline | None = None) -> None:
+def fail(circuit: Circuit, error: BaseException) -> None:
     with pytest.raises(type(error)):
-        request(circuit, error, deadline)
-
-
-def passed() -> Deadline:
-    return Deadline.within(-1)
+        request(circuit, error)
 
 
 def test_an_open_circuit_refuses_and_says_when_to_try_again() -> None:
@@ -78,22 +74,28 @@ def test_a_trial_closes_it_or_opens_it_again() -> None:
 
 
 @pytest.mark.parametrize("late", [DeadlineError("late"), asyncio.CancelledError()])
-def test_being_late_counts_only_while_nobody_is_answered(late: BaseException) -> None:
-    breaker = circuit()
-    for _ in range(FAILURES):
-        fail(breaker, late, passed())
-    assert breaker.state == "open"
-    answering = circuit()
+@pytest.mark.parametrize(
+    ("waited_s", "answers_another", "opens"), [(2.0, False, True), (2.0, True, False), (0.2, False, False)]
+)
+def test_being_late_counts_where_triton_had_time_and_answered_nobody(
+    late: BaseException, waited_s: float, answers_another: bool, opens: bool
+) -> None:
+    now = 0.0
+    breaker = Circuit(FAILURES, 2.5, Gauge("state", "", registry=None), lambda: now)
 
-    def late_while_another_is_answered() -> None:
-        with answering.guard(passed()):
-            request(answering)
+    def be_late() -> None:
+        nonlocal now
+        with breaker.guard(Deadline.within(-1)):
+            now += waited_s
+            if answers_another:
+                request(breaker)
             raise late
 
     for _ in range(FAILURES):
         with pytest.raises(type(late)):
-            late_while_another_is_answered()
-    assert not answering.is_doubtful
+            be_late()
+    assert breaker.state == ("open" if opens else "closed")
+    assert breaker.is_doubtful == opens
 
 
 @pytest.mark.parametrize("other", [ModelError("wrong"), ServiceError("other"), asyncio.CancelledError()])
