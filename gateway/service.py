@@ -116,8 +116,9 @@ class Service:
         if overlay is not None or asked.parameters.task == "segment":
             held_pixels(picture)  # refused before anything is asked
         decode_ms = (time.perf_counter() - decoding) * 1e3
-        version = None if asked.parameters.model_version is None else str(asked.parameters.model_version)
+        named = asked.parameters.model_version
         while True:
+            version = str(named) if named else self.watch.version_for(asked.parameters.board_id or request_id)
             detector = await self.watch.detector_of(version)
             try:
                 with self.watch.circuit.guard(deadline):

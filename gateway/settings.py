@@ -34,5 +34,7 @@ class Settings(BaseSettings):
     idempotency_window_s: float = Field(default=600.0, ge=0)  # an answer is kept for repeats of its Idempotency-Key
     idempotency_max_bytes: int = Field(default=32 * 2**20, ge=0)  # of kept answers, as JSON
     watch_interval_s: float = Field(default=1.0, gt=0)  # between looks at Triton's state
+    canary_version: int | None = None  # served beside the promoted version, for requests that name none
+    canary_share: float = Field(default=0.0, ge=0, le=1)  # of them, by board_id, else by request
     circuit_failures: int = Field(default=5, gt=0)  # requests in a row that Triton fails before others are refused
     drain_s: float = Field(default=2.0, ge=0)  # from 'not ready' to closing, at SIGTERM

@@ -30,7 +30,10 @@ VALUES: dict[State, int] = {"closed": 0, "half-open": 1, "open": 2}
 
 
 class Circuit:
-    """Counts what comes of requests and of looks; `gauge` shows the state, `retry_s` is how often it is tried, `clock` tells seconds."""
+    """Counts what comes of requests and of looks.
+
+    `gauge` shows the state, `retry_s` is how often it is tried, `clock` tells seconds.
+    """
 
     def __init__(
         self, failures: int, retry_s: float, gauge: Gauge, clock: Callable[[], float] = time.monotonic

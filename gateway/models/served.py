@@ -20,6 +20,7 @@ class Served:
     dimensions: Dimensions
     defects: tuple[str, ...]  # ids of the classes that the checkpoint was trained on
     score_thresholds: Mapping[str, float]  # by class id, and "default"
+    beside: tuple[str, ...] = ()  # the versions that are served beside it, if it is the promoted one
 
     def score_threshold(self, defect: str | None) -> float:
         """The least score for words that name a class, or that name none of the trained ones."""
@@ -45,10 +46,12 @@ async def describe(triton: Triton, version: str | None = None) -> Served:
         ReplacedError: the two do not belong together, as in the midst of a promotion.
     """
     parameters = {spec.name: await triton.parameters(spec) for spec in GROUNDING}
+    beside: tuple[str, ...] = ()
     if version is None:
         version = await _promoted(triton, parameters)
-    elif version not in await served_versions(triton):
-        raise not_served(version, await served_versions(triton))
+        beside = _beside(parameters[DETECTOR.name])
+    elif version not in (served := await served_versions(triton)):
+        raise not_served(version, served)
     sizes: dict[str, int] = {}
     try:
         for spec in GROUNDING:
@@ -67,6 +70,7 @@ async def describe(triton: Triton, version: str | None = None) -> Served:
             dimensions=Dimensions(**{name: sizes[name] for name in ("tile", "embedding", "boxes")}),
             defects=tuple(filter(None, detector["defects"].split(","))),  # none: it was trained on other classes
             score_thresholds=read_score_thresholds(detector["score_thresholds"]),
+            beside=beside,
         )
     except ContractError as error:
         raise UnavailableError(str(error)) from error
@@ -94,6 +98,11 @@ async def _promoted(triton: Triton, parameters: Mapping[str, Mapping[str, str]])
             + " are served; promote one version of both with python -m export.repository promote"
         )
     return found[DETECTOR.name]
+
+
+def _beside(parameters: Mapping[str, str]) -> tuple[str, ...]:
+    start = beside_parameter("checkpoint_sha256", "")
+    return tuple(sorted((name.removeprefix(start) for name in parameters if name.startswith(start)), key=int))
 
 
 def _of_version(parameters: Mapping[str, str], version: str) -> Mapping[str, str]:

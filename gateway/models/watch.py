@@ -19,10 +19,11 @@ from gateway.errors import (
 )
 from gateway.metrics import Metrics
 from gateway.models.beside import Beside
+from gateway.models.canary import Canary
 from gateway.models.circuit import Circuit
 from gateway.models.detector import Detector
 from gateway.models.prompts import PromptEmbeddings
-from gateway.models.served import Served, describe
+from gateway.models.served import Served, describe, not_served
 from gateway.models.shared_memory import slot_bytes
 from gateway.models.trial import try_once
 from gateway.models.triton import Triton
@@ -43,6 +44,7 @@ class Watch:
         self._catalog = catalog
         self._metrics = metrics
         self._detector: Detector | None = None
+        self._canary = Canary(settings.canary_version, settings.canary_share)
         self._beside = Beside(self._make_beside)
         self._reason = "the gateway has just started and has not reached Triton yet"
         self._task: asyncio.Task[None] | None = None
@@ -61,6 +63,11 @@ class Watch:
             raise UnavailableError(self._reason)
         return self._detector
 
+    def version_for(self, key: str) -> str | None:
+        """The canary where it is served and the key is among its share; None, the promoted one, elsewhere."""
+        canary = str(self._canary.version)
+        return canary if self._canary.takes(key) and canary in self.detector().served.beside else None
+
     async def detector_of(self, version: str | None) -> Detector:
         """The detector of a version, or of the promoted one; raises as `detector` does.
 
@@ -70,11 +77,16 @@ class Watch:
         promoted = self.detector()
         if version in (None, promoted.served.version):
             return promoted
+        if version not in promoted.served.beside:
+            raise not_served(version, (promoted.served.version, *promoted.served.beside))
         return await self._beside.get(version)
 
     async def wait_for_another(self, former: Detector) -> None:
         """Waits until `former`, whose version Triton no longer serves, is out of use; one request looks for all."""
-        self._beside.forget(former)
+        if former is not self._detector:
+            self._beside.forget(former)
+            await self.look()
+            return
         async with self._waiting:
             while self._detector is former and self.circuit.state == "closed":
                 await self.look()

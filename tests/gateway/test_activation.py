@@ -100,7 +100,12 @@ def test_a_version_beside_the_promoted_one_answers_who_asks_for_it(
         "/detect/batch", files={"image": PICTURE}, headers={"X-Model-Version": "2"}, timeout=PATIENCE
     ).json()
     assert lines["answer"]["model"]["version"] == "2"
-    put_to_work(repository, server, client, 1)
+    canary = {"canary_version": "2", "canary_share": "1.0", "watch_interval_s": "600"}
+    with gateway(server.grpc_url, model_repository=str(repository), deadline_s="120", **canary) as (other, _):
+        wait_until(lambda: status(other, "/readyz") == 200)
+        assert [detect(other, version).json()["model"]["version"] for version in (None, "1")] == ["2", "1"]
+        put_to_work(repository, server, client, 1)
+        assert detect(other).json()["model"]["version"] == "1"  # the canary is gone, its requests are not
     gone = detect(client, "2")  # the gateway had a detector for it
     assert (gone.status_code, "these are: 1;" in gone.json()["detail"]) == (404, True)
 
