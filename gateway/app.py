@@ -81,7 +81,10 @@ def _problem_responses() -> dict[int | str, dict[str, object]]:
             continue
         titles.setdefault(status, []).append(title)
     return {
-        status: {"description": ", or: ".join(each), "content": {PROBLEM_JSON: {"schema": PROBLEM_SCHEMA}}}
+        status: {
+            "description": ", or: ".join(dict.fromkeys(each)),
+            "content": {PROBLEM_JSON: {"schema": PROBLEM_SCHEMA}},
+        }
         for status, each in titles.items()
     }
 

@@ -91,7 +91,7 @@ class Circuit:
         self._failed_requests += 1
         self.doubted.set()
         if self._failed_requests >= self._failures:
-            self._open(f"{error}; so did {self._failed_requests} requests in a row")
+            self._open(f"{error}, {self._failed_requests} requests in a row")
 
     def request_succeeded(self) -> None:
         """A request got its answer; that of one begun before the circuit opened closes nothing."""
