@@ -13,8 +13,9 @@ from export.contract.tensors import MODELS
 from export.contract.versions import MANIFEST, published
 from gateway.admin.activation import Activation
 from gateway.answer import ModelVersion
-from gateway.errors import ConflictError, ServiceError
+from gateway.errors import ConflictError, NotFoundError, ServiceError
 from gateway.models.served import served_versions
+from gateway.request.model_version import NUMBER
 from gateway.service import Service, service_of
 
 ROUTER = APIRouter(prefix="/admin/models", tags=["admin"])
@@ -39,7 +40,7 @@ class Models(BaseModel):
     versions: list[PublishedVersion]
 
 
-def _activation_of(request: Request) -> Activation:
+async def _activation_of(request: Request) -> Activation:
     activation: Activation = request.app.state.activation
     return activation
 
@@ -65,14 +66,16 @@ async def list_models(service: Annotated[Service, Depends(service_of)]) -> Model
     return Models(versions=found)
 
 
-@ROUTER.post("/{version:int}/activate", summary="Put another version to work, without losing a request")
-async def activate(version: int, activation: Annotated[Activation, Depends(_activation_of)]) -> ModelVersion:
+@ROUTER.post("/{version}/activate", summary="Put another version to work, without losing a request")
+async def activate(version: str, activation: Annotated[Activation, Depends(_activation_of)]) -> ModelVersion:
     """Loads it beside the one in use, tries it, then exchanges them; on any fault everything is as before.
 
     404 where the repository has no such version; 409 where another activation is at work or this gateway cannot do it,
     with the command that can; 502 with the reason where the version was tried and failed.
     """
-    served = await activation.activate(version)
+    if not NUMBER.fullmatch(version):
+        raise NotFoundError(f"{version[:40]!r} is no version, expected its number, as in 3")
+    served = await activation.activate(int(version))
     return ModelVersion(name=served.checkpoint_name, version=served.version)
 
 

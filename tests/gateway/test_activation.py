@@ -145,6 +145,7 @@ def test_a_version_that_cannot_be_loaded_leaves_everything_as_before(
     assert TritonControl(server.grpc_url).loaded() == {
         name: {1} for name in ("detector", "prompt_encoder", "generator")
     }
+    assert client.post("/admin/models/newest/activate").status_code == 404
     missing = activate(client, 7)
     assert (missing.status_code, "1, 2, 3" in missing.json()["detail"]) == (404, True)
 
