@@ -23,6 +23,7 @@ import numpy as np
 from export.calibration import Calibration, CalibrationError, calibration_tiles, detector_rows
 from export.candidates import quantised_detectors
 from export.checkpoint import Checkpoint, CheckpointError, load_checkpoint
+from export.contract.promotion import RepositoryError, read_promoted
 from export.contract.tensors import DETECTOR, GENERATOR, MODELS, PROMPT_ENCODER, graphs
 from export.contract.tiles import cut_tiles
 from export.engines import (
@@ -40,7 +41,6 @@ from export.labelled import Boards, LabelledError, judging_boards, read_boards
 from export.limits import NEED_LABELS, LimitsError, read_limits
 from export.limits import PRECISIONS as LIMITED_PRECISIONS
 from export.onnx_graphs import image_tokens, write_onnx
-from export.promotion import RepositoryError, read_promoted
 from export.publication import publish_verified, summary
 from export.repository import staging_folder
 from export.runtime.engine import Engine, EngineError, load_engine

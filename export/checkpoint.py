@@ -13,8 +13,8 @@ from tokenizers import Tokenizer
 from torch import nn
 from transformers import AutoModel
 
+from export.contract.files import sha256_of
 from export.contract.tensors import LENGTH_BUCKETS, Dimensions, bucket
-from export.files import sha256_of
 
 FILES = ("config.json", "model.safetensors", "tokenizer.json", "manifest.json", "modeling_florence2_grounding.py")
 

@@ -1,15 +1,15 @@
 """The Triton model repository: versions as numbered folders, whole or not at all, one of them served.
 
     python -m export.repository list     [--repository model_repository] [--triton 127.0.0.1:8001] [--json]
-    python -m export.repository promote  N [--repository ...] [--triton ...]
+    python -m export.repository promote  N [--beside M ...] [--repository ...] [--triton ...]
     python -m export.repository rollback   [--repository ...] [--triton ...]
     python -m export.repository prune    --keep K [--repository ...] [--triton ...]
 
 A version is built beside the repository, on the same file system but outside of what Triton would take for models,
 then renamed into place; all models of a checkpoint get the same number, and are served, replaced and deleted
 together. A published version never changes. The first is served at once, a later one when it is promoted;
-export/promotion.py says how. With --triton the Triton at that address follows before the command ends, and where it
-cannot, everything returns to what was served before. Knows nothing of what the models compute.
+export/contract/promotion.py says how. With --triton the Triton at that address follows before the command ends, and
+where it cannot, everything returns to what was served before. Knows nothing of what the models compute.
 """
 
 import argparse
@@ -17,16 +17,26 @@ import datetime
 import json
 import shutil
 import sys
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
+from export.contract.files import sha256_of, sync
+from export.contract.promotion import CONFIG, RepositoryError, read_beside, read_promoted, write_promoted
 from export.contract.tensors import MODELS
-from export.files import sha256_of, sync
-from export.promotion import CONFIG, RepositoryError, parse_config, read_promoted, write_promoted
+from export.contract.versions import (
+    MANIFEST,
+    check_folder,
+    check_whole,
+    delete,
+    listed,
+    published,
+    sole_writer,
+    versions,
+)
+from export.triton_config import read_config
 from export.triton_control import TritonControl
-from export.versions import MANIFEST, check_folder, check_whole, delete, listed, published, sole_writer, versions
 
 MODEL_PY = '''"""Runs this folder's engine inside Triton's Python backend."""
 
@@ -45,7 +55,7 @@ class Version:
     checkpoint: str
     precision: str
     target: str
-    active: str  # "served", "rollback" for the one that a rollback returns to, or ""
+    active: str  # "served", "beside", "rollback" for the one that a rollback returns to and not beside, or ""
     loaded: tuple[str, ...]  # the models of it that Triton has ready; none when Triton was not asked
 
 
@@ -78,7 +88,7 @@ def publish(repository: Path, staging: Path, configs: Mapping[str, str], manifes
         created = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
         for spec in MODELS:
             folder = staging / spec.name
-            if parse_config(configs[spec.name]).backend == "python":
+            if read_config(configs[spec.name]).backend == "python":
                 (folder / "model.py").write_text(MODEL_PY, encoding="utf-8")
             (folder / CONFIG).write_text(configs[spec.name], encoding="utf-8")
             files = {path.name: sha256_of(path) for path in sorted(folder.iterdir())}
@@ -95,7 +105,7 @@ def publish(repository: Path, staging: Path, configs: Mapping[str, str], manifes
                 moved.append(home / str(version))
                 sync(home)
             if not read_promoted(repository):
-                write_promoted(repository, (version,))
+                write_promoted(repository, (version,), read_config)
         except (OSError, RepositoryError):
             for folder in moved:
                 shutil.rmtree(folder, ignore_errors=True)
@@ -113,6 +123,7 @@ def describe(repository: Path, triton: TritonControl | None = None) -> list[Vers
     check_folder(repository)
     loaded = triton.loaded() if triton else {}
     active = dict(zip(reversed(_history(repository)), ("served", "rollback"), strict=False))
+    active |= dict.fromkeys(read_beside(repository), "beside")
     described = []
     for number in published(repository):
         manifest = json.loads((repository / MODELS[0].name / str(number) / MANIFEST).read_text(encoding="utf-8"))
@@ -130,16 +141,16 @@ def describe(repository: Path, triton: TritonControl | None = None) -> list[Vers
     return described
 
 
-def promote(repository: Path, version: int, triton: TritonControl | None = None) -> None:
-    """Makes `version` the served one of all models together.
+def promote(repository: Path, version: int, triton: TritonControl | None = None, beside: Collection[int] = ()) -> None:
+    """Makes `version` the served one of all models together; those `beside` it answer who asks for them by number.
 
     Raises:
-        RepositoryError: there is no such version, its files are damaged, another command is changing the repository,
-            or Triton does not follow; the message says what is served then.
+        RepositoryError: there is no such version, its files are damaged, one cannot be served beside it, another
+            command is changing the repository, or Triton does not follow; the message says what is served then.
     """
     with sole_writer(repository):
-        history = _history(repository)
-        _serve(repository, history, [*(number for number in history if number != version), version], triton)
+        after = [*(number for number in _history(repository) if number != version), version]
+        _serve(repository, after, sorted({*beside} - {version}), triton)
 
 
 def rollback(repository: Path, triton: TritonControl | None = None) -> int:
@@ -155,7 +166,7 @@ def rollback(repository: Path, triton: TritonControl | None = None) -> int:
                 f"{repository} has no version to return to: none was promoted before "
                 f"{history[-1] if history else 'any'}; promote one of {listed(published(repository))}"
             )
-        _serve(repository, history, history[:-1], triton)
+        _serve(repository, history[:-1], [], triton)
         return history[-2]
 
 
@@ -173,7 +184,7 @@ def prune(repository: Path, keep: int, triton: TritonControl | None = None) -> l
         history = _history(repository)
         if not history:
             raise RepositoryError(f"no version of {repository} is promoted; promote one before others are deleted")
-        kept = {*published(repository)[-keep:], *history[-2:]}
+        kept = {*published(repository)[-keep:], *history[-2:], *read_beside(repository)}
         for numbers in (triton.loaded() if triton else {}).values():
             kept |= numbers
         doomed = {number for spec in MODELS for number in versions(repository, spec.name)} - kept
@@ -181,29 +192,31 @@ def prune(repository: Path, keep: int, triton: TritonControl | None = None) -> l
         return sorted(doomed)
 
 
-def _serve(repository: Path, before: list[int], after: list[int], triton: TritonControl | None) -> None:
+def _serve(repository: Path, after: list[int], beside: list[int], triton: TritonControl | None) -> None:
     version = after[-1]
-    check_whole(repository, version)
+    for number in (version, *beside):
+        check_whole(repository, number)
     if triton is not None:
         triton.loaded()  # it answers, or nothing is touched
-    write_promoted(repository, after)
+    before, before_beside = _history(repository), list(read_beside(repository))
+    write_promoted(repository, after, read_config, beside)
     if triton is None:
         return
     try:
-        triton.follow(version)
+        triton.follow({version, *beside})
     except RepositoryError as error:
         raise RepositoryError(
-            f"version {version} is not served: {error}. {_return(repository, before, triton)}"
+            f"version {version} is not served: {error}. {_return(repository, before, before_beside, triton)}"
         ) from error
 
 
-def _return(repository: Path, before: list[int], triton: TritonControl) -> str:
+def _return(repository: Path, before: list[int], beside: list[int], triton: TritonControl) -> str:
     """Undoes a promotion that Triton could not follow; says what came of that."""
     if not before:
         return "The repository says it all the same: no version was promoted before it."
-    write_promoted(repository, before)
+    write_promoted(repository, before, read_config, beside)
     try:
-        triton.follow(before[-1])
+        triton.follow({before[-1], *beside})
     except RepositoryError as error:
         return f"The repository is back at version {before[-1]}, Triton is not ({error}): restart it."
     return f"The repository and Triton are at version {before[-1]} as before."
@@ -234,7 +247,11 @@ def main() -> int:
     common.add_argument("--triton", metavar="HOST:PORT", help="gRPC address of the Triton that serves the repository")
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("list", parents=[common], help="the versions").add_argument("--json", action="store_true")
-    commands.add_parser("promote", parents=[common], help="serve a version").add_argument("version", type=int)
+    promoting = commands.add_parser("promote", parents=[common], help="serve a version")
+    promoting.add_argument("version", type=int)
+    promoting.add_argument(
+        "--beside", metavar="M", type=int, nargs="+", default=[], help="versions for those who ask for them by number"
+    )
     commands.add_parser("rollback", parents=[common], help="serve the version promoted before")
     commands.add_parser("prune", parents=[common], help="delete old versions").add_argument(
         "--keep", type=int, required=True, help="how many of the newest versions stay"
@@ -255,7 +272,7 @@ def main() -> int:
                     file=sys.stderr,
                 )
         elif arguments.command == "promote":
-            promote(repository, arguments.version, triton)
+            promote(repository, arguments.version, triton, arguments.beside)
             text = f"version {arguments.version} of {repository} is {served}"
         elif arguments.command == "rollback":
             text = f"version {rollback(repository, triton)} of {repository} is {served}"

@@ -69,6 +69,18 @@ def render_config(
     return str(text_format.MessageToString(config))
 
 
+def read_config(text: str) -> pb.ModelConfig:
+    """A config.pbtxt as a message; str() is the way back.
+
+    Raises:
+        ValueError: it is none.
+    """
+    try:
+        return text_format.Parse(text, pb.ModelConfig())
+    except text_format.ParseError as error:
+        raise ValueError(f"no config.pbtxt: {error}") from error
+
+
 def _narrowed(tensors: Sequence[TensorSpec]) -> tuple[TensorSpec, ...]:
     return tuple(replace(tensor, dtype=NARROWED.get(tensor.dtype, tensor.dtype)) for tensor in tensors)
 

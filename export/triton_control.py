@@ -11,8 +11,8 @@ import grpc
 from tritonclient.grpc import InferenceServerClient
 from tritonclient.utils import InferenceServerException
 
+from export.contract.promotion import RepositoryError
 from export.contract.tensors import MODELS
-from export.promotion import RepositoryError
 
 ANSWER_TIMEOUT_S = 5.0
 LOAD_TIMEOUT_S = 600.0  # a large engine, on a busy machine
@@ -47,8 +47,8 @@ class TritonControl:
                 loaded[entry.name].add(int(entry.version))
         return loaded
 
-    def follow(self, version: int) -> None:
-        """Has all models loaded as the repository says, at the same time, and waits until each serves `version`.
+    def follow(self, versions: set[int]) -> None:
+        """Has all models loaded as the repository says, at the same time, and waits until each serves `versions`.
 
         Raises:
             RepositoryError: names each model that does not, and why; the others may serve it by now.
@@ -60,11 +60,11 @@ class TritonControl:
                 if failure is not None
             }
         if failures and all(NOT_EXPLICIT in failure for failure in failures.values()):
-            self._await(version)
+            self._await(versions)
         elif failures:
             raise RepositoryError("; ".join(f"{model}: {failure}" for model, failure in failures.items()))
-        elif self._others(version):
-            raise RepositoryError(f"Triton at {self.url} loaded the models, but serves {self._others(version)}")
+        elif self._others(versions):
+            raise RepositoryError(f"Triton at {self.url} loaded the models, but serves {self._others(versions)}")
 
     def _load(self, model: str) -> tuple[str, str | None]:
         try:
@@ -74,9 +74,9 @@ class TritonControl:
             return model, _message(error)
         return model, None
 
-    def _await(self, version: int) -> None:
+    def _await(self, versions: set[int]) -> None:
         deadline = time.monotonic() + POLL_TIMEOUT_S
-        while others := self._others(version):
+        while others := self._others(versions):
             if time.monotonic() > deadline:
                 raise RepositoryError(
                     f"Triton at {self.url} refuses to be told and does not look by itself either, it serves {others}; "
@@ -84,12 +84,12 @@ class TritonControl:
                 )
             time.sleep(POLL_INTERVAL_S)
 
-    def _others(self, version: int) -> str:
-        """The models that do not serve `version` alone, with what they serve; empty when all do."""
+    def _others(self, versions: set[int]) -> str:
+        """The models that do not serve `versions` and no others, with what they serve; empty when all do."""
         return ", ".join(
             f"{model} {', '.join(map(str, sorted(ready))) or 'not at all'}"
             for model, ready in self.loaded().items()
-            if ready != {version}
+            if ready != versions
         )
 
 

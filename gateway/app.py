@@ -15,12 +15,14 @@ from gateway.access.headers import SecureHeaders
 from gateway.access.live_keys import LiveKeys
 from gateway.access.openapi import declare_keys
 from gateway.access.store import KeyStore
+from gateway.admin import routes as admin_routes
+from gateway.admin.activation import Activation
 from gateway.answer import Problem
 from gateway.catalog import routes as catalog_routes
 from gateway.catalog.live import LiveCatalog
 from gateway.catalog.store import CatalogStore
 from gateway.database import Database
-from gateway.errors import PROBLEM_JSON, STATUS, ServiceError, problem, problem_of
+from gateway.errors import PROBLEM_JSON, RETRY_AFTER_S, STATUS, ClientGoneError, ServiceError, problem, problem_of
 from gateway.models.watch import Watch
 from gateway.review import routes as review_routes
 from gateway.review.loop import ReviewLoop
@@ -77,11 +79,13 @@ def create_app(settings: Settings) -> FastAPI:
     app.state.guard = Guard(settings, keys, metrics)
     app.state.service = Service(settings, watch, catalog, metrics, review.recorder)
     app.state.review = review
+    app.state.activation = Activation(settings.model_repository, watch)
     app.state.draining = False
     app.include_router(detect.ROUTER)
     app.include_router(batch.ROUTER)
     app.include_router(catalog_routes.ROUTER)
     app.include_router(review_routes.ROUTER)
+    app.include_router(admin_routes.ROUTER)
     app.include_router(health.ROUTER)
     app.include_router(pages.ROUTER)
     app.add_exception_handler(ServiceError, _answer_service_error)
@@ -93,10 +97,15 @@ def create_app(settings: Settings) -> FastAPI:
 
 def _problem_responses() -> dict[int | str, dict[str, object]]:
     titles: dict[int | str, list[str]] = {400: ["Bad Request"]}
-    for status, title in STATUS.values():
+    for kind, (status, title) in STATUS.items():
+        if kind is ClientGoneError:
+            continue
         titles.setdefault(status, []).append(title)
     return {
-        status: {"description": ", or: ".join(each), "content": {PROBLEM_JSON: {"schema": PROBLEM_SCHEMA}}}
+        status: {
+            "description": ", or: ".join(dict.fromkeys(each)),
+            "content": {PROBLEM_JSON: {"schema": PROBLEM_SCHEMA}},
+        }
         for status, each in titles.items()
     }
 
@@ -108,7 +117,8 @@ def _request_id(request: Request) -> str | None:
 async def _answer_service_error(request: Request, error: Exception) -> Response:
     if not request.url.path.startswith(QUIET):  # a probe that is told 'not ready' is no request lost
         request.app.state.service.metrics.count_reject(error)
-    return problem(problem_of(error, _request_id(request)))
+    retry_after_s = error.retry_after_s if isinstance(error, ServiceError) else RETRY_AFTER_S
+    return problem(problem_of(error, _request_id(request)), retry_after_s)
 
 
 async def _answer_http_error(request: Request, error: Exception) -> Response:

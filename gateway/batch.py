@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import AsyncGenerator
+from dataclasses import replace
 from typing import Annotated
 
 import anyio
@@ -18,6 +19,7 @@ from gateway.overlay.overlay import Overlay
 from gateway.request.body import BatchImage, BatchRequest, DetectRequest, read_batch
 from gateway.request.deadline import Deadline
 from gateway.request.idempotency import key_of
+from gateway.request.model_version import with_model_version
 from gateway.request.schema import batch_schema
 from gateway.service import Service, service_of
 from gateway.telemetry.measurement import measured, stage
@@ -68,6 +70,7 @@ async def detect_batch(request: Request, service: Annotated[Service, Depends(ser
     deadline, key = Deadline.of(request, service.settings), key_of(request)
     with service.room(), stage("body"):
         batch = await read_batch(request, service.settings, deadline)
+        batch = replace(batch, parameters=with_model_version(request, batch.parameters))
     request.state.labels.update(batch.parameters.labels())
     overlay = Overlay.wanted(request.headers, batch.parameters)
     lines = _lines(batch, service, overlay, request.state.request_id, deadline, key)

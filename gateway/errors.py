@@ -1,5 +1,7 @@
 """Everything that a client can be told went wrong, and the one table from it to HTTP (RFC 9457)."""
 
+import math
+
 from starlette.responses import JSONResponse
 
 from gateway.answer import Problem
@@ -9,7 +11,14 @@ PROBLEM_JSON = "application/problem+json"
 
 
 class ServiceError(Exception):
-    """Base of all; the message names the thing, what came, what was expected and the remedy."""
+    """Base of all; the message names the thing, what came, what was expected and the remedy.
+
+    `retry_after_s` says when a repeat may fare better, where that is known.
+    """
+
+    def __init__(self, message: str = "", retry_after_s: float = RETRY_AFTER_S) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
 
 
 class ParameterError(ServiceError):
@@ -42,6 +51,10 @@ class OverloadError(ServiceError):
 
 class UnavailableError(ServiceError):
     """Triton or a model cannot be used now."""
+
+
+class AwayError(UnavailableError):
+    """Triton does not answer, or an instance of a model has died in it."""
 
 
 class ReplacedError(UnavailableError):
@@ -92,6 +105,10 @@ class DeadlineError(ServiceError):
     """The answer took too long."""
 
 
+class ClientGoneError(ServiceError):
+    """The client did not wait for its answer; for the log and the metrics, since nobody reads it."""
+
+
 class ModelError(ServiceError):
     """Triton answered with an error that no client can mend."""
 
@@ -105,6 +122,7 @@ STATUS: dict[type[ServiceError], tuple[int, str]] = {
     SlowBodyError: (408, "Request timeout"),
     OverloadError: (429, "Too many requests"),
     UnavailableError: (503, "Service unavailable"),
+    AwayError: (503, "Service unavailable"),
     ReplacedError: (503, "Service unavailable"),
     UnauthenticatedError: (401, "Unauthorized"),
     ScopeError: (403, "Forbidden"),
@@ -115,6 +133,7 @@ STATUS: dict[type[ServiceError], tuple[int, str]] = {
     DatabaseError: (503, "Service unavailable"),
     ImageStoreError: (503, "Service unavailable"),
     DeadlineError: (504, "Deadline exceeded"),
+    ClientGoneError: (499, "Client closed request"),
     ModelError: (502, "Model error"),
 }
 FAULT = (500, "Internal error")
@@ -129,9 +148,9 @@ def problem_of(error: Exception, request_id: str | None) -> Problem:
     return Problem(title=title, status=status, detail=detail, request_id=request_id)
 
 
-def problem(found: Problem) -> JSONResponse:
+def problem(found: Problem, retry_after_s: float = RETRY_AFTER_S) -> JSONResponse:
     """A problem details answer; one that can be tried again says when, one that lacks a key how to send it."""
-    headers = {"Retry-After": str(RETRY_AFTER_S)} if found.status in RETRYABLE else {}
+    headers = {"Retry-After": str(max(1, math.ceil(retry_after_s)))} if found.status in RETRYABLE else {}
     if found.status == UNAUTHORIZED:
         headers["WWW-Authenticate"] = 'Bearer realm="pcbd"'
     return JSONResponse(found.model_dump(exclude_none=True), found.status, headers, media_type=PROBLEM_JSON)

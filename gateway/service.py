@@ -4,6 +4,7 @@ import asyncio
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 
 from fastapi import Request
 
@@ -11,9 +12,10 @@ from export.contract.boxes import Detections
 from gateway.answer import Box, DetectAnswer, Detection, ImageSize, ModelVersion, Timings
 from gateway.catalog.live import LiveCatalog
 from gateway.catalog.recognition import Catalog
-from gateway.errors import OverloadError, ReplacedError, UnavailableError
+from gateway.errors import OverloadError, ReplacedError
 from gateway.models.acceptance import Acceptance
 from gateway.models.detector import Detector
+from gateway.models.queue import TileQueue
 from gateway.models.watch import Watch
 from gateway.overlay.overlay import Overlay
 from gateway.pictures.masks import add_masks
@@ -21,7 +23,9 @@ from gateway.pictures.picture import Picture, held_pixels, open_picture
 from gateway.request.body import DetectRequest, read_request
 from gateway.request.deadline import Deadline
 from gateway.request.idempotency import REPLAYED_HEADER, Replies, fingerprint_of, key_of
+from gateway.request.model_version import with_model_version
 from gateway.request.parameters import DetectParameters
+from gateway.request.presence import while_present
 from gateway.review.recorder import Recorder
 from gateway.settings import Settings
 from gateway.telemetry.measurement import current, stage
@@ -42,6 +46,7 @@ class Service:
         self.metrics = metrics
         self.recorder = recorder
         self.in_flight = 0
+        self.queues = {"grounding": TileQueue(), "generative": TileQueue()}  # a tile costs them very different times
         self._freed = asyncio.Event()
         self._replies = Replies(DetectAnswer, settings.idempotency_window_s, settings.idempotency_max_bytes)
 
@@ -51,9 +56,12 @@ class Service:
         with self.room():
             with stage("body"):
                 asked = await read_request(request, self.settings, deadline)
+            asked = replace(asked, parameters=with_model_version(request, asked.parameters))
             request.state.labels.update(asked.parameters.labels())
             overlay = Overlay.wanted(request.headers, asked.parameters)
-            answer, replayed = await self.answer(asked, overlay, request_id, deadline, key)
+            answering = self.answer(asked, overlay, request_id, deadline, key)
+            # With a key the work goes on: a repeat may come for its answer.
+            answer, replayed = await (answering if key else while_present(request, answering))
         request.state.labels.update(model=answer.model.name, model_version=answer.model.version)
         if replayed:
             request.state.headers[REPLAYED_HEADER] = "true"
@@ -107,6 +115,7 @@ class Service:
     async def _answer(
         self, asked: DetectRequest, overlay: Overlay | None, request_id: str, deadline: Deadline
     ) -> DetectAnswer:
+        self._admit(self.queues[asked.parameters.reading], deadline)
         started = time.perf_counter()
         with stage("catalog"):
             catalog = await self.catalog.current()
@@ -114,16 +123,16 @@ class Service:
             picture = await asyncio.to_thread(open_picture, asked.image, self.settings)
             if overlay is not None or asked.parameters.task == "segment":
                 held_pixels(picture)  # refused before anything is asked
+        named = asked.parameters.model_version
         while True:
-            detector = self.watch.detector()
+            version = str(named) if named else self.watch.version_for(asked.parameters.board_id or request_id)
+            detector = await self.watch.detector_of(version)
             try:
-                detections, asked_for = await self._ask(detector, catalog, picture, asked.parameters, deadline)
+                with self.watch.circuit.guard(deadline):
+                    detections, asked_for = await self._ask(detector, catalog, picture, asked.parameters, deadline)
                 break
             except ReplacedError:
                 await self.watch.wait_for_another(detector)
-            except UnavailableError as error:
-                self.watch.lost(error)
-                raise
         found = self._detections(detections, asked_for, request_id)
         by_words = {each.prompt for each in asked_for if each.instruction.task == "segment"}
         segmented = [each for each in found if asked.parameters.task == "segment" or each.prompt in by_words]
@@ -156,6 +165,17 @@ class Service:
         self.recorder.record(answer, asked.image, [question.score_threshold for question in asked_for])
         return answer
 
+    def _admit(self, queue: TileQueue, deadline: Deadline) -> None:
+        """Refuses now what would be too late anyway."""
+        wait_s, left_s = queue.expected_wait_s, deadline.remaining_s()
+        self.metrics.expected_wait_seconds.set(wait_s)
+        if wait_s > left_s:
+            raise OverloadError(
+                f"{queue.ahead} tiles are ahead, which take about {wait_s:.1f} s, and this request has {left_s:.1f} s "
+                "left; send it again later, or allow more time",
+                retry_after_s=wait_s - left_s,
+            )
+
     async def _ask(
         self,
         detector: Detector,
@@ -178,7 +198,8 @@ class Service:
                 parameters.excluded_regions,
             ),
             parameters=parameters,
-            timeout_s=deadline.remaining_s(),
+            deadline=deadline,
+            queue=self.queues[parameters.reading],
         )
         return detections, asked_for
 

@@ -18,6 +18,7 @@ class Settings(BaseSettings):
     port: int = Field(default=8080, ge=0, le=65535)
     workers: int = Field(default=1, ge=1, le=64)  # processes on that port; limits below are each one's own
     triton_url: str = "127.0.0.1:8001"  # gRPC
+    triton_shared_memory: bool = False  # tiles go through /dev/shm; Triton on the same host, as a user that can read it
     model_repository: Path = Path("model_repository")  # the tokenizer is read from it
 
     # The defect catalog lives here: sqlite:///FILE (the folder is made) or postgresql://USER:PASSWORD@HOST/NAME.
@@ -59,6 +60,9 @@ class Settings(BaseSettings):
     idempotency_window_s: float = Field(default=600.0, ge=0)  # an answer is kept for repeats of its Idempotency-Key
     idempotency_max_bytes: int = Field(default=32 * 2**20, ge=0)  # of kept answers, as JSON
     watch_interval_s: float = Field(default=1.0, gt=0)  # between looks at Triton's state
+    canary_version: int | None = None  # served beside the promoted version, for requests that name none
+    canary_share: float = Field(default=0.0, ge=0, le=1)  # of them, by board_id, else by request
+    circuit_failures: int = Field(default=5, gt=0)  # requests in a row that Triton fails before others are refused
     drain_s: float = Field(default=2.0, ge=0)  # from 'not ready' to closing, at SIGTERM
 
     @model_validator(mode="after")

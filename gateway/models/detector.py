@@ -7,9 +7,12 @@ from gateway.models.acceptance import Acceptance
 from gateway.models.generator import generative_reading
 from gateway.models.grounding import grounding_reading
 from gateway.models.prompts import PromptEmbeddings
+from gateway.models.queue import TileQueue
 from gateway.models.scan import judged, scan
-from gateway.models.triton import Served, Triton
+from gateway.models.served import Served
+from gateway.models.triton import Triton
 from gateway.pictures.picture import Picture
+from gateway.request.deadline import Deadline
 from gateway.request.parameters import DetectParameters
 from gateway.telemetry.measurement import stage
 
@@ -30,16 +33,18 @@ class Detector:
         score_threshold: Sequence[float],
         acceptance: Acceptance,
         parameters: DetectParameters,
-        timeout_s: float,
+        deadline: Deadline,
+        queue: TileQueue,
     ) -> Detections:
         """The boxes that a picture shows for the texts, best first; class_ids index the texts.
 
         `score_threshold` has one entry for each text.
         """
         reading = generative_reading if parameters.reading == "generative" else grounding_reading
+        dimensions = self.served.dimensions
         with stage("infer"):
             with stage("prompts"):
-                read = await reading(self._triton, self.served, self.prompts, texts, timeout_s)
-            found = await scan(picture, self.served.dimensions.tile, read, score_threshold, acceptance, parameters)
+                read = await reading(self._triton, self.served, self.prompts, texts, deadline)
+            found = await scan(picture, dimensions.tile, read, score_threshold, acceptance, parameters, queue)
         with stage("postprocess"):
             return await judged(found, score_threshold, acceptance, parameters)

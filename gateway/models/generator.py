@@ -10,14 +10,16 @@ from numpy.typing import NDArray
 
 from export.contract.locations import NUM_BINS, dequantise
 from export.contract.tensors import GENERATOR
-from gateway.errors import ParameterError, ReplacedError
+from gateway.errors import ParameterError
 from gateway.models.prompts import PromptEmbeddings
 from gateway.models.scan import Read
-from gateway.models.triton import Served, Triton
+from gateway.models.served import Served
+from gateway.models.triton import Triton
+from gateway.request.deadline import Deadline
 
 
 async def generative_reading(
-    triton: Triton, served: Served, prompts: PromptEmbeddings, texts: Sequence[str], timeout_s: float
+    triton: Triton, served: Served, prompts: PromptEmbeddings, texts: Sequence[str], deadline: Deadline
 ) -> Read:
     """What reads tiles (T, S, S, 3) for the texts: boxes (T, K, 4) as fractions of the tile, scores (T, K, P).
 
@@ -42,10 +44,8 @@ async def generative_reading(
                 "INPUT_IDS": asked.input_ids[prompt_ids],
                 "ATTENTION_MASK": asked.attention_mask[prompt_ids],
             }
-            answer = await triton.infer(GENERATOR, inputs, timeout_s)
-            if answer.version != served.version:
-                raise ReplacedError("the served models are being replaced; try again")
-            for tokens, log_probs in zip(answer.outputs["TOKENS"], answer.outputs["LOG_PROBS"], strict=True):
+            outputs = await triton.infer(GENERATOR, served.version, inputs, deadline)
+            for tokens, log_probs in zip(outputs["TOKENS"], outputs["LOG_PROBS"], strict=True):
                 answers.append(read_boxes(tokens, log_probs, first_location))
         most = max(1, *(len(own) for _, own in answers))
         boxes = np.zeros((len(tiles), count * most, 4), np.float32)

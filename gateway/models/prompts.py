@@ -12,8 +12,10 @@ from tokenizers import Tokenizer
 
 from export.contract.locations import location_token
 from export.contract.tensors import LENGTH_BUCKETS, PROMPT_ENCODER, bucket
-from gateway.errors import ParameterError, ReplacedError, UnavailableError
-from gateway.models.triton import Served, Triton
+from gateway.errors import ParameterError, UnavailableError
+from gateway.models.served import Served
+from gateway.models.triton import Triton
+from gateway.request.deadline import Deadline
 from gateway.words.wording import normalise
 
 CACHE_SIZE = 4096  # texts; 192 floats each
@@ -38,7 +40,7 @@ class PromptEmbeddings:
         self._pad = self._tokenizer.token_to_id(PAD)
         self._cache: OrderedDict[str, NDArray[np.float32]] = OrderedDict()
 
-    async def embed(self, texts: Sequence[str], timeout_s: float) -> NDArray[np.float32]:
+    async def embed(self, texts: Sequence[str], deadline: Deadline) -> NDArray[np.float32]:
         """Texts to embeddings (P, D) in the same order.
 
         Raises:
@@ -49,7 +51,7 @@ class PromptEmbeddings:
         rows = {key: self._cache[key] for key in keys if key in self._cache}  # others may forget them meanwhile
         missing = [key for key in dict.fromkeys(keys) if key not in rows]
         if missing:
-            rows |= await self._encode(missing, timeout_s)
+            rows |= await self._encode(missing, deadline)
         for key, row in rows.items():
             self._cache[key] = row
             self._cache.move_to_end(key)
@@ -94,17 +96,14 @@ class PromptEmbeddings:
             attention_mask[row, : len(encoding.ids)] = 1
         return PromptTokens(input_ids, attention_mask)
 
-    async def _encode(self, texts: list[str], timeout_s: float) -> dict[str, NDArray[np.float32]]:
+    async def _encode(self, texts: list[str], deadline: Deadline) -> dict[str, NDArray[np.float32]]:
         found: dict[str, NDArray[np.float32]] = {}
         for start in range(0, len(texts), PROMPT_ENCODER.max_batch_size):
             batch = slice(start, start + PROMPT_ENCODER.max_batch_size)
             tokens = self.tokens(texts[batch])
-            answer = await self._triton.infer(
-                PROMPT_ENCODER, {"INPUT_IDS": tokens.input_ids, "ATTENTION_MASK": tokens.attention_mask}, timeout_s
-            )
-            if answer.version != self._served.version:
-                raise ReplacedError("the served models are being replaced; try again")
-            found |= dict(zip(texts[batch], answer.outputs["PROMPT_EMBEDDINGS"], strict=True))
+            inputs = {"INPUT_IDS": tokens.input_ids, "ATTENTION_MASK": tokens.attention_mask}
+            outputs = await self._triton.infer(PROMPT_ENCODER, self._served.version, inputs, deadline)
+            found |= dict(zip(texts[batch], outputs["PROMPT_EMBEDDINGS"], strict=True))
         return found
 
 

@@ -16,6 +16,7 @@ from export.contract.tensors import DETECTOR
 from export.contract.tiles import MAX_CANDIDATES, best_candidates, cut_tiles, place_tiles, tile_origins, tile_side
 from gateway.errors import ParameterError
 from gateway.models.acceptance import Acceptance
+from gateway.models.queue import TileQueue
 from gateway.pictures.magnification import magnify
 from gateway.pictures.picture import Picture, WholePicture
 from gateway.request.parameters import MAX_DETECTIONS, DetectParameters
@@ -34,6 +35,7 @@ async def scan(
     score_threshold: Sequence[float],
     acceptance: Acceptance,
     parameters: DetectParameters,
+    queue: TileQueue,
 ) -> Detections:
     """The boxes of all tiles, duplicates among them; few batches of tiles are held at a time.
 
@@ -51,6 +53,7 @@ async def scan(
         raise ParameterError(f"no region lies in the image, which has {width} x {height} pixels")
     has_overview = parameters.full_image and max(resolution_wh) > side
     current().tiles += len(origins) + has_overview
+    promise = queue.promise(len(origins) + has_overview)
     room = asyncio.Semaphore(BATCHES_IN_FLIGHT)
     asked: deque[asyncio.Task[Detections]] = deque()
     found, overview = concatenate([]), concatenate([])
@@ -59,6 +62,7 @@ async def scan(
     async def ask(tiles: NDArray[np.uint8], batch: NDArray[np.int64], shown: int) -> Detections:
         try:
             boxes, scores = await read(tiles)
+            promise.came_back(len(tiles))
         finally:
             room.release()
         return place_tiles(boxes, scores, batch, resolution_wh, shown, score_threshold)
@@ -83,6 +87,8 @@ async def scan(
                 overview = await ask(cut_tiles(thumbnail, corner, tile), corner, max(resolution_wh))
     except ExceptionGroup as failures:  # the first fault has already cancelled the other batches
         raise failures.exceptions[0] from None
+    finally:
+        promise.close()
     return concatenate([found, *(task.result() for task in asked), _large(overview, side * parameters.tile_overlap)])
 
 

@@ -1,193 +1,257 @@
-"""Triton over gRPC: what it serves, and one inference. The only file that knows tritonclient."""
+"""Triton over gRPC: what it says of its models, one inference, and its model control. Alone knows tritonclient."""
 
-import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import nullcontext, suppress
+from typing import Any, TypeVar
 
 import grpc
 import numpy as np
+from google.protobuf import json_format, text_format
 from numpy.typing import NDArray
 from tritonclient.grpc import InferInput
+from tritonclient.grpc import model_config_pb2 as pb
 from tritonclient.grpc.aio import InferenceServerClient
 from tritonclient.utils import InferenceServerException
 
-from export.contract.tensors import (
-    DETECTOR,
-    GROUNDING,
-    NUMPY_DTYPES,
-    PROMPT_ENCODER,
-    ContractError,
-    Dimensions,
-    DType,
-    ModelSpec,
-    match,
+from export.contract.tensors import NUMPY_DTYPES, ContractError, DType, ModelSpec, match
+from gateway.errors import (
+    AwayError,
+    ConflictError,
+    DeadlineError,
+    ModelError,
+    OverloadError,
+    ReplacedError,
+    ServiceError,
 )
-from gateway.errors import DeadlineError, ModelError, OverloadError, ReplacedError, ServiceError, UnavailableError
+from gateway.models.shared_memory import SharedMemory, remove_orphans
+from gateway.request.deadline import Deadline
 from gateway.telemetry.measurement import current, stage
 from gateway.telemetry.tracing import context_headers
 
+LOG = logging.getLogger("gateway.models.triton")
 DESCRIBE_TIMEOUT_S = 2.0
+HEDGE_DELAY_S = 0.3  # what a healthy Triton has answered in, many times over
+LOAD_TIMEOUT_S = 600.0  # a large engine, on a busy machine
 QUEUE_FULL = ("maximum queue size", "Request timeout expired")
+NOT_LOADED = ("unknown model", "no available versions", "not ready")
 DEAD_INSTANCE = "Stub process"  # of the Python backend: Triton lives, one process of the model does not
+SHARED_MEMORY = "shared memory region"
+NOT_EXPLICIT = "explicit model load / unload is not allowed"
 CHANNEL = [
     ("grpc.max_send_message_length", -1),
     ("grpc.max_receive_message_length", -1),
     ("grpc.initial_reconnect_backoff_ms", 100),
     ("grpc.min_reconnect_backoff_ms", 100),
     ("grpc.max_reconnect_backoff_ms", 1000),
+    ("grpc.use_local_subchannel_pool", 1),  # a connection of its own, not one shared with the next channel
 ]
 
-
-@dataclass(frozen=True)
-class Served:
-    """What Triton serves now: one version of both models, made from one checkpoint."""
-
-    version: str
-    checkpoint_name: str
-    checkpoint_sha256: str
-    dimensions: Dimensions
-    defects: tuple[str, ...]  # ids of the classes that the checkpoint was trained on
-    score_thresholds: Mapping[str, float]  # by class id, and "default"
-
-    def score_threshold(self, defect: str | None) -> float:
-        """The least score for words that name a class, or that name none of the trained ones."""
-        return self.score_thresholds.get(defect or "default", self.score_thresholds["default"])
-
-
-@dataclass(frozen=True)
-class Answer:
-    """Output tensors by name, and the version of the model that made them."""
-
-    outputs: dict[str, NDArray[Any]]
-    version: str
+Said = TypeVar("Said")
+Tensors = dict[str, tuple[str, list[int]]]  # data type and dims per item, by name
 
 
 class Triton:
-    """A connection that comes back by itself."""
+    """Two connections that come back by themselves: one for work, one to ask once more when the first is stuck."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, may_share_memory: bool = False) -> None:
         self.url = url
+        self._may_share = may_share_memory
+        self._memory: SharedMemory | None = None  # while Triton knows of it
         self._client = InferenceServerClient(url, channel_args=CHANNEL)
-        self._dtypes: dict[tuple[str, str], DType] = {}  # as served, by model and input
+        self._second = InferenceServerClient(url, channel_args=CHANNEL)
+        self._dtypes: dict[tuple[str, str, str], DType] = {}  # as served, by model, version and input
 
     async def close(self) -> None:
-        """Ends the connection."""
+        """Ends the connections, and has Triton give shared memory back."""
+        if self._memory is not None:
+            with suppress(InferenceServerException, grpc.RpcError):
+                await self._client.unregister_system_shared_memory(self._memory.name, client_timeout=DESCRIBE_TIMEOUT_S)
+            self._forget(self._memory)
         await self._client.close()
+        await self._second.close()
 
-    async def is_ready(self) -> bool:
-        """Whether Triton and both models answer."""
+    async def is_ready(self, models: Sequence[ModelSpec]) -> bool:
+        """Whether Triton and the models answer."""
         try:
-            if not await self._client.is_server_ready(client_timeout=DESCRIBE_TIMEOUT_S):
-                return False
-            states = [await self._client.is_model_ready(m.name, client_timeout=DESCRIBE_TIMEOUT_S) for m in GROUNDING]
-        except (InferenceServerException, grpc.RpcError):
+            return await self._ask(lambda client: client.is_server_ready(client_timeout=DESCRIBE_TIMEOUT_S)) and all(
+                [await self._is_model_ready(spec) for spec in models]
+            )
+        except ServiceError:
             return False
-        return all(states)
+
+    async def _is_model_ready(self, spec: ModelSpec) -> bool:
+        return bool(await self._ask(lambda client: client.is_model_ready(spec.name, client_timeout=DESCRIBE_TIMEOUT_S)))
+
+    async def versions(self, spec: ModelSpec) -> set[str]:
+        """The versions of a model that are ready.
+
+        Raises:
+            ServiceError: none is, or Triton does not say.
+        """
+        said = await self._ask(lambda client: client.get_model_metadata(spec.name, client_timeout=DESCRIBE_TIMEOUT_S))
+        return set(said.versions)
+
+    async def tensors(self, spec: ModelSpec, version: str) -> tuple[Tensors, Tensors]:
+        """Inputs and outputs of a version of a model, as served; inferences send that data type from now on.
+
+        Raises:
+            ServiceError: it is not served, or Triton does not say.
+        """
+        said = await self._ask(
+            lambda client: client.get_model_metadata(spec.name, version, client_timeout=DESCRIBE_TIMEOUT_S)
+        )
+        self._dtypes |= {(spec.name, version, tensor.name): tensor.datatype for tensor in said.inputs}
+        return _tensors(said.inputs), _tensors(said.outputs)
+
+    async def parameters(self, spec: ModelSpec) -> dict[str, str]:
+        """The parameters in a model's configuration, which is one for all its versions.
+
+        Raises:
+            ServiceError: the model is not served, or Triton does not say.
+        """
+        said = await self._ask(lambda client: client.get_model_config(spec.name, client_timeout=DESCRIBE_TIMEOUT_S))
+        return {name: value.string_value for name, value in said.config.parameters.items()}
 
     async def serves(self, spec: ModelSpec, version: str) -> bool:
-        """Whether Triton serves that version of a model beside those that it must serve, as the contract states it.
+        """Whether Triton serves that version of a model as the contract states it.
 
         Raises:
             ServiceError: Triton does not say.
         """
         try:
-            metadata = await self._client.get_model_metadata(spec.name, client_timeout=DESCRIBE_TIMEOUT_S)
-            match(spec, _tensors(metadata.inputs), _tensors(metadata.outputs))
-        except ContractError:
+            match(spec, *await self.tensors(spec, version))
+        except (ContractError, ReplacedError):
             return False
-        except (InferenceServerException, grpc.RpcError) as error:
-            if "NOT_FOUND" in _status(error)[0]:
-                return False
-            raise _translate(error, self.url) from error
-        self._dtypes |= {(spec.name, tensor.name): tensor.datatype for tensor in metadata.inputs}
-        return version in metadata.versions
+        return True
 
-    async def describe(self) -> Served:
-        """Reads both models' metadata and configuration and compares them with the contract.
+    async def infer(
+        self, spec: ModelSpec, version: str, inputs: Mapping[str, NDArray[Any]], deadline: Deadline
+    ) -> dict[str, NDArray[Any]]:
+        """One request to a version of a model, its outputs by name; cancelling the caller cancels it in Triton too.
 
         Raises:
-            UnavailableError: Triton does not answer, or a model is missing or differs.
-            ReplacedError: the two do not belong together, as in the midst of a promotion.
+            ReplacedError: that version is not served any more.
+            AwayError, OverloadError, DeadlineError, ModelError: what Triton answered, or that it did not.
         """
-        sizes: dict[str, int] = {}
-        parameters: dict[str, dict[str, str]] = {}
-        versions: dict[str, str] = {}
-        try:
-            for spec in GROUNDING:
-                metadata = await self._client.get_model_metadata(spec.name, client_timeout=DESCRIBE_TIMEOUT_S)
-                sizes = match(spec, _tensors(metadata.inputs), _tensors(metadata.outputs), sizes)
-                self._dtypes |= {(spec.name, tensor.name): tensor.datatype for tensor in metadata.inputs}
-                versions[spec.name] = max(metadata.versions, key=int)
-                config = (await self._client.get_model_config(spec.name, client_timeout=DESCRIBE_TIMEOUT_S)).config
-                parameters[spec.name] = {name: value.string_value for name, value in config.parameters.items()}
-            detector, encoder = parameters[DETECTOR.name], parameters[PROMPT_ENCODER.name]
-            if detector["checkpoint_sha256"] != encoder["checkpoint_sha256"] or len(set(versions.values())) != 1:
-                raise ReplacedError(
-                    f"detector {versions[DETECTOR.name]} and prompt_encoder {versions[PROMPT_ENCODER.name]} come from "
-                    "different checkpoints; promote one version of both with python -m export.repository promote"
-                )
-            return Served(
-                version=versions[DETECTOR.name],
-                checkpoint_name=detector["checkpoint_name"],
-                checkpoint_sha256=detector["checkpoint_sha256"],
-                dimensions=Dimensions(**{name: sizes[name] for name in ("tile", "embedding", "boxes")}),
-                defects=tuple(filter(None, detector["defects"].split(","))),  # none: it was trained on other classes
-                score_thresholds=read_score_thresholds(detector["score_thresholds"]),
-            )
-        except ContractError as error:
-            raise UnavailableError(str(error)) from error
-        except KeyError as error:
-            raise UnavailableError(f"config.pbtxt lacks the parameter {error}; export the models again") from error
-        except (InferenceServerException, grpc.RpcError) as error:
-            raise _translate(error, self.url) from error
-
-    async def infer(self, spec: ModelSpec, inputs: Mapping[str, NDArray[Any]], timeout_s: float) -> Answer:
-        """One request to a model; cancelling the caller cancels it in Triton too.
-
-        Raises:
-            UnavailableError, OverloadError, DeadlineError, ModelError: what Triton answered, or that it did not.
-        """
-        tensors = []
-        for tensor in spec.inputs:
-            dtype = self._dtypes.get((spec.name, tensor.name), tensor.dtype)
-            array = np.ascontiguousarray(inputs[tensor.name], NUMPY_DTYPES[dtype])
-            entry = InferInput(tensor.name, list(array.shape), dtype)
+        dtypes = [self._dtypes.get((spec.name, version, tensor.name), tensor.dtype) for tensor in spec.inputs]
+        arrays = [
+            np.ascontiguousarray(inputs[tensor.name], NUMPY_DTYPES[dtype])
+            for tensor, dtype in zip(spec.inputs, dtypes, strict=True)
+        ]
+        entries = [
+            InferInput(tensor.name, list(array.shape), dtype)
+            for tensor, array, dtype in zip(spec.inputs, arrays, dtypes, strict=True)
+        ]
+        memory = self._memory
+        with memory.placed(arrays) if memory else nullcontext() as offsets:
+            if memory is not None and offsets is not None:
+                for entry, array, offset in zip(entries, arrays, offsets, strict=True):
+                    entry.set_shared_memory(memory.name, array.nbytes, offset)
+                try:
+                    return await self._infer(spec, version, entries, deadline)
+                except ModelError as error:
+                    if SHARED_MEMORY not in str(error):
+                        raise
+                    self._forget(memory)  # Triton has started again and knows nothing of it
+        for entry, array in zip(entries, arrays, strict=True):
             entry.set_data_from_numpy(array)
-            tensors.append(entry)
-        rows = len(inputs[spec.inputs[0].name])
+        return await self._infer(spec, version, entries, deadline)
+
+    async def _infer(
+        self, spec: ModelSpec, version: str, entries: Sequence[InferInput], deadline: Deadline
+    ) -> dict[str, NDArray[Any]]:
+        timeout_s = deadline.remaining_s()  # what is late is not sent
+        rows = entries[0].shape()[0]
         current().batches.append((spec.name, rows))
         try:
             with stage("triton", {"model": spec.name, "rows": rows}):
                 result = await self._client.infer(
-                    spec.name, tensors, client_timeout=timeout_s, headers=context_headers()
+                    spec.name, entries, version, client_timeout=timeout_s, headers=context_headers()
                 )
         except (InferenceServerException, grpc.RpcError) as error:
             raise _translate(error, self.url) from error
-        outputs = {tensor.name: result.as_numpy(tensor.name) for tensor in spec.outputs}
-        return Answer(outputs, result.get_response().model_version)
+        return {tensor.name: result.as_numpy(tensor.name) for tensor in spec.outputs}
+
+    async def share_memory(self, slot_bytes: int) -> None:
+        """Has inputs go through shared memory from now on, where Triton lets them; does nothing where they do.
+
+        Raises:
+            AwayError, DeadlineError: Triton does not answer.
+        """
+        if self._memory is not None or not self._may_share:
+            return
+        memory = None
+        try:
+            for name in remove_orphans():
+                await self._client.unregister_system_shared_memory(name, client_timeout=DESCRIBE_TIMEOUT_S)
+            memory = SharedMemory(slot_bytes)
+            await self._client.register_system_shared_memory(
+                memory.name, memory.key, memory.size_bytes, client_timeout=DESCRIBE_TIMEOUT_S
+            )
+        except (InferenceServerException, grpc.RpcError, OSError) as error:
+            if memory is not None:
+                memory.close()
+            fault = error if isinstance(error, OSError) else _translate(error, self.url)
+            if isinstance(fault, (AwayError, DeadlineError)):
+                raise fault from error
+            self._may_share = False
+            LOG.warning("no shared memory with Triton, tiles go through gRPC: %s", fault)
+            return
+        self._memory = memory
+
+    def _forget(self, memory: SharedMemory) -> None:
+        if self._memory is memory:
+            memory.close()
+            self._memory = None
+
+    async def load(self, spec: ModelSpec, config: pb.ModelConfig | None = None) -> None:
+        """Has a model loaded as `config` says, or as the repository does; what is served until then answers meanwhile.
+
+        Raises:
+            ConflictError: Triton does not let itself be told.
+            ServiceError: the model does not load; what was served before is served still.
+        """
+        text = config and json_format.MessageToJson(config, preserving_proto_field_name=True)
+        try:
+            await self._client.load_model(spec.name, config=text, client_timeout=LOAD_TIMEOUT_S)
+        except (InferenceServerException, grpc.RpcError) as error:
+            if NOT_EXPLICIT in _status(error)[1]:
+                raise ConflictError("Triton does not run with --model-control-mode=explicit") from error
+            raise _translate(error, self.url) from error
+
+    async def _ask(self, call: Callable[[InferenceServerClient], Awaitable[Said]]) -> Said:
+        """The answer to a small question; asked again on the second connection when the first takes long."""
+        first = asyncio.ensure_future(call(self._client))
+        asked = {first}
+        try:
+            done, _ = await asyncio.wait(asked, timeout=HEDGE_DELAY_S)
+            if not done:
+                asked.add(asyncio.ensure_future(call(self._second)))
+                done, _ = await asyncio.wait(asked, return_when=asyncio.FIRST_COMPLETED)
+            return done.pop().result()
+        except (InferenceServerException, grpc.RpcError) as error:
+            raise _translate(error, self.url) from error
+        finally:
+            for one in asked:
+                one.cancel()
+            await asyncio.gather(*asked, return_exceptions=True)
 
 
-def read_score_thresholds(text: str) -> dict[str, float]:
-    """The parameter `score_thresholds` of the detector: JSON, {class id or "default": least score in 0..1}.
+def read_config(text: str) -> pb.ModelConfig:
+    """A config.pbtxt as a message; str() is the way back.
 
     Raises:
-        UnavailableError: it is anything else.
+        ValueError: it is none.
     """
     try:
-        thresholds = {str(name): float(value) for name, value in json.loads(text).items()}
-        valid = "default" in thresholds and all(0 <= value <= 1 for value in thresholds.values())
-    except (ValueError, TypeError, AttributeError):
-        valid = False
-    if not valid:
-        raise UnavailableError(
-            f"the detector's parameter score_thresholds is {text!r}, expected scores from 0 to 1 by class id with a "
-            "default among them; export the models again"
-        )
-    return thresholds
+        return text_format.Parse(text, pb.ModelConfig())
+    except text_format.ParseError as error:
+        raise ValueError(f"no config.pbtxt: {error}") from error
 
 
-def _tensors(served: Sequence[Any]) -> dict[str, tuple[str, list[int]]]:
+def _tensors(served: Sequence[Any]) -> Tensors:
     # Metadata shows the batch as a first dimension of -1; the contract leaves it out.
     return {tensor.name: (tensor.datatype, list(tensor.shape)[1:]) for tensor in served}
 
@@ -196,14 +260,16 @@ def _translate(error: Exception, url: str) -> ServiceError:
     status, message = _status(error)
     if any(sign in message for sign in QUEUE_FULL):
         return OverloadError("Triton's queue is full; try again")
+    if SHARED_MEMORY in message:
+        return ModelError(f"Triton answered: {message}")
+    if any(sign in message for sign in NOT_LOADED) or "NOT_FOUND" in status:
+        return ReplacedError(f"Triton at {url} does not serve the model: {message}")
     if "DEADLINE_EXCEEDED" in status:
         return DeadlineError("Triton did not answer before the deadline")
     if "UNAVAILABLE" in status or "CANCELLED" in status:
-        return UnavailableError(f"Triton at {url} does not answer; it is starting, stopping or away")
+        return AwayError(f"Triton at {url} does not answer; it is starting, stopping or away")
     if DEAD_INSTANCE in message:
-        return UnavailableError(f"an instance of the model died in Triton at {url}, which must start again: {message}")
-    if "NOT_FOUND" in status or "not ready" in message or "unknown model" in message:
-        return UnavailableError(f"Triton at {url} does not serve the model: {message}")
+        return AwayError(f"an instance of the model died in Triton at {url}, which must start again: {message}")
     return ModelError(f"Triton answered {status or 'an error'}: {message}")
 
 

@@ -1,16 +1,32 @@
-"""Keeps an eye on Triton: the detector in use, or the reason why there is none."""
+"""Keeps an eye on Triton: the detectors in use, or the reason why there is none."""
 
 import asyncio
 import contextlib
 import logging
 import time
 
+from export.contract.tensors import GROUNDING
 from gateway.catalog.live import LiveCatalog
 from gateway.catalog.recognition import asked_by
-from gateway.errors import ReplacedError, ServiceError, UnavailableError
+from gateway.errors import (
+    AwayError,
+    DeadlineError,
+    ModelError,
+    OverloadError,
+    ReplacedError,
+    ServiceError,
+    UnavailableError,
+)
+from gateway.models.beside import Beside
+from gateway.models.canary import Canary
+from gateway.models.circuit import Circuit
 from gateway.models.detector import Detector
 from gateway.models.prompts import PromptEmbeddings
+from gateway.models.served import Served, describe, not_served
+from gateway.models.shared_memory import slot_bytes
+from gateway.models.trial import try_once
 from gateway.models.triton import Triton
+from gateway.request.deadline import Deadline
 from gateway.settings import Settings
 from gateway.telemetry.metrics import Metrics
 from gateway.words.wording import LANGUAGES, normalise
@@ -20,64 +36,123 @@ REPLACING_INTERVAL_S = 0.1  # between looks while requests wait for the next ver
 
 
 class Watch:
-    """Looks at Triton every `watch_interval_s` and rebuilds the detector when another version is served."""
+    """Looks at Triton every `watch_interval_s`, at once when a request has failed; has the detector follow it."""
 
     def __init__(self, settings: Settings, catalog: LiveCatalog, metrics: Metrics) -> None:
+        self.circuit = Circuit(settings.circuit_failures, settings.watch_interval_s, metrics.circuit_state)
         self._settings = settings
         self._catalog = catalog
         self._metrics = metrics
         self._detector: Detector | None = None
+        self._canary = Canary(settings.canary_version, settings.canary_share)
+        self._beside = Beside(self._make_beside)
         self._reason = "the gateway has just started and has not reached Triton yet"
         self._task: asyncio.Task[None] | None = None
         self._waiting = asyncio.Lock()
+        self._looking = asyncio.Lock()
         self._whole_at = time.monotonic()  # when the served models last belonged together
 
     def detector(self) -> Detector:
-        """The detector to ask now.
+        """The detector of the promoted version.
 
         Raises:
-            UnavailableError: there is none; the message says why.
+            UnavailableError: there is none, or Triton is away; the message says why.
         """
+        self.circuit.check()
         if self._detector is None:
             raise UnavailableError(self._reason)
         return self._detector
 
-    def lost(self, error: UnavailableError) -> None:
-        """Takes note that a request could not reach Triton: the next are refused at once until it is back."""
-        self._set(None, str(error))
+    def version_for(self, key: str) -> str | None:
+        """The canary where it is served and the key is among its share; None, the promoted one, elsewhere."""
+        canary = str(self._canary.version)
+        return canary if self._canary.takes(key) and canary in self.detector().served.beside else None
+
+    async def detector_of(self, version: str | None) -> Detector:
+        """The detector of a version, or of the promoted one; raises as `detector` does.
+
+        Raises:
+            NotFoundError: Triton does not serve that version; the message names those that it does.
+        """
+        promoted = self.detector()
+        if version in (None, promoted.served.version):
+            return promoted
+        if version not in promoted.served.beside:
+            raise not_served(version, (promoted.served.version, *promoted.served.beside))
+        return await self._beside.get(version)
 
     async def wait_for_another(self, former: Detector) -> None:
         """Waits until `former`, whose version Triton no longer serves, is out of use; one request looks for all."""
+        if former is not self._detector:
+            self._beside.forget(former)
+            await self.look()
+            return
         async with self._waiting:
-            while self._detector is former:
+            while self._detector is former and self.circuit.state == "closed":
                 await self.look()
                 if self._detector is former:
                     await asyncio.sleep(REPLACING_INTERVAL_S)
 
     async def look(self) -> None:
-        """Compares what Triton serves with what is in use."""
+        """Compares what Triton serves with what is in use; one look at a time."""
+        async with self._looking:
+            await self._look()
+
+    async def _look(self) -> None:
         try:
-            if not await self._triton.is_ready():
-                raise UnavailableError(f"Triton at {self._triton.url} is not ready")
-            served = await self._triton.describe()
+            if not await self.triton.is_ready(GROUNDING):
+                raise AwayError(f"Triton at {self.triton.url} is not ready")
+            served = await describe(self.triton)
             self._whole_at = time.monotonic()
-            if self._detector is not None and self._detector.served == served:
-                return
-            prompts = PromptEmbeddings(self._triton, served, self._settings.model_repository)
-            texts = [
-                asked_by(defect, normalise(defect.name_in(language)))
-                for defect in self._catalog.latest.everything(served.defects)
-                for language in LANGUAGES
-            ]
-            if readable := [text for text in texts if prompts.fits(text)]:
-                await prompts.embed(readable, self._settings.deadline_s)  # the first request need not wait for them
-            self._set(Detector(self._triton, served, prompts), "")
+            await self._prove(served)
+            await self.triton.share_memory(slot_bytes(served.dimensions))
+            if self._detector is None or self._detector.served != served:
+                await self._follow(served)
+            self.circuit.look_succeeded()
         except ReplacedError as error:
             # A promotion reaches one model after the other: what is in use stays while requests may still wait for it.
             if self._detector is None or time.monotonic() - self._whole_at > self._settings.deadline_s:
                 self._set(None, str(error))
+        except (AwayError, DeadlineError) as error:
+            self.circuit.look_failed(error)
         except ServiceError as error:
             self._set(None, str(error))
+            self.circuit.look_succeeded()  # Triton answers; it is what it serves that cannot be used
+        self._metrics.ready.set(self._detector is not None and self.circuit.state == "closed")
+
+    async def _prove(self, served: Served) -> None:
+        """Where requests have failed, Triton's word that it is ready is not enough."""
+        if not self.circuit.is_doubtful:
+            return
+        self.circuit.trying()
+        try:
+            await try_once(self.triton, served, GROUNDING, Deadline.within(self._settings.deadline_s))
+        except (ModelError, OverloadError) as error:
+            raise AwayError(f"an inference was tried: {error}") from error
+
+    async def make(self, served: Served) -> Detector:
+        """A detector of a version, with the catalog's names read already: the first request need not wait for them.
+
+        Raises:
+            ServiceError: its tokenizer cannot be read, or Triton does not answer.
+        """
+        prompts = await asyncio.to_thread(PromptEmbeddings, self.triton, served, self._settings.model_repository)
+        texts = [
+            asked_by(defect, normalise(defect.name_in(language)))
+            for defect in self._catalog.latest.everything(served.defects)
+            for language in LANGUAGES
+        ]
+        if readable := [text for text in texts if prompts.fits(text)]:
+            await prompts.embed(readable, Deadline.within(self._settings.deadline_s))
+        return Detector(self.triton, served, prompts)
+
+    async def _follow(self, served: Served) -> None:
+        detector = await self.make(served)
+        self._beside.clear()
+        self._set(detector, "")
+
+    async def _make_beside(self, version: str) -> Detector:
+        return await self.make(await describe(self.triton, version))
 
     def _set(self, detector: Detector | None, reason: str) -> None:
         if detector is not None:
@@ -87,18 +162,22 @@ class Watch:
         elif reason != self._reason:
             LOG.warning("not ready: %s", reason)
         self._detector, self._reason = detector, reason
-        self._metrics.ready.set(detector is not None)
 
     async def _run(self) -> None:
         while True:
+            self.circuit.doubted.clear()
             try:
                 await self.look()
             except Exception:
                 LOG.exception("looking at Triton failed")  # the watch must outlive whatever it meets
-            await asyncio.sleep(self._settings.watch_interval_s)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(self._settings.watch_interval_s):
+                    await self.circuit.doubted.wait()
 
     async def __aenter__(self) -> "Watch":
-        self._triton = Triton(self._settings.triton_url)  # gRPC belongs to the event loop that it is made in
+        self.triton = Triton(
+            self._settings.triton_url, self._settings.triton_shared_memory
+        )  # gRPC belongs to the event loop that it is made in
         self._task = asyncio.create_task(self._run())
         return self
 
@@ -107,4 +186,4 @@ class Watch:
             self._task.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await self._task
-        await self._triton.close()
+        await self.triton.close()

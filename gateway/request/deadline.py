@@ -38,9 +38,19 @@ class Deadline:
             allowed_s = min(allowed_s, int(given) / 1e3)
         return cls(request.state.arrived + allowed_s, allowed_s)
 
+    @classmethod
+    def within(cls, seconds: float) -> "Deadline":
+        """That many seconds from now on."""
+        return cls(time.monotonic() + seconds, seconds)
+
     def again(self) -> "Deadline":
         """As much time once more, from now on."""
-        return Deadline(time.monotonic() + self.allowed_s, self.allowed_s)
+        return Deadline.within(self.allowed_s)
+
+    @property
+    def is_over(self) -> bool:
+        """Whether nothing is left."""
+        return time.monotonic() >= self.at
 
     def remaining_s(self) -> float:
         """Seconds that are left, more than 0.

@@ -56,6 +56,7 @@ class DetectParameters(BaseModel):
     excluded_regions: Regions = ()
     ng_from: Severity = "info"
     annotated: bool = False
+    model_version: Annotated[int, Field(ge=1, le=999_999_999)] | None = None  # none: the promoted one
     board_id: Label | None = None
     camera_id: Label | None = None
     recipe: Label | None = None

@@ -3,7 +3,7 @@
 from typing import Any
 
 from gateway.pictures.images import MEDIA_TYPES
-from gateway.request import deadline, idempotency
+from gateway.request import deadline, idempotency, model_version
 from gateway.request.body import IMAGES_FIELD, BatchMember
 from gateway.request.form import MULTIPART
 from gateway.request.json_body import JSON
@@ -17,6 +17,12 @@ HEADERS: list[dict[str, Any]] = [
         "in": "header",
         "schema": {"type": "string", "pattern": f"^{deadline.MILLISECONDS.pattern}$"},
         "description": "Most milliseconds from the request's head to its answer, within what the server allows.",
+    },
+    {
+        "name": model_version.HEADER,
+        "in": "header",
+        "schema": {"type": "string", "pattern": f"^{model_version.NUMBER.pattern}$"},
+        "description": "Which served version of the models looks; the parameter `model_version` says the same.",
     },
     {
         "name": idempotency.HEADER,

@@ -96,6 +96,18 @@ class Metrics:
             multiprocess_mode="livemax",
         )
         self._model: tuple[str, str, str] | None = None
+        self.circuit_state = Gauge(
+            "pcbd_circuit_state",
+            "The circuit breaker before Triton: 0 closed, 1 half-open, 2 open; the worst of all workers.",
+            registry=own,
+            multiprocess_mode="livemax",
+        )
+        self.expected_wait_seconds = Gauge(
+            "pcbd_expected_wait_seconds",
+            "Until Triton is through with the tiles ahead, as the last request found it.",
+            registry=own,
+            multiprocess_mode="livemax",
+        )
         self.refused_keys = Counter(
             "pcbd_refused_keys_total", "API keys refused, by reason.", ("reason",), registry=own
         )

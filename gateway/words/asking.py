@@ -7,7 +7,7 @@ from gateway.answer import Understood
 from gateway.catalog.defect import MAX_ENABLED, Defect
 from gateway.catalog.recognition import Catalog, asked_by
 from gateway.errors import ParameterError
-from gateway.models.triton import Served
+from gateway.models.served import Served
 from gateway.words.instruction import Instruction, read_instruction
 
 

@@ -16,13 +16,13 @@ from tritonclient.grpc import InferenceServerClient, InferInput
 
 from export.build import build
 from export.checkpoint import load_checkpoint
+from export.contract.promotion import RepositoryError, read_promoted
 from export.contract.tensors import DETECTOR, MODELS
-from export.promotion import RepositoryError, read_promoted
+from export.contract.versions import published
 from export.repository import describe, promote, prune, publish, rollback, staging_folder
 from export.runtime.engine import load_engine
 from export.server import TritonServer
 from export.triton_control import TritonControl
-from export.versions import published
 from gateway.up import free_port
 from tests.conftest import BOARD, embedded_triton, run_module
 

@@ -11,11 +11,12 @@ import pytest
 from google.protobuf import text_format
 from tritonclient.grpc import model_config_pb2 as pb
 
+from export.contract.files import sha256_of
+from export.contract.promotion import RepositoryError, read_promoted
 from export.contract.tensors import MODELS
-from export.files import sha256_of
-from export.promotion import RepositoryError, read_promoted
+from export.contract.versions import check_whole, published, sole_writer, versions
 from export.repository import describe, promote, prune, publish, rollback, staging_folder
-from export.versions import check_whole, published, sole_writer, versions
+from export.triton_config import read_config
 from tests.conftest import ROOT, run_module
 
 
@@ -316,3 +317,25 @@ def test_a_fault_ends_the_command_with_1(tmp_path: Path) -> None:
 def test_the_commands_do_without_torch() -> None:
     source = "import sys, export.repository; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", source], cwd=ROOT, check=False).returncode == 0
+
+
+def test_versions_beside_the_promoted_one_are_served_with_their_own_parameters(repository: Path) -> None:
+    promote(repository, 2, beside=[4, 1])
+    config = read_config((repository / "detector" / "config.pbtxt").read_text())
+    assert list(config.version_policy.specific.versions) == [2, 1, 4]
+    names = {name: value.string_value for name, value in config.parameters.items()}
+    assert names == {"version": "2", "checkpoint_name": "b", "checkpoint_name@1": "a", "checkpoint_name@4": "d"}
+    assert [row.active for row in describe(repository)] == ["beside", "served", "", "beside"]
+    assert prune(repository, keep=1) == [3]
+    rollback(repository)
+    assert served(repository) == (1, "a")  # and nothing beside it
+
+
+def test_a_version_of_another_configuration_cannot_be_served_beside(repository: Path) -> None:
+    others = {model: text + "max_batch_size: 4\n" for model, text in configs("e").items()}
+    publish(repository, staged(repository, "e"), others, {"checkpoint_name": "e"})
+    with pytest.raises(RepositoryError, match="cannot be served beside"):
+        promote(repository, 1, beside=[5])
+    assert served(repository) == (1, "a")
+    promote(repository, 5)
+    assert served(repository) == (5, "e")

@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 
 from export.checkpoint import load_checkpoint
+from export.contract.files import sha256_of
 from export.contract.tensors import DETECTOR, GENERATOR, MODELS
-from export.files import sha256_of
+from export.contract.versions import versions
 from export.runtime.engine import load_engine
 from export.runtime.generator import load_generator
 from export.verify import LIMITS, read_images, verify
-from export.versions import versions
 from tests.conftest import BOARD, CHECKPOINT, REPOSITORY
 
 

@@ -17,7 +17,9 @@ from tritonclient.grpc import model_config_pb2 as pb
 from export.contract.tensors import DETECTOR, MODELS, PROMPT_ENCODER, Dimensions, ModelSpec
 from export.server import ServerError
 from export.triton_config import render_config
+from gateway.models.served import describe
 from gateway.models.triton import Triton
+from gateway.request.deadline import Deadline
 from tests.conftest import embedded_triton
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -84,11 +86,12 @@ def test_the_gateway_sends_what_a_plan_of_tensorrt_8_takes(tmp_path: Path) -> No
 
     async def ask(url: str) -> NDArray[np.float32]:
         triton = Triton(url)
-        await triton.describe()
+        await describe(triton)
         ids = np.full((2, 32), 51_289, np.int64)
-        answer = await triton.infer(PROMPT_ENCODER, {"INPUT_IDS": ids, "ATTENTION_MASK": ids}, timeout_s=60)
+        inputs = {"INPUT_IDS": ids, "ATTENTION_MASK": ids}
+        outputs = await triton.infer(PROMPT_ENCODER, "1", inputs, Deadline.within(60))
         await triton.close()
-        embeddings: NDArray[np.float32] = answer.outputs["PROMPT_EMBEDDINGS"]
+        embeddings: NDArray[np.float32] = outputs["PROMPT_EMBEDDINGS"]
         return embeddings
 
     with embedded_triton(tmp_path) as server:

@@ -7,7 +7,7 @@ from gateway.catalog.defect import Defect, Descriptions, Names
 from gateway.catalog.recognition import Catalog
 from gateway.catalog.seeds import SEEDS
 from gateway.errors import ParameterError
-from gateway.models.triton import Served
+from gateway.models.served import Served
 from gateway.words.asking import questions
 
 SERVED = Served(

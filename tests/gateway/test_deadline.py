@@ -1,5 +1,6 @@
 """X-Request-Timeout-Ms: counted from the request's head, subtracted along the way, enforced on Triton's side too."""
 
+import asyncio
 import signal
 import socket
 from typing import Any
@@ -8,7 +9,13 @@ import httpx
 import pytest
 from tritonclient.grpc import InferenceServerClient
 
+from export.contract.tensors import DETECTOR
 from export.server import TritonServer
+from gateway.errors import DeadlineError
+from gateway.models.served import describe
+from gateway.models.trial import try_once
+from gateway.models.triton import Triton
+from gateway.request.deadline import Deadline
 from tests.conftest import BOARD
 from tests.gateway.test_failures import gateway, status, wait_until
 
@@ -50,6 +57,23 @@ def test_what_is_too_late_does_not_reach_triton(triton: TritonServer) -> None:
         for _ in range(5):
             assert detect(client, "1").status_code in {408, 504}  # by whether the body or the decoding was late
         assert inferences(triton) == before
+
+
+def test_tiles_whose_time_is_over_are_not_sent(triton: TritonServer) -> None:
+    async def send(deadline: Deadline) -> None:
+        connection = Triton(triton.grpc_url)
+        try:
+            served = await describe(connection)
+            await try_once(connection, served, [DETECTOR], deadline)
+        finally:
+            await connection.close()
+
+    before = inferences(triton)
+    with pytest.raises(DeadlineError):
+        asyncio.run(send(Deadline.within(-0.1)))
+    assert inferences(triton) == before
+    asyncio.run(send(Deadline.within(60)))
+    assert inferences(triton) == before + 1
 
 
 def test_the_server_bounds_what_a_client_may_ask_for(triton: TritonServer) -> None:

@@ -1,5 +1,6 @@
 """schemathesis over /openapi.json against the real service: nothing breaks it, and it answers nothing undeclared."""
 
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,9 +16,11 @@ from schemathesis.specs.openapi.checks import (
     status_code_conformance,
 )
 
+from export.contract.tensors import PROMPT_ENCODER
 from export.server import TritonServer
 from gateway.app import create_app
 from gateway.settings import Settings
+from tests.conftest import REPOSITORY
 from tests.gateway.test_failures import gateway, status, wait_until
 
 CASES = 15  # of each operation and kind
@@ -35,9 +38,14 @@ OPERATIONS = [
 
 @pytest.fixture(scope="module")
 def api(triton: TritonServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[schemathesis.BaseSchema]:
-    """The service as it describes itself; its catalog is its own, since operations change it."""
-    database: Path = tmp_path_factory.mktemp("database") / "gateway.db"
-    with gateway(triton.grpc_url, database_url=f"sqlite:///{database}", deadline_s="60") as (client, _):
+    """The service as it describes itself; its catalog is its own, since operations change it.
+
+    Its repository has the tokenizer and no whole version: none can be activated.
+    """
+    folder: Path = tmp_path_factory.mktemp("openapi")
+    shutil.copytree(REPOSITORY / PROMPT_ENCODER.name, folder / PROMPT_ENCODER.name, symlinks=True)
+    own = {"database_url": f"sqlite:///{folder}/gateway.db", "model_repository": str(folder)}
+    with gateway(triton.grpc_url, **own, deadline_s="60") as (client, _):
         wait_until(lambda: status(client, "/readyz") == 200)
         yield schemathesis.openapi.from_url(f"{client.base_url}/openapi.json")
 

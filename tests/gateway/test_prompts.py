@@ -7,10 +7,12 @@ import gateway.models.prompts
 from export.server import TritonServer
 from gateway.errors import ParameterError
 from gateway.models.prompts import PromptEmbeddings
+from gateway.models.served import describe
 from gateway.models.triton import Triton
+from gateway.request.deadline import Deadline
 from tests.conftest import REPOSITORY
 
-TIMEOUT_S = 60.0
+DEADLINE = Deadline.within(600)
 
 
 def test_texts_embedded_side_by_side_in_a_full_cache_are_as_those_embedded_alone(
@@ -23,15 +25,15 @@ def test_texts_embedded_side_by_side_in_a_full_cache_are_as_those_embedded_alone
     async def everyone() -> None:
         connection = Triton(triton.grpc_url)
         try:
-            prompts = PromptEmbeddings(connection, await connection.describe(), REPOSITORY)
+            prompts = PromptEmbeddings(connection, await describe(connection), REPOSITORY)
             words = sorted({word for texts in together for word in texts})
-            alone = {word: (await prompts.embed([word], TIMEOUT_S))[0] for word in words}
-            await prompts.embed(["open", "spur"], TIMEOUT_S)
-            found = await asyncio.gather(*(prompts.embed(texts, TIMEOUT_S) for texts in together))
+            alone = {word: (await prompts.embed([word], DEADLINE))[0] for word in words}
+            await prompts.embed(["open", "spur"], DEADLINE)
+            found = await asyncio.gather(*(prompts.embed(texts, DEADLINE) for texts in together))
             for texts, rows in zip(together, found, strict=True):
                 np.testing.assert_allclose(rows, np.stack([alone[text] for text in texts]), rtol=1e-4, atol=1e-5)
             with pytest.raises(ParameterError, match="tokens"):
-                await prompts.embed(["🙂" * 400], TIMEOUT_S)
+                await prompts.embed(["🙂" * 400], DEADLINE)
         finally:
             await connection.close()
 

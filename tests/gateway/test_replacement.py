@@ -10,27 +10,32 @@ import httpx
 import pytest
 
 from export.contract.tensors import MODELS
-from export.promotion import parse_config
 from export.repository import publish, staging_folder
 from export.server import TritonServer
+from export.triton_config import read_config
 from tests.conftest import REPOSITORY, embedded_triton, run_module
 from tests.gateway.test_failures import PICTURE, gateway, status, wait_until
 
 CLIENTS = 3
 
 
-def publish_shipped(repository: Path, sha256: str, threshold: float) -> int:
-    """The shipped engines once more, as those of a checkpoint with another hash and threshold."""
+def staged_shipped(repository: Path, sha256: str, threshold: float) -> tuple[dict[str, str], Path]:
+    """The shipped engines once more, as those of a checkpoint with another hash and threshold, ready to publish."""
     staging = staging_folder(repository)
     configs = {}
     for spec in MODELS:
         newest = max((REPOSITORY / spec.name).glob("[0-9]*"), key=lambda folder: int(folder.name))
         ignore = shutil.ignore_patterns("manifest.json", "__pycache__")
         shutil.copytree(newest, staging / spec.name, dirs_exist_ok=True, ignore=ignore)
-        config = parse_config((REPOSITORY / spec.name / "config.pbtxt").read_text())
+        config = read_config((REPOSITORY / spec.name / "config.pbtxt").read_text())
         config.parameters["checkpoint_sha256"].string_value = sha256
         config.parameters["score_thresholds"].string_value = json.dumps({"default": threshold})
         configs[spec.name] = str(config)
+    return configs, staging
+
+
+def publish_shipped(repository: Path, sha256: str, threshold: float) -> int:
+    configs, staging = staged_shipped(repository, sha256, threshold)
     return publish(repository, staging, configs, {"checkpoint_name": "shipped", "checkpoint_sha256": sha256})
 
 

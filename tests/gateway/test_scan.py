@@ -15,6 +15,7 @@ from export.contract.tensors import DETECTOR
 from export.contract.tiles import merge_tiles, tile_origins
 from gateway.errors import ModelError, ParameterError
 from gateway.models.acceptance import Acceptance
+from gateway.models.queue import TileQueue
 from gateway.models.scan import BATCHES_IN_FLIGHT, judge, scan
 from gateway.pictures.line_scan import LineScan
 from gateway.pictures.magnification import magnify
@@ -45,7 +46,7 @@ def look(
     **parameters: Any,  # noqa: ANN401
 ) -> Detections:
     asked = DetectParameters(**parameters)
-    found = asyncio.run(scan(picture, TILE, read, [0.1], acceptance, asked))
+    found = asyncio.run(scan(picture, TILE, read, [0.1], acceptance, asked, TileQueue()))
     return judge(found, [0.1], acceptance, asked)
 
 

@@ -1,10 +1,17 @@
-"""What the gateway reads from a model's configuration."""
+"""What the gateway reads from a model's configuration, and that one stuck connection does not stop it asking."""
+
+import asyncio
+import contextlib
 
 import pytest
 
-from export.contract.tensors import Dimensions
+from export.contract.promotion import read_promoted
+from export.contract.tensors import GROUNDING, Dimensions
+from export.server import TritonServer
 from gateway.errors import UnavailableError
-from gateway.models.triton import Served, read_score_thresholds
+from gateway.models.served import Served, describe, read_score_thresholds
+from gateway.models.triton import Triton
+from tests.conftest import REPOSITORY
 
 
 def test_each_class_has_its_own_threshold_and_other_words_the_default() -> None:
@@ -30,3 +37,37 @@ def test_each_class_has_its_own_threshold_and_other_words_the_default() -> None:
 def test_thresholds_that_cannot_be_read_are_named(text: str) -> None:
     with pytest.raises(UnavailableError, match="score_thresholds"):
         read_score_thresholds(text)
+
+
+def test_what_a_stuck_connection_does_not_answer_is_asked_on_another(triton: TritonServer) -> None:
+    host, _, port = triton.grpc_url.partition(":")
+    connections = 0
+
+    async def pass_on(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(ConnectionError):
+            while data := await reader.read(65536):
+                writer.write(data)
+                await writer.drain()
+
+    async def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal connections
+        connections += 1
+        with contextlib.closing(writer):
+            if connections == 1:
+                await reader.read()  # until the client gives up; it never gets a byte
+                return
+            onward_reader, onward_writer = await asyncio.open_connection(host, int(port))
+            with contextlib.closing(onward_writer):
+                await asyncio.gather(pass_on(reader, onward_writer), pass_on(onward_reader, writer))
+
+    async def ask() -> tuple[bool, Served]:
+        async with await asyncio.start_server(accept, "127.0.0.1", 0) as server:
+            connection = Triton("{}:{}".format(*server.sockets[0].getsockname()))
+            try:
+                return await connection.is_ready(GROUNDING), await describe(connection)
+            finally:
+                await connection.close()
+
+    ready, served = asyncio.run(ask())
+    assert (ready, served.version) == (True, str(read_promoted(REPOSITORY)[-1]))
+    assert connections > 1

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from export.build import build
 from export.checkpoint import load_checkpoint as load_for_export
-from export.files import sha256_of
+from export.contract.files import sha256_of
 from tests.conftest import BOARD, ROOT
 from tests.training.boards import write_boards
 from training.checkpoint import LOG, MANIFEST, REPLAY, load_checkpoint

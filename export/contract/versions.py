@@ -8,9 +8,9 @@ from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from export.contract.files import sha256_of, sync
+from export.contract.promotion import CONFIG, RepositoryError
 from export.contract.tensors import MODELS
-from export.files import sha256_of, sync
-from export.promotion import CONFIG, RepositoryError
 
 MANIFEST = "manifest.json"
 PRUNED = ".pruned-"  # no digit in front: Triton reads "3.pruned" as version 3
