@@ -30,27 +30,39 @@ export class Problem extends Error {
  * @throws {Problem} any other answer than a success, or none
  */
 export async function ask(path, options = {}) {
+  const answer = await send(path, { ...options, headers: { Accept: "application/json", ...options.headers } });
+  return { content: read(await answer.text()), etag: answer.headers.get("ETag") };
+}
+
+/**
+ * @param {string} path
+ * @param {AbortSignal} signal
+ * @returns {Promise<Blob>} what lies there, as it is
+ * @throws {Problem}
+ */
+export async function askForFile(path, signal) {
+  return (await send(path, { signal })).blob();
+}
+
+async function send(path, options) {
   let answer;
   try {
-    answer = await fetch(path, {
-      cache: "no-store",
-      ...options,
-      headers: { Accept: "application/json", ...options.headers },
-    });
+    answer = await fetch(path, { cache: "no-store", ...options });
   } catch (error) {
     if (error.name === "AbortError") throw error;
     throw new Problem({ status: 0 }, 2);
   }
-  const text = await answer.text();
-  let content = null;
-  try {
-    content = text ? JSON.parse(text) : null;
-  } catch {
-    content = { detail: text.slice(0, 400) }; // a proxy's page, say
-  }
-  if (answer.ok) return { content, etag: answer.headers.get("ETag") };
+  if (answer.ok) return answer;
   const retryAfterS = Number(answer.headers.get("Retry-After")) || 1;
-  throw new Problem({ title: answer.statusText, ...content, status: answer.status }, retryAfterS);
+  throw new Problem({ title: answer.statusText, ...read(await answer.text()), status: answer.status }, retryAfterS);
+}
+
+function read(text) {
+  try {
+    return text ? JSON.parse(text) : null;
+  } catch {
+    return { detail: text.slice(0, 400) }; // a proxy's page, say
+  }
 }
 
 /**
