@@ -1,4 +1,4 @@
-"""What an operator can set, each by the environment variable PCBD_NAME."""
+"""What an operator can set, each by the environment variable PCBD_NAME; docs/settings.md is made from it."""
 
 from pathlib import Path
 
@@ -11,26 +11,46 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix="PCBD_", frozen=True, protected_namespaces=())
 
-    host: str = "127.0.0.1"
-    port: int = Field(default=8080, ge=0, le=65535)
-    triton_url: str = "127.0.0.1:8001"  # gRPC
-    model_repository: Path = Path("model_repository")  # the tokenizer is read from it
+    host: str = Field(default="127.0.0.1", description="Address that the gateway listens on.")
+    port: int = Field(default=8080, ge=0, le=65535, description="TCP port; 0 takes a free one.")
+    triton_url: str = Field(default="127.0.0.1:8001", description="Triton's gRPC address.")
+    model_repository: Path = Field(
+        default=Path("model_repository"), description="Triton's model repository; the tokenizer is read from it."
+    )
 
-    # The defect catalog lives here: sqlite:///FILE (the folder is made) or postgresql://USER:PASSWORD@HOST/NAME.
-    database_url: str = Field(default="sqlite:///data/gateway.db", pattern=r"^(sqlite:///.|postgresql(\+psycopg)?://)")
+    database_url: str = Field(
+        default="sqlite:///data/gateway.db",
+        pattern=r"^(sqlite:///.|postgresql(\+psycopg)?://)",
+        description="Where the defect catalog lives: sqlite:///FILE, whose folder is made, or "
+        "postgresql://USER:PASSWORD@HOST/NAME.",
+    )
 
-    max_body_bytes: int = Field(default=64 * 2**20, gt=0)
-    max_image_pixels: int = Field(default=64_000_000, gt=0)  # of an image held in memory
-    max_line_scan_pixels: int = Field(default=300_000_000, gt=0)  # of a TIFF, which is read in bands above the other
-    max_prompts: int = Field(default=64, gt=0, le=64)  # the largest prompt bucket of the contract
-    max_prompt_characters: int = Field(default=400, gt=0)
+    max_body_bytes: int = Field(default=64 * 2**20, gt=0, description="Of a request.")
+    max_image_pixels: int = Field(default=64_000_000, gt=0, description="Of an image held in memory.")
+    max_line_scan_pixels: int = Field(
+        default=300_000_000, gt=0, description="Of a TIFF that is larger than that and therefore read in bands."
+    )
+    max_prompts: int = Field(
+        default=64, gt=0, le=64, description="Of a request; 64 is the largest prompt bucket of the contract."
+    )
+    max_prompt_characters: int = Field(default=400, gt=0, description="Of one prompt.")
 
-    max_batch_images: int = Field(default=32, gt=0)  # of POST /detect/batch; together within max_body_bytes
+    max_batch_images: int = Field(
+        default=32, gt=0, description="Of POST /detect/batch; together within PCBD_MAX_BODY_BYTES."
+    )
 
-    max_in_flight: int = Field(default=16, gt=0)  # requests at work; more are refused at once
-    deadline_s: float = Field(default=10.0, gt=0)  # from a request's head to its answer; a client may allow less
-    body_timeout_s: float = Field(default=10.0, gt=0)  # for a request's body to arrive, within the deadline
-    idempotency_window_s: float = Field(default=600.0, ge=0)  # an answer is kept for repeats of its Idempotency-Key
-    idempotency_max_bytes: int = Field(default=32 * 2**20, ge=0)  # of kept answers, as JSON
-    watch_interval_s: float = Field(default=1.0, gt=0)  # between looks at Triton's state
-    drain_s: float = Field(default=2.0, ge=0)  # from 'not ready' to closing, at SIGTERM
+    max_in_flight: int = Field(default=16, gt=0, description="Requests at work; more are refused at once.")
+    deadline_s: float = Field(
+        default=10.0, gt=0, description="From a request's head to its answer; a client may allow less."
+    )
+    body_timeout_s: float = Field(
+        default=10.0, gt=0, description="For a request's body to arrive, within the deadline."
+    )
+    idempotency_window_s: float = Field(
+        default=600.0, ge=0, description="So long an answer is kept for repeats of its Idempotency-Key."
+    )
+    idempotency_max_bytes: int = Field(default=32 * 2**20, ge=0, description="Of kept answers, as JSON.")
+    watch_interval_s: float = Field(
+        default=1.0, gt=0, description="Between looks at Triton's state, and at the catalog's."
+    )
+    drain_s: float = Field(default=2.0, ge=0, description="From 'not ready' to closing, at SIGTERM.")
