@@ -17,7 +17,7 @@ const CHOICES = { state: ["open", "reviewed", ""], reason: ["", "near_threshold"
  */
 export function makeReviewList(review, catalog, told) {
   const rows = element("ul", { class: "inspections" });
-  const nothing = element("p", { class: "hint nothing", "data-t": "review.nothing" });
+  const nothing = element("p", { class: "hint", "data-t": "review.nothing" });
   const more = element("button", { type: "button", "data-t": "review.more", onclick: () => told(review.more()) });
   const defect = element("select", { id: "review-defect" });
   const recipe = element("input", { id: "review-recipe", type: "search", autocomplete: "off", maxlength: 128 });
