@@ -18,6 +18,8 @@ from gateway.database import Database
 from gateway.errors import PROBLEM_JSON, STATUS, ServiceError, problem, problem_of
 from gateway.metrics import Metrics
 from gateway.models.watch import Watch
+from gateway.review import routes as review_routes
+from gateway.review.loop import ReviewLoop
 from gateway.service import Service
 from gateway.settings import Settings
 from gateway.trace import Trace
@@ -42,10 +44,11 @@ def create_app(settings: Settings) -> FastAPI:
     database = Database(settings.database_url)
     catalog = LiveCatalog(CatalogStore(database), settings.watch_interval_s, metrics)
     watch = Watch(settings, catalog, metrics)
+    review = ReviewLoop(settings, database, metrics)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        async with catalog, watch:
+        async with catalog, review, watch:
             yield
         database.close()
 
@@ -56,11 +59,13 @@ def create_app(settings: Settings) -> FastAPI:
         lifespan=lifespan,
         responses=_problem_responses(),
     )
-    app.state.service = Service(settings, watch, catalog, metrics)
+    app.state.service = Service(settings, watch, catalog, metrics, review.recorder)
+    app.state.review = review
     app.state.draining = False
     app.include_router(detect.ROUTER)
     app.include_router(batch.ROUTER)
     app.include_router(catalog_routes.ROUTER)
+    app.include_router(review_routes.ROUTER)
     app.include_router(health.ROUTER)
     app.include_router(pages.ROUTER)
     app.add_exception_handler(ServiceError, _answer_service_error)

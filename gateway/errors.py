@@ -64,6 +64,10 @@ class DatabaseError(ServiceError):
     """The database does not answer or cannot be used."""
 
 
+class ImageStoreError(ServiceError):
+    """The store of pictures does not answer or cannot be used."""
+
+
 class DeadlineError(ServiceError):
     """The answer took too long."""
 
@@ -86,6 +90,7 @@ STATUS: dict[type[ServiceError], tuple[int, str]] = {
     ConflictError: (409, "Conflict"),
     StaleError: (412, "Precondition failed"),
     DatabaseError: (503, "Service unavailable"),
+    ImageStoreError: (503, "Service unavailable"),
     DeadlineError: (504, "Deadline exceeded"),
     ModelError: (502, "Model error"),
 }

@@ -37,3 +37,9 @@ class Metrics:
         self.catalog_revision = Gauge(
             "pcbd_catalog_revision", "Revision of the defect catalog in use.", registry=self.registry
         )
+        self.records = Counter(
+            "pcbd_records_total", "Answers written for review, or dropped.", ("outcome",), registry=self.registry
+        )
+        self.record_images = Counter(
+            "pcbd_record_images_total", "Their pictures written, or dropped.", ("outcome",), registry=self.registry
+        )

@@ -22,19 +22,23 @@ from gateway.request.body import DetectRequest, read_request
 from gateway.request.deadline import Deadline
 from gateway.request.idempotency import REPLAYED_HEADER, Replies, fingerprint_of, key_of
 from gateway.request.parameters import DetectParameters
+from gateway.review.recorder import Recorder
 from gateway.settings import Settings
 from gateway.verdict import counts, verdict
 from gateway.words.asking import Question, questions
 
 
 class Service:
-    """What a request needs: the settings, the models in use, the catalog, the metrics, and room."""
+    """What a request needs: the settings, the models in use, the catalog, the metrics, the recorder, and room."""
 
-    def __init__(self, settings: Settings, watch: Watch, catalog: LiveCatalog, metrics: Metrics) -> None:
+    def __init__(
+        self, settings: Settings, watch: Watch, catalog: LiveCatalog, metrics: Metrics, recorder: Recorder
+    ) -> None:
         self.settings = settings
         self.watch = watch
         self.catalog = catalog
         self.metrics = metrics
+        self.recorder = recorder
         self.in_flight = 0
         self._freed = asyncio.Event()
         self._replies = Replies(DetectAnswer, settings.idempotency_window_s, settings.idempotency_max_bytes)
@@ -149,6 +153,7 @@ class Service:
         if overlay is not None:
             answer.annotated = await asyncio.to_thread(overlay.draw, held_pixels(picture), answer, catalog.by_id)
         answer.timings_ms.total = round((time.perf_counter() - started) * 1e3, 2)
+        self.recorder.record(answer, asked.image, [question.score_threshold for question in asked_for])
         return answer
 
     async def _ask(

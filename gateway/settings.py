@@ -21,9 +21,30 @@ class Settings(BaseSettings):
     database_url: str = Field(
         default="sqlite:///data/gateway.db",
         pattern=r"^(sqlite:///.|postgresql(\+psycopg)?://)",
-        description="Where the defect catalog lives: sqlite:///FILE, whose folder is made, or "
+        description="Where the defect catalog and the inspections live: sqlite:///FILE, whose folder is made, or "
         "postgresql://USER:PASSWORD@HOST/NAME.",
     )
+
+    record: bool = Field(default=True, description="Keep each answer in the database, for people to review.")
+    review_margin: float = Field(
+        default=0.05, ge=0, le=1, description="A score this little above its threshold is worth a look."
+    )
+    review_random_share: float = Field(
+        default=0.01, ge=0, le=1, description="Of all other answers: worth a look by chance."
+    )
+    image_store: str = Field(
+        default="",
+        pattern="^([a-z0-9]+://.+)?$",
+        description="Where pictures that are worth a look are kept: file:///FOLDER, s3://BUCKET/PREFIX, gs:// or az://; "
+        "empty keeps none.",
+    )
+    image_store_budget_bytes: int = Field(
+        default=10 * 2**30, ge=0, description="Beyond it the oldest unreviewed pictures go."
+    )
+    record_retention_days: int = Field(
+        default=90, gt=0, description="Of what nobody reviewed, and of what was exported."
+    )
+    reviewed_retention_days: int = Field(default=365, gt=0, description="Of reviews that were never exported.")
 
     max_body_bytes: int = Field(default=64 * 2**20, gt=0, description="Of a request.")
     max_image_pixels: int = Field(default=64_000_000, gt=0, description="Of an image held in memory.")

@@ -14,9 +14,8 @@ from gateway.catalog.document import YAML, read_document, write_document
 from gateway.catalog.precondition import entity_tag, read_precondition
 from gateway.catalog.recognition import asked_by
 from gateway.catalog.store import Change
-from gateway.errors import MediaTypeError, ParameterError, TooLargeError, UnavailableError
-from gateway.request.arrival import arrival, media_type_of
-from gateway.request.deadline import Deadline
+from gateway.errors import ParameterError, UnavailableError
+from gateway.request.arrival import read_small
 from gateway.request.json_body import JSON, read_json
 from gateway.request.negotiation import preferred
 from gateway.service import Service, service_of
@@ -83,7 +82,7 @@ async def replace_defects(
     x_actor: XActor = None,
 ) -> Replaced:
     """Makes the catalog what the YAML file says, in one transaction; defects that it leaves out are deleted."""
-    actor, expected = _actor(request), read_precondition(request.headers)
+    actor, expected = actor_of(request), read_precondition(request.headers)
     body = await _body(request, service, {YAML})
     defects = await asyncio.to_thread(read_document, body)
     replaced = await asyncio.to_thread(service.catalog.store.replace, defects, actor, expected)
@@ -113,7 +112,7 @@ async def put_defect(
     x_actor: XActor = None,
 ) -> StoredDefect:
     """What the body leaves out gets its default. The defect is live for the next request."""
-    actor, expected = _actor(request), read_precondition(request.headers)
+    actor, expected = actor_of(request), read_precondition(request.headers)
     values = await read_json(await _body(request, service, {JSON}))
     faults = [] if re.fullmatch(ID_PATTERN, defect_id) else [f"the id is {defect_id!r}, expected {ID_PATTERN}"]
     fields = _validated(values, faults)
@@ -143,7 +142,7 @@ async def patch_defect(
     x_actor: XActor = None,
 ) -> StoredDefect:
     """A JSON merge patch (RFC 7396): what the body leaves out stays, null goes back to the default."""
-    actor, expected = _actor(request), read_precondition(request.headers)
+    actor, expected = actor_of(request), read_precondition(request.headers)
     patch = await read_json(await _body(request, service, {JSON, MERGE_PATCH}))
 
     def change(fields: DefectFields) -> DefectFields:
@@ -163,7 +162,7 @@ async def delete_defect(
     x_actor: XActor = None,
 ) -> None:
     """Its history stays, and a defect of that id made later goes on from its version."""
-    actor, expected = _actor(request), read_precondition(request.headers)
+    actor, expected = actor_of(request), read_precondition(request.headers)
     await asyncio.to_thread(service.catalog.store.delete, defect_id, actor, expected)
 
 
@@ -188,16 +187,7 @@ def merged(target: Mapping[str, Any], patch: Mapping[str, Any]) -> dict[str, Any
 
 
 async def _body(request: Request, service: Service, media_types: set[str]) -> bytes:
-    media_type = media_type_of(request)
-    if media_type not in media_types:
-        raise MediaTypeError(
-            f"Content-Type is {media_type or 'missing'!r}, expected {' or '.join(sorted(media_types))}"
-        )
-    async with arrival(request, service.settings, Deadline.of(request, service.settings)):
-        body = await request.body()
-    if len(body) > MAX_BODY_BYTES:
-        raise TooLargeError(f"the body has {len(body)} bytes, the limit for the catalog is {MAX_BODY_BYTES}")
-    return body
+    return await read_small(request, service.settings, media_types, MAX_BODY_BYTES)
 
 
 def _validated(values: Mapping[str, Any], faults: list[str]) -> DefectFields:
@@ -219,7 +209,7 @@ def _must_be_readable(service: Service, defect: Defect) -> None:
             )
 
 
-def _actor(request: Request) -> str:
+def actor_of(request: Request) -> str:
     """X-Actor, which HTTP carries as Latin-1 whatever it is; without it nobody in particular."""
     given = request.headers.get("x-actor", ANONYMOUS)
     try:

@@ -5,7 +5,8 @@ For a new step, change the tables and run `python -m gateway.migrations "what it
 
 from alembic import context
 
-import gateway.catalog.tables  # noqa: F401 - declares its tables on Base
+import gateway.catalog.tables
+import gateway.review.tables  # noqa: F401 - they declare their tables on Base
 from gateway.database import Base
 
 context.configure(

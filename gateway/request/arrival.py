@@ -1,7 +1,7 @@
 """A request's body on its way in: of a known kind, never more bytes and never slower than allowed."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection
 from contextlib import asynccontextmanager
 
 from fastapi import Request
@@ -55,6 +55,24 @@ async def arrival(request: Request, settings: Settings, deadline: Deadline) -> A
 async def read_whole(request: Request) -> bytes:
     """A body, which the request does not keep, as it would keep `request.body()`."""
     return b"".join([chunk async for chunk in request.stream()])
+
+
+async def read_small(request: Request, settings: Settings, media_types: Collection[str], max_bytes: int) -> bytes:
+    """A body without pictures.
+
+    Raises:
+        MediaTypeError, TooLargeError, SlowBodyError, ImageError: it is of another kind, too large, or did not arrive.
+    """
+    media_type = media_type_of(request)
+    if media_type not in media_types:
+        raise MediaTypeError(
+            f"Content-Type is {media_type or 'missing'!r}, expected {' or '.join(sorted(media_types))}"
+        )
+    async with arrival(request, settings, Deadline.of(request, settings)):
+        body = await request.body()
+    if len(body) > max_bytes:
+        raise TooLargeError(f"the body has {len(body)} bytes, the limit is {max_bytes}")
+    return body
 
 
 def _limit(request: Request, max_bytes: int) -> None:

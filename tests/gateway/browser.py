@@ -33,7 +33,7 @@ def browser(playwright: Playwright, tmp_path_factory: pytest.TempPathFactory) ->
     Image.open(BOARD).convert("RGB").save(film, "JPEG", quality=95)
     camera = ["--use-fake-device-for-media-stream", f"--use-file-for-fake-video-capture={film}"]
     camera += ["--use-fake-ui-for-media-stream"]
-    arguments = ["--no-sandbox", f"--host-resolver-rules=MAP {INSECURE_HOST} 127.0.0.1", *camera]
+    arguments = ["--no-sandbox", "--disable-gpu", f"--host-resolver-rules=MAP {INSECURE_HOST} 127.0.0.1", *camera]
     with playwright.chromium.launch(executable_path=CHROMIUM, args=arguments) as browser:
         yield browser
 
@@ -46,6 +46,7 @@ def open_page(browser: Browser, request: pytest.FixtureRequest) -> Iterator[Open
 
     def open_(language: str = "en-US", url: str | None = None, place: str = "", **options: Any) -> Page:  # noqa: ANN401
         base_url = url or request.getfixturevalue("gateway_url")
+        options = {"reduced_motion": "reduce"} | options  # drawing each frame of it costs more than all the rest
         contexts.append(browser.new_context(locale=language, base_url=base_url, **options))
         contexts[-1].set_default_timeout(PATIENCE_MS)
         page = contexts[-1].new_page()

@@ -10,7 +10,8 @@ from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from sqlalchemy import inspect, text
 
-import gateway.catalog.tables  # noqa: F401 - declares its tables on Base
+import gateway.catalog.tables
+import gateway.review.tables  # noqa: F401 - they declare their tables on Base
 from gateway.catalog.store import CatalogStore
 from gateway.database import Base, Database, migration_config
 from gateway.errors import DatabaseError

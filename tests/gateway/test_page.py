@@ -46,7 +46,7 @@ def scores(page: Page) -> list[float]:
 
 
 def test_a_new_user_walks_through(open_page: Open, gateway_url: str) -> None:
-    page = open_page()
+    page = open_page(reduced_motion="no-preference")
     asked: list[str] = []
     page.on("request", lambda request: asked.append(request.url))
     expect(page.locator("#readiness")).to_contain_text("Ready")

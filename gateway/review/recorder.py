@@ -1,0 +1,138 @@
+"""Takes every answer and writes it to the database a moment later, so that no detection waits or fails for it.
+
+A bounded queue lies between; one thread empties it, as many records in a transaction as have come. What cannot be
+written is dropped and counted: the queue is full, or the database or the image store does not answer.
+"""
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
+
+from gateway.answer import DetectAnswer
+from gateway.errors import DatabaseError, ImageStoreError
+from gateway.metrics import Metrics
+from gateway.review.images import ImageStore
+from gateway.review.sampling import reason_of
+from gateway.review.store import KeptImage, Record, ReviewStore
+from gateway.settings import Settings
+
+LOG = logging.getLogger("gateway.review")
+QUEUE_RECORDS = 1000
+QUEUE_IMAGE_BYTES = 128 * 2**20  # of the pictures in the queue; beyond, records go without theirs
+BATCH_RECORDS = 100  # in one transaction
+CLOSE_TIMEOUT_S = 10.0  # for what is in the queue when the gateway stops
+
+
+class _Outage:
+    """Tells of trouble once, and once of its end."""
+
+    def __init__(self, what: str) -> None:
+        self._what = what
+        self._lasts = False
+
+    def began(self, reason: str) -> None:
+        if not self._lasts:
+            LOG.warning("%s are not recorded, detection goes on: %s", self._what, reason)
+        self._lasts = True
+
+    def ended(self) -> None:
+        if self._lasts:
+            LOG.info("%s are recorded again", self._what)
+        self._lasts = False
+
+
+class Recorder:
+    """Records answers while it is used as a context; `images` is None where no pictures are kept."""
+
+    def __init__(self, store: ReviewStore, images: ImageStore | None, settings: Settings, metrics: Metrics) -> None:
+        self._store = store
+        self._images = images
+        self._settings = settings
+        self._metrics = metrics
+        self._queue: asyncio.Queue[Record] = asyncio.Queue(QUEUE_RECORDS)
+        self._image_bytes = 0
+        self._no_records = _Outage("answers")
+        self._no_images = _Outage("pictures")
+        self._thread = ThreadPoolExecutor(1, "recorder")  # of its own: a slow database holds nothing else up
+
+    def record(self, answer: DetectAnswer, image: bytes, thresholds: Sequence[float]) -> None:
+        """Takes an answer, at once; `thresholds` has the least score of each entry of its `understood`."""
+        if not self._settings.record:
+            return
+        try:
+            settings = self._settings
+            reason = reason_of(answer, thresholds, settings.review_margin, settings.review_random_share)
+            keep = reason is not None and self._images is not None
+            if keep and self._image_bytes + len(image) > QUEUE_IMAGE_BYTES:
+                self._metrics.record_images.labels("dropped").inc()
+                keep = False
+            plain = answer.model_copy(update={"annotated": None})  # whose bytes would wait in the queue
+            self._queue.put_nowait(Record(plain, datetime.now(UTC), list(thresholds), reason, image if keep else None))
+            self._image_bytes += len(image) if keep else 0
+        except asyncio.QueueFull:
+            self._drop(1, "the database is slower than the line")
+        except Exception:
+            LOG.exception("an answer could not be recorded")
+
+    def _write(self, records: Sequence[Record]) -> None:
+        """In the thread: keeps their pictures, then their rows; a row never points to what is not there."""
+        for record in records:
+            if record.image is not None and self._images is not None:
+                try:
+                    path, media_type = self._images.put(record.image, record.at)
+                    record.kept = KeptImage(path, media_type, len(record.image))
+                except ImageStoreError as error:
+                    self._metrics.record_images.labels("dropped").inc()
+                    self._no_images.began(str(error))
+                else:
+                    self._metrics.record_images.labels("written").inc()
+                    self._no_images.ended()
+        try:
+            self._store.add(records)
+        except DatabaseError:
+            if self._images is not None:
+                with contextlib.suppress(ImageStoreError):  # then pruning finds them
+                    self._images.delete(record.kept.path for record in records if record.kept)
+            raise
+        self._metrics.records.labels("written").inc(len(records))
+
+    async def _run(self) -> None:
+        while True:
+            records = [await self._queue.get()]
+            while len(records) < BATCH_RECORDS and not self._queue.empty():
+                records.append(self._queue.get_nowait())
+            try:
+                await asyncio.get_running_loop().run_in_executor(self._thread, self._write, records)
+                if self._queue.empty():
+                    self._no_records.ended()
+            except DatabaseError as error:
+                self._drop(len(records), str(error))
+            except Exception:  # the recorder must outlive whatever it meets
+                LOG.exception("%d answers could not be recorded", len(records))
+                self._metrics.records.labels("dropped").inc(len(records))
+            finally:
+                for record in records:
+                    self._image_bytes -= len(record.image or b"")
+                    self._queue.task_done()
+
+    def _drop(self, number: int, reason: str) -> None:
+        self._metrics.records.labels("dropped").inc(number)
+        self._no_records.began(reason)
+
+    async def __aenter__(self) -> "Recorder":
+        self._task = asyncio.create_task(self._run())
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        try:
+            async with asyncio.timeout(CLOSE_TIMEOUT_S):
+                await self._queue.join()
+        except TimeoutError:
+            self._drop(self._queue.qsize(), "the gateway stops and the database does not answer")
+        self._task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await self._task
+        self._thread.shutdown(wait=False, cancel_futures=True)

@@ -1,0 +1,180 @@
+"""Prunes what was recorded: by age, by the budget of pictures, and what a crash left half done.
+
+Rows go before their pictures, so a crash in between leaves a picture without a row, which the next pruning deletes;
+a row whose picture has vanished is told and loses its pointer. The gateway prunes every PRUNE_INTERVAL_S, whichever
+worker comes first; `python -m gateway.review prune` does at once.
+"""
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+from sqlalchemy import ColumnElement, and_, delete, func, or_, select, update
+
+from gateway.database import Database
+from gateway.errors import ServiceError
+from gateway.review.images import ImageStore
+from gateway.review.recorded import RecordedAnswer
+from gateway.review.store import count, take_turn
+from gateway.review.tables import FeedbackRow, InspectionRow
+from gateway.settings import Settings
+
+LOG = logging.getLogger("gateway.review")
+PRUNE_INTERVAL_S = 600.0
+LOOK_INTERVAL_S = 60.0  # between looks whether pruning is due
+GRACE = timedelta(hours=1)  # younger pictures may still get their row
+ROWS = 500  # deleted in one transaction
+
+
+@dataclass
+class Pruned:
+    """What pruning did."""
+
+    inspections: int = 0  # gone by age, with their pictures
+    images: int = 0  # gone to keep the budget
+    orphans: int = 0  # pictures without a row, deleted
+    lost: int = 0  # rows whose picture had vanished
+    over_budget_bytes: int = 0  # of pictures that were reviewed, which the budget does not touch
+
+    def __str__(self) -> str:
+        return (
+            f"{self.inspections} inspections too old, {self.images} pictures beyond the budget and {self.orphans} "
+            f"without an inspection deleted; {self.lost} inspections had lost their picture"
+        )
+
+
+class Retention:
+    """Prunes; as a context now and then, in a thread of its own."""
+
+    def __init__(self, database: Database, images: ImageStore | None, settings: Settings) -> None:
+        self._database = database
+        self._images = images
+        self._settings = settings
+        self._thread = ThreadPoolExecutor(1, "retention")
+
+    def prune(self, now: datetime) -> Pruned:
+        """Everything; may run twice at a time.
+
+        Raises:
+            DatabaseError, ImageStoreError: what was not done is done the next time.
+        """
+        pruned = Pruned()
+        while number := self._expire(now):
+            pruned.inspections += number
+        self._keep_budget(pruned)
+        self._mend(now, pruned)
+        return pruned
+
+    def is_due(self, now: datetime) -> bool:
+        """Whether it is this worker's turn; to one of them it is True every PRUNE_INTERVAL_S."""
+        with self._database.write() as session:
+            state = take_turn(session)
+            due = state.prune_due_at <= now
+            if due:
+                state.prune_due_at = now + timedelta(seconds=PRUNE_INTERVAL_S)
+            return due
+
+    def _expire(self, now: datetime) -> int:
+        """Deletes some inspections that are too old, the sums of their feedback with them; how many."""
+        with self._database.write() as session:
+            take_turn(session)
+            rows = session.scalars(select(InspectionRow).where(self._is_old(now)).limit(ROWS)).all()
+            for row in rows:
+                if row.feedback_id is not None:
+                    given = session.get(FeedbackRow, row.feedback_id)
+                    count(session, row, RecordedAnswer.model_validate(row.answer), given, None)
+            paths = [row.image_path for row in rows if row.image_path]
+            session.flush()
+            session.execute(delete(InspectionRow).where(InspectionRow.id.in_([row.id for row in rows])))
+        self._delete(paths)
+        return len(rows)
+
+    def _is_old(self, now: datetime) -> ColumnElement[bool]:
+        short = now - timedelta(days=self._settings.record_retention_days)
+        long = now - timedelta(days=self._settings.reviewed_retention_days)
+        done = or_(InspectionRow.feedback_id.is_(None), InspectionRow.exported_at.is_not(None))
+        return or_(and_(done, InspectionRow.at < short), InspectionRow.at < min(short, long))
+
+    def _keep_budget(self, pruned: Pruned) -> None:
+        """Gives up the oldest unreviewed pictures until the rest is within the budget."""
+        kept = InspectionRow.image_path.is_not(None)
+        with self._database.read() as session:
+            held = session.scalars(select(func.sum(InspectionRow.image_bytes)).where(kept)).one() or 0
+        excess = int(held) - self._settings.image_store_budget_bytes
+        while excess > 0:
+            with self._database.write() as session:
+                take_turn(session)
+                unreviewed = select(InspectionRow).where(kept, InspectionRow.feedback_id.is_(None))
+                paths = []
+                for row in session.scalars(unreviewed.order_by(InspectionRow.id).limit(ROWS)):
+                    if excess > 0 and row.image_path:
+                        excess -= row.image_bytes or 0
+                        paths.append(row.image_path)
+                        row.image_path = row.image_bytes = None
+            if not paths:
+                LOG.warning("reviewed pictures are %d bytes above PCBD_IMAGE_STORE_BUDGET_BYTES", excess)
+                pruned.over_budget_bytes = excess
+                return
+            self._delete(paths)
+            pruned.images += len(paths)
+
+    def _mend(self, now: datetime, pruned: Pruned) -> None:
+        """Deletes pictures that no row has, and tells of rows whose picture is not there."""
+        if self._images is None:
+            return
+        before = now - GRACE
+        there = dict(self._images.paths())
+        with self._database.read() as session:
+            has = InspectionRow.image_path.is_not(None)
+            wanted = dict(session.execute(select(InspectionRow.image_path, InspectionRow.at).where(has)).all())
+        orphans = [path for path, written_at in there.items() if path not in wanted and written_at < before]
+        self._images.delete(orphans)
+        pruned.orphans = len(orphans) + self._images.sweep_stages(before)
+        lost = [path for path, at in wanted.items() if path not in there and at < before]
+        if lost and not there:
+            LOG.error(
+                "the image store is empty, but %d inspections have pictures in it; is PCBD_IMAGE_STORE the right one, "
+                "and mounted? Nothing was changed",
+                len(lost),
+            )
+            return
+        for start in range(0, len(lost), ROWS):
+            some = InspectionRow.image_path.in_(lost[start : start + ROWS])
+            with self._database.write() as session:
+                session.execute(update(InspectionRow).where(some).values(image_path=None, image_bytes=None))
+        if lost:
+            LOG.error("%d inspections had lost their picture, as %s; they are kept without", len(lost), lost[0])
+        pruned.lost = len(lost)
+
+    def _delete(self, paths: Sequence[str]) -> None:
+        if self._images is not None:
+            self._images.delete(paths)
+
+    def _prune_if_due(self) -> None:
+        now = datetime.now(UTC)
+        if self.is_due(now):
+            LOG.info("pruned: %s", self.prune(now))
+
+    async def _run(self) -> None:
+        while True:
+            await asyncio.sleep(LOOK_INTERVAL_S)
+            try:
+                await asyncio.get_running_loop().run_in_executor(self._thread, self._prune_if_due)
+            except ServiceError as error:
+                LOG.warning("pruning failed, it is tried again: %s", error)
+            except Exception:  # the loop must outlive whatever it meets
+                LOG.exception("pruning failed")
+
+    async def __aenter__(self) -> "Retention":
+        self._task = asyncio.create_task(self._run())
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self._task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await self._task
+        self._thread.shutdown(wait=False, cancel_futures=True)
