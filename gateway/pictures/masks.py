@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gateway.answer import Detection, Mask, RunLengths
+from gateway.pictures.top_hat import top_hat
 
 MAX_MASKS = 200  # of one picture: the best boxes; bounds the time
 MAX_SIDE = 128  # of a box, in pixels; a larger one is looked at in less detail
@@ -98,34 +99,41 @@ def _most_distinct(crop: NDArray[np.uint8], box: list[int]) -> NDArray[np.bool_]
     down = np.abs(np.arange(height) - (height - 1) / 2) / (height / 2)
     distance = np.maximum(across[None, :], down[:, None])  # (h, w) from the centre 0 to the border 1
     best, best_score = None, 0.0
-    for channel in _channels(crop):
-        for share in DISCS:
-            diameter = max(3, round(min(width, height) * share) | 1)
-            disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (diameter, diameter))
-            for operation in (cv2.MORPH_TOPHAT, cv2.MORPH_BLACKHAT):
-                response = np.asarray(cv2.morphologyEx(channel, operation, disc), np.uint8)[y1:y2, x1:x2]
-                strongest = float(np.percentile(response, 99))
-                if strongest < LEAST_CONTRAST:
-                    continue
-                count, pieces = cv2.connectedComponents((response > strongest / 2).astype(np.uint8), connectivity=8)
-                for number in range(1, count):
-                    piece = pieces == number
-                    score = _score(piece, response, distance)
-                    if score > best_score:
-                        best, best_score = piece, score
+    planes = _planes(crop)
+    for share in DISCS:
+        diameter = max(3, round(min(width, height) * share) | 1)
+        responses = top_hat(planes, (x1, y1, x2, y2), diameter)
+        for response, strongest in zip(responses, np.percentile(responses, 99, axis=(1, 2)), strict=True):
+            if strongest < LEAST_CONTRAST:
+                continue
+            distinct = (response > strongest / 2).astype(np.uint8)
+            count, pieces = cv2.connectedComponents(distinct, connectivity=8)
+            scores = _scores(pieces, count, response, distance)
+            number = int(scores.argmax())
+            if scores[number] > best_score:
+                best, best_score = pieces == number, float(scores[number])
     return best
 
 
-def _score(piece: NDArray[np.bool_], response: NDArray[np.uint8], distance: NDArray[np.float64]) -> float:
-    """How much a piece looks like the defect that the box was drawn around; 0 for what cannot be it."""
-    where = distance[piece]
-    if len(where) < LEAST_PIXELS or (where > OUTER).mean() > MOST_OUTER or where.min() > NEAR:
-        return 0.0
-    return float(response[piece].mean() * (len(where) / piece.size) ** 0.25 * (1 - where.mean()))
+def _scores(
+    pieces: NDArray[np.int32], count: int, response: NDArray[np.uint8], distance: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """By piece, how much it looks like the defect that the box was drawn around; 0 for what cannot be it."""
+    number = pieces.ravel()
+
+    def each(weights: NDArray[np.generic] | None = None) -> NDArray[np.float64]:
+        sums = np.bincount(number, None if weights is None else weights.ravel(), count)
+        return np.asarray(sums, np.float64)
+
+    size = np.maximum(each(), 1)
+    possible = (size >= LEAST_PIXELS) & (each(distance > OUTER) / size <= MOST_OUTER) & (each(distance <= NEAR) > 0)
+    possible[0] = False  # what is no piece
+    scores = each(response) / size * (size / pieces.size) ** 0.25 * (1 - each(distance) / size)
+    return np.where(possible, scores, 0.0)
 
 
-def _channels(crop: NDArray[np.uint8]) -> list[NDArray[np.uint8]]:
-    """Lightness, and the two of colour (CIE L*a*b*) where there is any."""
+def _planes(crop: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """(P, H, W): lightness, and the two of colour (CIE L*a*b*) where there is any; each also with dark for bright."""
     lab = cv2.cvtColor(crop, cv2.COLOR_RGB2LAB)
     coloured = [channel for channel in (lab[..., 1], lab[..., 2]) if np.ptp(channel) >= LEAST_CONTRAST]
-    return [np.ascontiguousarray(channel) for channel in (lab[..., 0], *coloured)]
+    return np.stack([plane for channel in (lab[..., 0], *coloured) for plane in (channel, 255 - channel)])

@@ -1,10 +1,11 @@
-"""Databases for the gateway's tests: SQLite, and a real PostgreSQL where it is installed."""
+"""Databases and a browser for the gateway's tests: SQLite, a real PostgreSQL and Chromium where they are installed."""
 
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from tests.gateway.browser import browser, open_page, playwright  # noqa: F401
 from tests.gateway.postgresql import PostgreSQL, binaries, postgresql
 
 

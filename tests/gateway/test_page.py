@@ -2,69 +2,21 @@
 
 import json
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import httpx
 import pytest
 from PIL import Image
-from playwright.sync_api import Browser, Page, Playwright, expect, sync_playwright
+from playwright.sync_api import Page, expect
 
 from gateway.pages import FOLDER
 from gateway.up import free_port
-from tests.conftest import BOARD, ROOT
+from tests.conftest import BOARD
+from tests.gateway.browser import INSECURE_HOST, SHOTS, Open
 from tests.gateway.test_failures import gateway
 
-CHROMIUM = Path("/usr/bin/chromium")
-SHOTS = ROOT / "build" / "page"
-PATIENCE_MS = 30_000
-INSECURE_HOST = "line4.example"  # resolved to this machine: a page that is neither on https nor on localhost
 HOSTILE = "<img src=x onerror=alert(1)>"
-
-Open = Callable[..., Page]
-
-
-@pytest.fixture(scope="module")  # no longer: Playwright's event loop must have ended before other tests start theirs
-def playwright() -> Iterator[Playwright]:
-    if not CHROMIUM.is_file():
-        pytest.skip(f"{CHROMIUM} is missing; install Debian's packages chromium and fonts-wqy-microhei")
-    with sync_playwright() as running:
-        expect.set_options(timeout=PATIENCE_MS)
-        yield running
-
-
-@pytest.fixture(scope="module")
-def browser(playwright: Playwright, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
-    film = tmp_path_factory.mktemp("camera") / "board.mjpeg"  # what the camera sees
-    Image.open(BOARD).convert("RGB").save(film, "JPEG", quality=95)
-    camera = ["--use-fake-device-for-media-stream", f"--use-file-for-fake-video-capture={film}"]
-    camera += ["--use-fake-ui-for-media-stream"]
-    arguments = ["--no-sandbox", f"--host-resolver-rules=MAP {INSECURE_HOST} 127.0.0.1", *camera]
-    with playwright.chromium.launch(executable_path=CHROMIUM, args=arguments) as browser:
-        yield browser
-
-
-@pytest.fixture
-def open_page(browser: Browser, gateway_url: str) -> Iterator[Open]:
-    """Opens the page as a new visitor; what its modules throw, and what its headers forbid, fails the test."""
-    faults: list[str] = []
-    contexts = []
-
-    def open_(language: str = "en-US", url: str = gateway_url, place: str = "", **options: Any) -> Page:  # noqa: ANN401
-        contexts.append(browser.new_context(locale=language, base_url=url, **options))
-        contexts[-1].set_default_timeout(PATIENCE_MS)
-        page = contexts[-1].new_page()
-        page.on("pageerror", lambda error: faults.append(str(error)))
-        page.on("console", lambda m: faults.append(m.text) if "Content Security Policy" in m.text else None)
-        page.on("dialog", lambda dialog: faults.append(f"a dialog: {dialog.message}"))
-        page.goto(f"/{place}")
-        return page
-
-    yield open_
-    for context in contexts:
-        context.close()
-    assert faults == []
 
 
 @pytest.fixture
@@ -94,7 +46,7 @@ def scores(page: Page) -> list[float]:
 
 
 def test_a_new_user_walks_through(open_page: Open, gateway_url: str) -> None:
-    page = open_page()
+    page = open_page(reduced_motion="no-preference")
     asked: list[str] = []
     page.on("request", lambda request: asked.append(request.url))
     expect(page.locator("#readiness")).to_contain_text("Ready")
@@ -180,9 +132,9 @@ def test_the_keyboard_alone_is_enough(open_page: Open) -> None:
     first = page.locator(".mark[data-on]").get_attribute("data-mark")
     page.keyboard.press("ArrowDown")
     expect(page.locator(".mark[data-on]")).not_to_have_attribute("data-mark", first or "")
-    whole = page.locator("#readout").inner_text()
+    whole = page.locator("#stage .readout").inner_text()
     page.keyboard.press("Enter")  # brings the box near
-    expect(page.locator("#readout")).not_to_have_text(whole)
+    expect(page.locator("#stage .readout")).not_to_have_text(whole)
 
 
 def test_hovering_a_box_shows_its_row(open_page: Open) -> None:

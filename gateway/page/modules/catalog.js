@@ -15,10 +15,9 @@
  * @typedef {{version: number, at: string, actor: string, before: Defect|null, after: Defect|null}} Change
  */
 
+import { signature } from "./actor.js";
 import { language } from "./language.js";
 import { ask } from "./service.js";
-
-const ACTOR = "pcbd.actor";
 
 /** `defects` in the catalog's order; an event `change` tells of others. */
 export class Catalog extends EventTarget {
@@ -85,16 +84,6 @@ export class Catalog extends EventTarget {
   }
 }
 
-/** @returns {string} who signs the changes, for the history; empty: nobody in particular */
-export function actor() {
-  return localStorage.getItem(ACTOR) ?? "";
-}
-
-/** @param {string} name */
-export function setActor(name) {
-  localStorage.setItem(ACTOR, name.trim());
-}
-
 /** @param {Defect} defect its usual name in the reader's language, or in the other */
 export function nameOf(defect) {
   const { en, zh } = defect.names;
@@ -106,7 +95,5 @@ function path(id) {
 }
 
 function writing(condition) {
-  // A header carries bytes, here those of UTF-8.
-  const name = [...new TextEncoder().encode(actor())].map((byte) => String.fromCharCode(byte)).join("");
-  return { "Content-Type": "application/json", ...(name ? { "X-Actor": name } : {}), ...condition };
+  return { "Content-Type": "application/json", ...signature(), ...condition };
 }

@@ -2,7 +2,8 @@
  * The form that teaches a defect by words, or changes one. Nothing typed is lost by a fault or by a colleague's change.
  */
 
-import { actor, nameOf, setActor } from "./catalog.js";
+import { actor, setActor } from "./actor.js";
+import { nameOf } from "./catalog.js";
 import { makeTrial } from "./defect_trial.js";
 import { makeHistory, differences } from "./defect_history.js";
 import { element } from "./dom.js";

@@ -2,6 +2,7 @@
  * The inspection under way: a picture, words, and what the service said of them. No element of the page is touched.
  */
 
+import { adopt } from "./picture.js";
 import { Problem, askPatiently, detect } from "./service.js";
 
 const LEAST_SCORE = 0.05; // asked for once, so that the threshold can be moved without asking again
@@ -127,10 +128,4 @@ export class Inspection extends EventTarget {
   #tell(name) {
     this.dispatchEvent(new Event(name));
   }
-}
-
-/** The service's size counts. Pixels of another size would stand askew under the boxes: rather none. */
-function adopt(picture, { width, height }) {
-  if (picture.bitmap?.width !== width || picture.bitmap.height !== height) picture.bitmap = null;
-  Object.assign(picture, { width, height });
 }

@@ -16,6 +16,7 @@ import { fileIn, openPicture } from "./picture.js";
 import { startRaw } from "./raw.js";
 import { Readiness } from "./readiness.js";
 import { Results } from "./results.js";
+import { startReviewing } from "./reviewing.js";
 import { Problem } from "./service.js";
 import { Stage } from "./stage.js";
 import { startTabs } from "./tabs.js";
@@ -28,7 +29,7 @@ const readiness = new Readiness();
 const inspection = new Inspection(() => Object.values(readiness.served?.score_thresholds ?? {}));
 const catalog = new Catalog();
 const findings = new Findings();
-const stage = new Stage();
+const stage = new Stage(byId("stage"));
 const results = new Results(findings);
 let picturesAsked = 0;
 
@@ -68,6 +69,8 @@ function showPassing() {
   const spent = answer ? { timings: answer.timings_ms, roundTripMs } : null;
   writeVerdict(state, passing.length, findings.areOwn, spent);
   byId("download").disabled = !answer || !inspection.picture.bitmap;
+  byId("judge").hidden = !answer;
+  if (answer) byId("judge").firstElementChild.href = `#review/${encodeURIComponent(answer.request_id)}`;
 }
 
 inspection.addEventListener("answer", () => {
@@ -176,5 +179,6 @@ startTabs();
 startRaw(inspection);
 startWords(inspection, catalog);
 startDefects({ catalog, inspection, findings, readiness });
+startReviewing({ catalog, readiness });
 showGroups();
 readiness.look();

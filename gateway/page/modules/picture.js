@@ -27,6 +27,16 @@ export async function openPicture(blob, name) {
 }
 
 /**
+ * The service's size counts. Pixels of another size would stand askew under the boxes: rather none.
+ * @param {Picture} picture
+ * @param {{width: number, height: number}} size
+ */
+export function adopt(picture, { width, height }) {
+  if (picture.bitmap?.width !== width || picture.bitmap.height !== height) picture.bitmap = null;
+  Object.assign(picture, { width, height });
+}
+
+/**
  * @param {DataTransfer|null} transfer of a drop or a paste
  * @returns {File|null} the picture in it, or the first file of another kind, for the service to judge
  */

@@ -37,32 +37,40 @@ export class Problem extends Error {
  * @throws {Problem} any other answer than a success, or none
  */
 export async function ask(path, options = {}) {
+  const answer = await send(path, { ...options, headers: { Accept: "application/json", ...options.headers } });
+  return { content: read(await answer.text()), etag: answer.headers.get("ETag") };
+}
+
+/**
+ * @param {string} path
+ * @param {AbortSignal} signal
+ * @returns {Promise<Blob>} what lies there, as it is
+ * @throws {Problem}
+ */
+export async function askForFile(path, signal) {
+  return (await send(path, { signal })).blob();
+}
+
+async function send(path, options) {
   const key = sessionStorage.getItem(KEY);
   let answer;
   try {
     answer = await fetch(path, {
       cache: "no-store",
       ...options,
-      headers: { Accept: "application/json", ...(key ? { Authorization: `Bearer ${key}` } : {}), ...options.headers },
+      headers: { ...(key ? { Authorization: `Bearer ${key}` } : {}), ...options.headers },
     });
   } catch (error) {
     if (error.name === "AbortError") throw error;
     throw new Problem({ status: 0 }, 2);
   }
-  const text = await answer.text();
-  let content = null;
-  try {
-    content = text ? JSON.parse(text) : null;
-  } catch {
-    content = { detail: text.slice(0, 400) }; // a proxy's page, say
-  }
-  if (answer.ok) return { content, etag: answer.headers.get("ETag") };
+  if (answer.ok) return answer;
   const retryAfterS = Number(answer.headers.get("Retry-After")) || 1;
-  const problem = new Problem({ title: answer.statusText, ...content, status: answer.status }, retryAfterS);
+  const problem = new Problem({ title: answer.statusText, ...read(await answer.text()), status: answer.status }, retryAfterS);
   if (problem.status !== 401) throw problem;
   const isAnother = sessionStorage.getItem(KEY) !== key; // it was given while this request was under way
   if (!isAnother && !(await changeKey(problem))) throw problem;
-  return ask(path, options);
+  return send(path, options);
 }
 
 /**
@@ -85,6 +93,14 @@ export async function changeKey(problem = null) {
   const given = await asking;
   if (given !== null) sessionStorage.setItem(KEY, given);
   return given !== null;
+}
+
+function read(text) {
+  try {
+    return text ? JSON.parse(text) : null;
+  } catch {
+    return { detail: text.slice(0, 400) }; // a proxy's page, say
+  }
 }
 
 /**

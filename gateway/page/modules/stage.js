@@ -2,7 +2,6 @@
  * The field with the picture: zoom, pan, rulers, and the boxes over it. Knows no service and no thresholds.
  */
 
-import { byId } from "./dom.js";
 import { makeShape, placeShapes } from "./marks.js";
 import { RULER, drawRulers } from "./rulers.js";
 import { centre, fit, move, toPicture, toScreen, zoom } from "./view.js";
@@ -14,9 +13,10 @@ const BARE = "#3a4442"; // ground of a picture that the browser cannot show
 
 /** Events: `highlight` and `select` with `detail` the id of a mark, or null. */
 export class Stage extends EventTarget {
-  #field = byId("field");
-  #canvas = /** @type {HTMLCanvasElement} */ (byId("canvas"));
-  #overlay = byId("overlay");
+  #section;
+  #field;
+  #canvas;
+  #overlay;
   #picture = null;
   #view = { scale: 1, x: 0, y: 0 };
   #fitted = true;
@@ -27,17 +27,45 @@ export class Stage extends EventTarget {
   #travelled = 0;
   #asked = false;
 
-  constructor() {
+  /** @param {HTMLElement} section with tools and a field, as index.html has them */
+  constructor(section) {
     super();
+    this.#section = section;
+    this.#field = section.querySelector(".field");
+    this.#canvas = section.querySelector("canvas");
+    this.#overlay = section.querySelector(".overlay");
     new ResizeObserver(() => this.#resized()).observe(this.#field);
     this.#listen();
   }
 
-  /** @param {import("./picture.js").Picture} picture */
+  /** @param {import("./picture.js").Picture|null} picture null: none is chosen */
   show(picture) {
     this.#picture = picture;
-    byId("empty").hidden = true;
+    this.#section.querySelector(".empty").hidden = picture !== null;
     this.fit();
+  }
+
+  /** Where pointers and keys arrive. */
+  get field() {
+    return this.#field;
+  }
+
+  /**
+   * @param {{clientX: number, clientY: number}} place on the screen
+   * @returns {import("./view.js").Point} of the picture, the nearest one
+   */
+  pointAt(place) {
+    const { x, y } = toPicture(this.#view, this.#at(place));
+    const within = (value, most) => Math.min(most, Math.max(0, value));
+    return { x: within(x, this.#picture.width), y: within(y, this.#picture.height) };
+  }
+
+  /** @returns {import("./marks.js").Mark["box"]} the part of the picture that is in sight */
+  inSight() {
+    const { left, top, right, bottom } = this.#field.getBoundingClientRect();
+    const one = this.pointAt({ clientX: left + RULER, clientY: top + RULER });
+    const two = this.pointAt({ clientX: right, clientY: bottom });
+    return { x1: one.x, y1: one.y, x2: two.x, y2: two.y };
   }
 
   /** @param {import("./marks.js").Mark[]} marks all that are to be seen, the best first */
@@ -142,7 +170,7 @@ export class Stage extends EventTarget {
     const at = this.#pointer && toPicture(this.#view, this.#pointer);
     const inside = at && at.x >= 0 && at.y >= 0 && at.x < this.#picture.width && at.y < this.#picture.height;
     const place = inside ? `x ${Math.floor(at.x)}  y ${Math.floor(at.y)}   ` : "";
-    byId("readout").textContent = `${place}${Math.round(this.#view.scale * devicePixelRatio * 100)} %`;
+    this.#section.querySelector(".readout").textContent = `${place}${Math.round(this.#view.scale * devicePixelRatio * 100)} %`;
   }
 
   #listen() {
@@ -169,10 +197,9 @@ export class Stage extends EventTarget {
     field.addEventListener("keydown", (event) => this.#key(event));
     field.addEventListener("pointerover", (event) => this.#tell("highlight", event));
     field.addEventListener("click", (event) => this.#travelled < 4 && this.#tell("select", event));
-    byId("zoom-in").addEventListener("click", () => this.zoom(STEP));
-    byId("zoom-out").addEventListener("click", () => this.zoom(1 / STEP));
-    byId("zoom-fit").addEventListener("click", () => this.fit());
-    byId("zoom-one").addEventListener("click", () => this.actualSize());
+    const tools = { out: () => this.zoom(1 / STEP), fit: () => this.fit(), one: () => this.actualSize(), in: () => this.zoom(STEP) };
+    for (const [value, use] of Object.entries(tools))
+      this.#section.querySelector(`button[value="${value}"]`).addEventListener("click", use);
   }
 
   #tell(name, event) {

@@ -1,10 +1,10 @@
 /**
- * The two sides of the panel, by the address's fragment, so that the browser's back button works.
+ * The sides of the panel, by the address's fragment, so that the browser's back button works.
  */
 
 import { byId } from "./dom.js";
 
-const TABS = ["inspect", "defects"];
+const TABS = ["inspect", "review", "defects"];
 const places = new Map(TABS.map((name) => [name, name])); // where each side was left
 
 /** Shows the side that the address names, now and whenever it changes. */
@@ -38,4 +38,6 @@ function show() {
     byId(`tab-${name}`).setAttribute("aria-selected", String(name === wanted));
     byId(`tab-${name}`).tabIndex = name === wanted ? 0 : -1;
   }
+  byId("stage").hidden = wanted === "review"; // which has a picture of its own
+  byId("review-stage").hidden = wanted !== "review";
 }

@@ -1,0 +1,222 @@
+/**
+ * The inspections that are worth a look, and the one that is being judged. No element of the page is touched here.
+ *
+ * @typedef {Object} Summary as GET /inspections gives it
+ * @property {string} request_id
+ * @property {string} at
+ * @property {string|null} board_id
+ * @property {string|null} camera_id
+ * @property {string|null} recipe
+ * @property {"ok"|"ng"} verdict
+ * @property {Object<string, number>} counts
+ * @property {"near_threshold"|"random"|null} reason why it is worth a look
+ * @property {boolean} has_image
+ * @property {boolean} reviewed
+ *
+ * @typedef {"right"|"false"} Judgement of a box
+ * @typedef {{defect: string, box: import("./marks.js").Mark["box"], description: string}} Missed
+ *
+ * @typedef {Object} Draft what is said of one inspection so far
+ * @property {Object<string, Judgement>} judgements by the id of a detection
+ * @property {Missed[]} missed
+ * @property {boolean} complete the whole picture was looked at
+ * @property {string} comment
+ */
+
+import { signature } from "./actor.js";
+import { groupsOf } from "./findings.js";
+import { ask, askForFile, askPatiently } from "./service.js";
+
+const FILTER = "pcbd.review.filter"; // these in this tab, so that reloading loses nothing
+const DRAFT = "pcbd.review.draft.";
+const EMPTY = { judgements: {}, missed: [], complete: false, comment: "" };
+
+/** Events: `list`, `open` (another inspection, or none), `boxes` (others are to be seen), `draft` (something was said). */
+export class Review extends EventTarget {
+  /** @type {Summary[]} newest first */
+  inspections = [];
+  /** Where the list goes on, or null. @type {string|null} */
+  next = null;
+  filter = { state: "open", ...JSON.parse(sessionStorage.getItem(FILTER) ?? "{}") };
+  /** A summary with `answer` and `feedback`. @type {Object|null} */
+  current = null;
+  /** @type {Draft} */
+  draft = EMPTY;
+  saving = false;
+  #catalog;
+  #threshold;
+  #all = false; // whether boxes below the line's threshold are to be seen
+  #listing = new AbortController();
+
+  /**
+   * @param {import("./catalog.js").Catalog} catalog
+   * @param {(defect: string|null) => number} threshold of the checkpoint
+   */
+  constructor(catalog, threshold) {
+    super();
+    this.#catalog = catalog;
+    this.#threshold = threshold;
+  }
+
+  /** @param {{state?: string, reason?: string, recipe?: string, defect?: string}} filter empty strings: any */
+  async setFilter(filter) {
+    this.filter = filter;
+    sessionStorage.setItem(FILTER, JSON.stringify(filter));
+    await this.load();
+  }
+
+  /** Reads the list from its beginning. */
+  async load() {
+    this.#listing.abort();
+    const { signal } = (this.#listing = new AbortController());
+    await this.#read([], {}, signal);
+  }
+
+  /** Reads on. */
+  async more() {
+    await this.#read(this.inspections, { before: this.next }, this.#listing.signal);
+  }
+
+  async #read(known, place, signal) {
+    const chosen = Object.entries({ ...this.filter, ...place }).filter(([, value]) => value);
+    try {
+      const { content } = await ask(`inspections?${new URLSearchParams(chosen)}`, { signal });
+      this.inspections = [...known, ...content.inspections];
+      this.next = content.next;
+    } catch (error) {
+      if (signal.aborted) return; // another filter took its place
+      throw error;
+    }
+    this.#tell("list");
+  }
+
+  /** @param {string} id of an inspection; what was said of it before, here or by a colleague, comes with it */
+  async open(id, signal) {
+    const { content } = await ask(path(id), { signal });
+    const kept = sessionStorage.getItem(DRAFT + content.request_id); // which tells of a name that came twice
+    this.current = content;
+    this.draft = kept ? JSON.parse(kept) : draftOf(content.feedback);
+    this.#all = false;
+    this.#tell("open");
+  }
+
+  close() {
+    this.current = null;
+    this.draft = EMPTY;
+    this.#tell("open");
+  }
+
+  /** @returns {Promise<Blob>} the picture as it was sent */
+  picture(signal) {
+    return askForFile(`${path(this.current.request_id)}/image`, signal);
+  }
+
+  /** Every box with its group, the best first. */
+  get boxes() {
+    const groups = groupsOf(this.current.answer, [], this.#catalog, this.#threshold);
+    const boxes = groups.flatMap((group) => group.candidates.map((candidate) => ({ ...candidate, group })));
+    return boxes.sort((one, other) => one.number - other.number);
+  }
+
+  /** Those that the line counts, and any that was judged; the page itself asks for fainter ones, too. */
+  get visibleBoxes() {
+    const { judgements } = this.draft;
+    return this.boxes.filter(({ id, score, group }) => this.#all || score >= group.own || id in judgements);
+  }
+
+  showAll() {
+    this.#all = true;
+    this.#tell("boxes");
+  }
+
+  /** @param {string} id of a detection @param {Judgement|null} judgement null: takes it back */
+  judge(id, judgement) {
+    const { [id]: _, ...others } = this.draft.judgements;
+    this.say({ judgements: judgement ? { ...others, [id]: judgement } : others });
+  }
+
+  /** @param {Missed} missed */
+  addMissed(missed) {
+    this.say({ missed: [...this.draft.missed, missed] });
+    this.#tell("boxes");
+  }
+
+  /** @param {number} index @param {Partial<Missed>} fields */
+  changeMissed(index, fields) {
+    this.say({ missed: this.draft.missed.map((each, at) => (at === index ? { ...each, ...fields } : each)) });
+  }
+
+  /** @param {number} index */
+  removeMissed(index) {
+    this.say({ missed: this.draft.missed.filter((_, at) => at !== index) });
+    this.#tell("boxes");
+  }
+
+  /** @param {Partial<Draft>} fields kept until they are saved */
+  say(fields) {
+    this.draft = { ...this.draft, ...fields };
+    sessionStorage.setItem(DRAFT + this.current.request_id, JSON.stringify(this.draft));
+    this.#tell("draft");
+  }
+
+  /**
+   * Sends what is said, in place of what was said before.
+   * @param {AbortSignal} signal
+   * @param {(problem: import("./service.js").Problem, seconds: number) => void} onWait
+   */
+  async save(signal, onWait) {
+    const { request_id: id } = this.current;
+    const { judgements, missed, complete, comment } = this.draft;
+    const body = JSON.stringify({
+      request_id: id,
+      detections: Object.entries(judgements).map(([detection, judgement]) => ({ id: detection, judgement })),
+      missed: missed.map(({ description, ...each }) => ({ ...each, ...(description.trim() ? { description } : {}) })),
+      complete,
+      ...(comment.trim() ? { comment } : {}),
+    });
+    const headers = { "Content-Type": "application/json", ...signature() };
+    this.#saving(true);
+    try {
+      const question = () => ask("feedback", { method: "POST", headers, body, signal });
+      const { content } = await askPatiently(question, signal, onWait);
+      sessionStorage.removeItem(DRAFT + id);
+      for (const each of [this.current, ...this.inspections]) if (each.request_id === id) each.reviewed = true;
+      this.current.feedback = content;
+    } finally {
+      this.#saving(false);
+    }
+  }
+
+  /** @returns {Promise<string|null>} the inspection after the open one, by the list */
+  async following() {
+    if (!this.inspections.length) await this.load();
+    const at = this.inspections.findIndex(({ request_id: id }) => id === this.current.request_id);
+    if (at + 1 === this.inspections.length && this.next) await this.more();
+    return this.inspections[at + 1]?.request_id ?? null;
+  }
+
+  #saving(saving) {
+    this.saving = saving;
+    this.#tell("draft");
+  }
+
+  #tell(name) {
+    this.dispatchEvent(new Event(name));
+  }
+}
+
+function path(id) {
+  return `inspections/${encodeURIComponent(id)}`;
+}
+
+/** @returns {Draft} */
+function draftOf(feedback) {
+  if (!feedback) return EMPTY;
+  const { detections, missed, complete, comment } = feedback;
+  return {
+    judgements: Object.fromEntries(detections.map(({ id, judgement }) => [id, judgement])),
+    missed: missed.map((each) => ({ ...each, description: each.description ?? "" })),
+    complete,
+    comment: comment ?? "",
+  };
+}

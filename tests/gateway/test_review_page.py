@@ -1,0 +1,226 @@
+"""The page's review side as a quality engineer meets it: a real Chromium before the real service and its database."""
+
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from playwright.sync_api import Page, expect
+
+from export.server import TritonServer
+from tests.conftest import BOARD
+from tests.gateway.browser import SHOTS, Open
+from tests.gateway.test_failures import gateway, status, wait_until
+
+INSPECTIONS = ".inspections li"
+BOXES = ".judging [data-box]"
+MISSED = ".judging [data-missed]"
+
+Inspect = Callable[..., dict[str, Any]]
+
+
+@pytest.fixture(scope="module")
+def service(triton: TritonServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
+    """A gateway that keeps every picture."""
+    folder = tmp_path_factory.mktemp("review")
+    settings = {
+        "database_url": f"sqlite:///{folder}/gateway.db",
+        "image_store": f"file://{folder}/pictures",
+        "review_random_share": "1",
+    }
+    with gateway(triton.grpc_url, **settings) as (client, _):
+        wait_until(lambda: status(client, "/readyz") == 200)
+        yield client
+
+
+@pytest.fixture
+def inspect(service: httpx.Client, request: pytest.FixtureRequest) -> Inspect:
+    """Has the board inspected under this test's recipe; returns the answer once it is recorded."""
+
+    def inspect_(**more: str) -> dict[str, Any]:
+        data = {"recipe": request.node.name[:64], "prompt": ["短路", "find spurs"], **more}
+        answer: dict[str, Any] = service.post("/detect", files={"image": BOARD.read_bytes()}, data=data).json()
+        wait_until(lambda: status(service, f"/inspections/{answer['request_id']}") == 200)
+        return answer
+
+    return inspect_
+
+
+@pytest.fixture
+def open_review(open_page: Open, service: httpx.Client) -> Open:
+    """Opens the review side, or one inspection."""
+
+    def open_(answer: dict[str, Any] | None = None, language: str = "en-US", **options: Any) -> Page:  # noqa: ANN401
+        place = "#review" + (f"/{answer['request_id']}" if answer else "")
+        page = open_page(language, str(service.base_url), place, **options)
+        if answer:
+            expect(page.locator(BOXES).first).to_be_visible()
+        return page
+
+    return open_
+
+
+def feedback(service: httpx.Client, answer: dict[str, Any]) -> Any:  # noqa: ANN401
+    return service.get(f"/inspections/{answer['request_id']}").json()["feedback"]
+
+
+def choose_recipe(page: Page, recipe: str) -> None:
+    page.get_by_label("Recipe").fill(recipe)
+    page.keyboard.press("Enter")
+
+
+def draw(page: Page) -> None:
+    """Draws a box by the mouse, from 2/8 to 3/8 of the field."""
+    field = page.locator("#review-stage .field").bounding_box()
+    assert field is not None
+    near, far = ((field["x"] + field["width"] * part, field["y"] + field["height"] * part) for part in (2 / 8, 3 / 8))
+    page.mouse.move(*near)
+    page.mouse.down()
+    page.mouse.move(*far, steps=3)
+    page.mouse.up()
+
+
+def test_a_quality_engineer_goes_through_the_list_by_keyboard(
+    open_review: Open, inspect: Inspect, service: httpx.Client, request: pytest.FixtureRequest
+) -> None:
+    older, newer = inspect(board_id="B-1"), inspect(board_id="B-2")
+    page = open_review(viewport={"width": 1440, "height": 900})
+    choose_recipe(page, request.node.name[:64])
+    expect(page.locator(INSPECTIONS)).to_have_count(2)
+    expect(page.locator(INSPECTIONS).first).to_contain_text("B-2")
+    page.screenshot(path=SHOTS / "review_list.png")
+    page.locator(INSPECTIONS).first.get_by_role("link").focus()
+    page.keyboard.press("Enter")
+    assert len(newer["detections"]) == 3
+    expect(page.locator(BOXES)).to_have_count(3)
+    expect(page.locator("#review-stage .mark")).to_have_count(3)
+
+    page.keyboard.press("r")
+    expect(page.locator(BOXES).nth(1)).to_have_attribute("data-on", "")  # on to the next
+    page.keyboard.press("f")
+    page.keyboard.press("r")
+    expect(page.locator("#review-progress")).to_have_text("3 of 3 judged")
+    page.keyboard.press("r")  # there is no other to go on to: taken back
+    expect(page.locator("#review-progress")).to_have_text("2 of 3 judged")
+    page.keyboard.press("k")
+    expect(page.locator(BOXES).nth(1)).to_have_attribute("data-on", "")
+    page.keyboard.press("m")
+    page.keyboard.press("Enter")  # a box in the middle
+    expect(page.locator(MISSED)).to_have_count(1)
+    page.get_by_label("Class of the missed defect").select_option("pin_hole")
+    page.keyboard.press("Escape")  # out of the field
+    page.keyboard.press("ArrowRight")
+    page.keyboard.press("Shift+ArrowDown")
+    page.keyboard.press("c")
+    expect(page.get_by_label("I looked at all of it")).to_be_checked()
+    page.keyboard.press("?")
+    expect(page.get_by_role("dialog")).to_contain_text("next box")
+    page.keyboard.press("Escape")
+    page.screenshot(path=SHOTS / "review.png")
+    page.keyboard.press("Enter")  # saves and goes on
+    expect(page).to_have_url(re.compile(older["request_id"]))
+    expect(page.locator(BOXES)).to_have_count(len(older["detections"]))
+
+    said = feedback(service, newer)
+    ids = [found["id"] for found in newer["detections"]]
+    assert {each["id"]: each["judgement"] for each in said["detections"]} == {ids[0]: "right", ids[1]: "false"}
+    assert [each["defect"] for each in said["missed"]] == ["pin_hole"]
+    box = said["missed"][0]["box"]
+    assert box["y2"] - box["y1"] == pytest.approx(box["x2"] - box["x1"] + 2, abs=0.05)
+    assert said["complete"] is True
+    page.keyboard.press("Escape")
+    expect(page.locator(INSPECTIONS)).to_have_count(1)  # the other is no longer open
+
+
+def test_what_is_said_is_shown_and_replaced(open_review: Open, inspect: Inspect, service: httpx.Client) -> None:
+    answer = inspect()
+    page = open_review(answer)
+    page.get_by_label("Your name").fill("王工")
+    page.get_by_role("button", name="right").first.click()
+    page.get_by_role("button", name="Draw a missed defect").click()
+    draw(page)
+    page.get_by_label("in your words").fill("a bite out of the pad")
+    page.get_by_label("Comment").fill("镜头有灰")
+    page.get_by_role("button", name="Save and go on").click()
+    wait_until(lambda: feedback(service, answer) is not None)
+    first = feedback(service, answer)
+    assert first["actor"] == "王工"
+    assert first["comment"] == "镜头有灰"
+    assert first["missed"][0]["description"] == "a bite out of the pad"
+    box = first["missed"][0]["box"]
+    assert 0 <= box["x1"] < box["x2"] <= 640
+    assert 0 <= box["y1"] < box["y2"] <= 640
+
+    again = open_review(answer)
+    expect(again.get_by_text("Judged by 王工")).to_be_visible()
+    expect(again.get_by_label("Comment")).to_have_value("镜头有灰")
+    expect(again.locator(MISSED)).to_have_count(1)
+    expect(again.locator(BOXES).first).to_have_attribute("data-judgement", "right")
+    again.get_by_role("button", name="false").first.click()
+    again.get_by_role("button", name="Remove missed defect 1").click()
+    again.get_by_role("button", name="Save and go on").click()
+    wait_until(lambda: feedback(service, answer)["at"] != first["at"])
+    second = feedback(service, answer)
+    assert [each["judgement"] for each in second["detections"]] == ["false"]
+    assert second["missed"] == []
+
+
+def test_nothing_said_is_lost_offline_or_by_reloading(
+    open_review: Open, inspect: Inspect, service: httpx.Client
+) -> None:
+    answer = inspect()
+    page = open_review(answer)
+    page.locator("#review-stage .mark").first.locator(".casing").click(force=True)
+    page.keyboard.press("f")
+    page.get_by_label("Comment").fill("reflection of the lamp")
+    page.reload()
+    expect(page.get_by_label("Comment")).to_have_value("reflection of the lamp")
+    page.context.set_offline(True)
+    page.get_by_role("button", name="Save and go on").click()
+    notice = page.get_by_role("alert")
+    expect(notice).to_contain_text("Next try in")
+    expect(page.get_by_label("Comment")).to_have_value("reflection of the lamp")
+    assert feedback(service, answer) is None
+    page.context.set_offline(False)
+    wait_until(lambda: feedback(service, answer) is not None)
+    assert feedback(service, answer)["comment"] == "reflection of the lamp"
+    expect(notice.get_by_text("Next try in")).to_have_count(0)
+
+
+def test_an_inspection_that_is_gone_is_told(open_page: Open, service: httpx.Client) -> None:
+    page = open_page(url=str(service.base_url), place="#review/nowhere")
+    expect(page.get_by_role("alert")).to_contain_text("404")
+    page.get_by_role("tab", name="Review").click()
+    expect(page.get_by_label("Recipe")).to_be_visible()
+
+
+def test_a_detection_of_the_page_is_judged_from_there(open_page: Open, service: httpx.Client) -> None:
+    page = open_page(url=str(service.base_url))
+    page.get_by_role("button", name="Sample board").click()
+    passing = page.locator("#findings .row")
+    expect(passing.first).to_be_visible()
+    count = passing.count()
+    request_id = (page.get_by_role("link", name="Judge these boxes").get_attribute("href") or "").split("/")[-1]
+    wait_until(lambda: status(service, f"/inspections/{request_id}") == 200)
+    page.get_by_role("link", name="Judge these boxes").click()
+    expect(page.locator(BOXES)).to_have_count(count)  # not the fainter ones that the page asks for, too
+    page.get_by_role("button", name="more below the line's threshold").click()
+    assert page.locator(BOXES).count() > count
+
+
+def test_the_review_speaks_chinese_on_a_narrow_screen_without_a_picture(
+    open_review: Open, inspect: Inspect, service: httpx.Client, tmp_path: Path
+) -> None:
+    answer = inspect()
+    page = open_review(answer, "zh-CN", color_scheme="dark", viewport={"width": 360, "height": 740})
+    page.get_by_role("button", name="误报").first.click()
+    page.get_by_role("button", name="标出漏检").click()
+    draw(page)
+    expect(page.locator(MISSED)).to_have_count(1)
+    page.screenshot(path=SHOTS / "review_zh.png", full_page=True)
+    assert page.evaluate("document.documentElement.scrollWidth") == 360
+    page.get_by_role("button", name="保存并继续").click()
+    wait_until(lambda: feedback(service, answer) is not None)
+    assert feedback(service, answer)["missed"] != []
