@@ -8,7 +8,7 @@ from pathlib import Path
 from threading import Thread
 
 import pytest
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Page, expect
 
 from export.server import TritonServer
 from gateway.access.scope import Scope
@@ -16,21 +16,11 @@ from gateway.access.store import KeyStore
 from gateway.database import Database
 from tests.conftest import BOARD
 from tests.gateway.access.conftest import NOWHERE
+from tests.gateway.browser import PATIENCE_MS
 from tests.gateway.test_failures import gateway, status, wait_until
-from tests.gateway.test_page import CHROMIUM, PATIENCE_MS
 
 FORM = """<!doctype html><form method=post enctype=text/plain action="{url}/detect">
 <input name=prompt value=short><button>Win a prize</button></form>"""
-
-
-@pytest.fixture(scope="module")  # no longer: Playwright's event loop must have ended before other tests start theirs
-def browser() -> Iterator[Browser]:
-    if not CHROMIUM.is_file():
-        pytest.skip(f"{CHROMIUM} is missing; install Debian's packages chromium and fonts-wqy-microhei")
-    with sync_playwright() as running:
-        expect.set_options(timeout=PATIENCE_MS)
-        with running.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"]) as browser:
-            yield browser
 
 
 @pytest.fixture
