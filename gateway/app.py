@@ -83,8 +83,8 @@ def create_app(settings: Settings) -> FastAPI:
     app.add_exception_handler(ServiceError, _answer_service_error)
     app.add_exception_handler(HTTPException, _answer_http_error)
     app.add_exception_handler(Exception, _answer_fault)
-    app.add_middleware(SecureHeaders)
     app.add_middleware(Trace, metrics=metrics)
+    app.add_middleware(SecureHeaders)  # outermost
     return app
 
 
