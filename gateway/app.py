@@ -91,7 +91,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.add_exception_handler(ServiceError, _answer_service_error)
     app.add_exception_handler(HTTPException, _answer_http_error)
     app.add_middleware(Access, metrics=metrics)
-    app.add_middleware(SecureHeaders)
+    app.add_middleware(SecureHeaders)  # outermost
     return app
 
 

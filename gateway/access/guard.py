@@ -44,7 +44,7 @@ class Guard:
         """
         request.state.key = None
         check_origin(request)
-        scopes = needed(request.scope["route"].path, request.method, self._metrics_protected)
+        scopes = needed(request.scope["route"].path_format, request.method, self._metrics_protected)
         if not self.keys_required or scopes is None:
             return
         address = request.client.host if request.client else "unknown"

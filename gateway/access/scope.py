@@ -43,9 +43,9 @@ _CATALOG = _one_of(Scope.CATALOG)
 _OPEN = Need(None, _ADMIN)
 
 METRICS = "/metrics"  # open unless PCBD_METRICS_PROTECTED
-NEEDS: Mapping[str, Need] = {
+NEEDS: Mapping[str, Need] = {  # paths as /openapi.json writes them, without converters
     "/": _OPEN,
-    "/page/{name:path}": _OPEN,
+    "/page/{name}": _OPEN,
     "/healthz": _OPEN,
     "/readyz": _OPEN,
     METRICS: _OPEN,
