@@ -104,12 +104,12 @@ class Service:
         self, asked: DetectRequest, overlay: Overlay | None, request_id: str, deadline: Deadline
     ) -> DetectAnswer:
         started = time.perf_counter()
-        with stage("catalog"):
-            catalog = await self.catalog.current()
+        reading = asyncio.create_task(self._current_catalog())  # while the picture is decoded
         with stage("decode"):
             picture = await asyncio.to_thread(open_picture, asked.image, self.settings)
             if overlay is not None or asked.parameters.task == "segment":
                 held_pixels(picture)  # refused before anything is asked
+        catalog = await reading
         while True:
             detector = self.watch.detector()
             try:
@@ -150,6 +150,10 @@ class Service:
                 answer.annotated = await asyncio.to_thread(overlay.draw, held_pixels(picture), answer, catalog.by_id)
         answer.timings_ms.total = round((time.perf_counter() - started) * 1e3, 2)
         return answer
+
+    async def _current_catalog(self) -> Catalog:
+        with stage("catalog"):
+            return await self.catalog.current()
 
     async def _ask(
         self,
