@@ -117,12 +117,12 @@ class Service:
     ) -> DetectAnswer:
         self._admit(self.queues[asked.parameters.reading], deadline)
         started = time.perf_counter()
-        with stage("catalog"):
-            catalog = await self.catalog.current()
+        reading = asyncio.create_task(self._current_catalog())  # while the picture is decoded
         with stage("decode"):
             picture = await asyncio.to_thread(open_picture, asked.image, self.settings)
             if overlay is not None or asked.parameters.task == "segment":
                 held_pixels(picture)  # refused before anything is asked
+        catalog = await reading
         named = asked.parameters.model_version
         while True:
             version = str(named) if named else self.watch.version_for(asked.parameters.board_id or request_id)
@@ -164,6 +164,10 @@ class Service:
         answer.timings_ms.total = round((time.perf_counter() - started) * 1e3, 2)
         self.recorder.record(answer, asked.image, [question.score_threshold for question in asked_for])
         return answer
+
+    async def _current_catalog(self) -> Catalog:
+        with stage("catalog"):
+            return await self.catalog.current()
 
     def _admit(self, queue: TileQueue, deadline: Deadline) -> None:
         """Refuses now what would be too late anyway."""

@@ -9,6 +9,7 @@ import multiprocessing
 import os
 import signal
 import socket
+import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -57,7 +58,10 @@ class Workers:
             for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
                 signal.signal(number, self._note)
             LOG.info("%d workers listen on %s:%d", self._number, *listener.getsockname()[:2])
-            return self._supervise(listener, woken)
+            try:
+                return self._supervise(listener, woken)
+            finally:
+                signal.set_wakeup_fd(-1)
 
     def _note(self, number: int, _frame: FrameType | None) -> None:
         self._signals.append(number)
@@ -91,7 +95,7 @@ class Workers:
         return code
 
     def _start(self, listener: socket.socket) -> None:
-        process = SPAWN.Process(target=_work, args=(self._serve, listener, os.getpid()))
+        process = SPAWN.Process(target=_work, args=(self._serve, listener, os.getpid()), daemon=True)
         process.start()
         self._alive[process] = time.monotonic()
 
@@ -107,4 +111,8 @@ def _work(serve: Callable[[socket.socket], None], listener: socket.socket, super
     stop_with_parent()
     if os.getppid() != supervisor:  # it was gone before the line above
         return
-    serve(listener)
+    try:
+        serve(listener)
+    except Exception:  # multiprocessing would print it, in many lines
+        LOG.exception("the worker ends by an error that nothing handled")
+        sys.exit(1)

@@ -95,7 +95,7 @@ def main() -> int:
         "requests": len(answers),
         "failed": len(answers) - len(timings),
         "rate": arguments.rate,
-        "own_ms": {f"p{q}": round(float(np.percentile(own, q)), 2) for q in (50, 95, 99)},
+        "own_ms": {f"p{q}": round(float(np.percentile(own, q)), 2) for q in (0, 10, 50, 95, 99)},
         "cpu_ms": round(cpu_s / len(answers) * 1e3, 2),
         "stages_p50_ms": {
             name: round(float(np.median([each.get(name, 0.0) for each in timings])), 2) for name in names
