@@ -35,8 +35,8 @@ class Settings(BaseSettings):
     image_store: str = Field(
         default="",
         pattern="^([a-z0-9]+://.+)?$",
-        description="Where pictures that are worth a look are kept: file:///FOLDER, s3://BUCKET/PREFIX, gs:// or az://; "
-        "empty keeps none.",
+        description="Where pictures that are worth a look are kept: file:///FOLDER, s3://BUCKET/PREFIX, gs:// or "
+        "az://; empty keeps none.",
     )
     image_store_budget_bytes: int = Field(
         default=10 * 2**30, ge=0, description="Beyond it the oldest unreviewed pictures go."
