@@ -40,7 +40,8 @@ def triton() -> Iterator[TritonServer]:
 @pytest.fixture(scope="session")
 def gateway_url() -> Iterator[str]:
     """The base URL of the whole service, started as `make run` starts it."""
-    with service(REPOSITORY, free_port(), {"PCBD_MAX_IN_FLIGHT": "64", "PCBD_DEADLINE_S": "60"}) as url:
+    settings = {"PCBD_MAX_IN_FLIGHT": "64", "PCBD_DEADLINE_S": "60", "PCBD_DRAIN_S": "0"}
+    with service(REPOSITORY, free_port(), settings) as url:
         yield url
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from PIL import Image
-from playwright.sync_api import Browser, Page, Playwright, expect, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Page, Playwright, expect, sync_playwright
 
 from tests.conftest import BOARD, ROOT
 
@@ -16,6 +16,15 @@ PATIENCE_MS = 30_000
 INSECURE_HOST = "line4.example"  # resolved to this machine: a page that is neither on https nor on localhost
 
 Open = Callable[..., Page]
+
+
+def still_film(picture: Path) -> bytes:
+    """YUV4MPEG2 of one frame: five of it a second, where a browser would decode a JPEG thirty times."""
+    with Image.open(picture) as image:
+        luma, *chroma = image.convert("RGB").convert("YCbCr").split()
+    halves = [plane.resize((image.width // 2, image.height // 2)) for plane in chroma]
+    header = f"YUV4MPEG2 W{image.width} H{image.height} F5:1 Ip A1:1 C420jpeg\nFRAME\n"
+    return header.encode() + b"".join(plane.tobytes() for plane in (luma, *halves))
 
 
 @pytest.fixture(scope="module")  # no longer: Playwright's event loop must have ended before other tests start theirs
@@ -29,8 +38,8 @@ def playwright() -> Iterator[Playwright]:
 
 @pytest.fixture(scope="module")
 def browser(playwright: Playwright, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
-    film = tmp_path_factory.mktemp("camera") / "board.mjpeg"  # what the camera sees
-    Image.open(BOARD).convert("RGB").save(film, "JPEG", quality=95)
+    film = tmp_path_factory.mktemp("camera") / "board.y4m"  # what the camera sees
+    film.write_bytes(still_film(BOARD))
     camera = ["--use-fake-device-for-media-stream", f"--use-file-for-fake-video-capture={film}"]
     camera += ["--use-fake-ui-for-media-stream"]
     arguments = ["--no-sandbox", "--disable-gpu", f"--host-resolver-rules=MAP {INSECURE_HOST} 127.0.0.1", *camera]
@@ -38,25 +47,41 @@ def browser(playwright: Playwright, tmp_path_factory: pytest.TempPathFactory) ->
         yield browser
 
 
+@pytest.fixture(scope="module")
+def visitors(browser: Browser) -> Iterator[Callable[..., BrowserContext]]:
+    """A visitor of each kind for the module: making one costs a browser more than all that a test does with it."""
+    contexts: dict[str, BrowserContext] = {}
+
+    def visitor(**kind: Any) -> BrowserContext:  # noqa: ANN401
+        if str(kind) not in contexts:
+            contexts[str(kind)] = browser.new_context(**kind)
+            contexts[str(kind)].set_default_timeout(PATIENCE_MS)
+        return contexts[str(kind)]
+
+    yield visitor
+    for context in contexts.values():
+        context.close()
+
+
 @pytest.fixture
-def open_page(browser: Browser, request: pytest.FixtureRequest) -> Iterator[Open]:
+def open_page(visitors: Callable[..., BrowserContext], request: pytest.FixtureRequest) -> Iterator[Open]:
     """Opens the page as a new visitor; what its modules throw, and what its headers forbid, fails the test."""
     faults: list[str] = []
-    contexts = []
+    pages: list[Page] = []
 
     def open_(language: str = "en-US", url: str | None = None, place: str = "", **options: Any) -> Page:  # noqa: ANN401
         base_url = url or request.getfixturevalue("gateway_url")
-        options = {"reduced_motion": "reduce"} | options  # drawing each frame of it costs more than all the rest
-        contexts.append(browser.new_context(locale=language, base_url=base_url, **options))
-        contexts[-1].set_default_timeout(PATIENCE_MS)
-        page = contexts[-1].new_page()
+        page = visitors(locale=language, **({"reduced_motion": "reduce"} | options)).new_page()
+        pages.append(page)
         page.on("pageerror", lambda error: faults.append(str(error)))
         page.on("console", lambda m: faults.append(m.text) if "Content Security Policy" in m.text else None)
         page.on("dialog", lambda dialog: faults.append(f"a dialog: {dialog.message}"))
-        page.goto(f"/{place}")
+        page.goto(f"{base_url}/{place}")
         return page
 
     yield open_
-    for context in contexts:
-        context.close()
+    for page in pages:
+        page.evaluate("localStorage.clear()")  # what a tab keeps for itself goes with it
+        page.context.set_offline(False)
+        page.close()
     assert faults == []

@@ -31,7 +31,9 @@ const FILTER = "pcbd.review.filter"; // these in this tab, so that reloading los
 const DRAFT = "pcbd.review.draft.";
 const EMPTY = { judgements: {}, missed: [], complete: false, comment: "" };
 
-/** Events: `list`, `open` (another inspection, or none), `boxes` (others are to be seen), `draft` (something was said). */
+/**
+ * Events: `list`, `open` (another inspection, or none), `boxes` (others are to be seen) and `draft` (something was said).
+ */
 export class Review extends EventTarget {
   /** @type {Summary[]} newest first */
   inspections = [];
@@ -90,7 +92,10 @@ export class Review extends EventTarget {
     this.#tell("list");
   }
 
-  /** @param {string} id of an inspection; what was said of it before, here or by a colleague, comes with it */
+  /**
+   * @param {string} id of an inspection; what was said of it before, here or by a colleague, comes with it
+   * @param {AbortSignal} signal
+   */
   async open(id, signal) {
     const { content } = await ask(path(id), { signal });
     const kept = sessionStorage.getItem(DRAFT + content.request_id); // which tells of a name that came twice
@@ -165,7 +170,8 @@ export class Review extends EventTarget {
    * @param {(problem: import("./service.js").Problem, seconds: number) => void} onWait
    */
   async save(signal, onWait) {
-    const { request_id: id } = this.current;
+    const inspection = this.current; // it may be closed before the answer comes
+    const { request_id: id } = inspection;
     const { judgements, missed, complete, comment } = this.draft;
     const body = JSON.stringify({
       request_id: id,
@@ -180,8 +186,8 @@ export class Review extends EventTarget {
       const question = () => ask("feedback", { method: "POST", headers, body, signal });
       const { content } = await askPatiently(question, signal, onWait);
       sessionStorage.removeItem(DRAFT + id);
-      for (const each of [this.current, ...this.inspections]) if (each.request_id === id) each.reviewed = true;
-      this.current.feedback = content;
+      for (const each of [inspection, ...this.inspections]) if (each.request_id === id) each.reviewed = true;
+      inspection.feedback = content;
     } finally {
       this.#saving(false);
     }
@@ -190,7 +196,7 @@ export class Review extends EventTarget {
   /** @returns {Promise<string|null>} the inspection after the open one, by the list */
   async following() {
     if (!this.inspections.length) await this.load();
-    const at = this.inspections.findIndex(({ request_id: id }) => id === this.current.request_id);
+    const at = this.inspections.findIndex(({ request_id: id }) => id === this.current?.request_id);
     if (at + 1 === this.inspections.length && this.next) await this.more();
     return this.inspections[at + 1]?.request_id ?? null;
   }

@@ -19,7 +19,7 @@ export function startKeys(uses, wanted) {
 
   addEventListener("keydown", (event) => {
     if (event.ctrlKey || event.metaKey || event.altKey || event.isComposing || event.defaultPrevented) return;
-    const use = all[event.key];
+    const use = all[event.key.length === 1 ? event.key.toLowerCase() : event.key]; // caps lock or not
     const { target } = event;
     if (!use || !wanted() || document.querySelector("dialog[open]")) return;
     if (event.key === "Escape" && target.matches(FIELDS)) leave(target);

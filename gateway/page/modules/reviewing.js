@@ -1,5 +1,6 @@
 /**
- * The review side of the panel, by the address's fragment (#review: the list, #review/ID: one inspection), and its stage.
+ * The review side of the panel, by the address's fragment (#review: the list, #review/ID: one inspection), and its
+ * stage.
  */
 
 import { byId } from "./dom.js";

@@ -42,6 +42,7 @@ export class Stage extends EventTarget {
   show(picture) {
     this.#picture = picture;
     this.#section.querySelector(".empty").hidden = picture !== null;
+    this.#section.querySelector(".readout").textContent = "";
     this.fit();
   }
 
@@ -170,7 +171,8 @@ export class Stage extends EventTarget {
     const at = this.#pointer && toPicture(this.#view, this.#pointer);
     const inside = at && at.x >= 0 && at.y >= 0 && at.x < this.#picture.width && at.y < this.#picture.height;
     const place = inside ? `x ${Math.floor(at.x)}  y ${Math.floor(at.y)}   ` : "";
-    this.#section.querySelector(".readout").textContent = `${place}${Math.round(this.#view.scale * devicePixelRatio * 100)} %`;
+    const percent = Math.round(this.#view.scale * devicePixelRatio * 100);
+    this.#section.querySelector(".readout").textContent = `${place}${percent} %`;
   }
 
   #listen() {
@@ -197,7 +199,12 @@ export class Stage extends EventTarget {
     field.addEventListener("keydown", (event) => this.#key(event));
     field.addEventListener("pointerover", (event) => this.#tell("highlight", event));
     field.addEventListener("click", (event) => this.#travelled < 4 && this.#tell("select", event));
-    const tools = { out: () => this.zoom(1 / STEP), fit: () => this.fit(), one: () => this.actualSize(), in: () => this.zoom(STEP) };
+    const tools = {
+      out: () => this.zoom(1 / STEP),
+      fit: () => this.fit(),
+      one: () => this.actualSize(),
+      in: () => this.zoom(STEP),
+    };
     for (const [value, use] of Object.entries(tools))
       this.#section.querySelector(`button[value="${value}"]`).addEventListener("click", use);
   }
