@@ -32,7 +32,8 @@ const DRAFT = "pcbd.review.draft.";
 const EMPTY = { judgements: {}, missed: [], complete: false, comment: "" };
 
 /**
- * Events: `list`, `open` (another inspection, or none), `boxes` (others are to be seen) and `draft` (something was said).
+ * Events: `list`, `open` (another inspection, or none), `boxes` (others are to be seen), `draft` (something was
+ * said).
  */
 export class Review extends EventTarget {
   /** @type {Summary[]} newest first */
