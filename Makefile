@@ -9,7 +9,7 @@ IMAGE ?= tests/data/board.png
 export HF_HUB_OFFLINE ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo run test check train evaluate export clean
+.PHONY: help demo run test coverage check train evaluate export clean
 
 help: ## list the commands
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -22,6 +22,9 @@ run: $(SERVING)/.installed ## leave the service up on 127.0.0.1:8080
 
 test: $(DEV)/.installed ## all tests, with the real Triton
 	$(DEV)/bin/python -m pytest
+
+coverage: $(DEV)/.installed ## which lines and branches of the gateway its tests reach
+	$(DEV)/bin/python -m pytest tests/gateway --cov --cov-report=term:skip-covered
 
 check: $(DEV)/.installed ## format, lint, types, import rules
 	$(DEV)/bin/ruff format --check .
