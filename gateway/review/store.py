@@ -14,6 +14,7 @@ from sqlalchemy import Select, func, select
 from sqlalchemy.orm import Session, defer
 
 from gateway.answer import DetectAnswer, ModelVersion
+from gateway.catalog.defect import MAX_FAULTS
 from gateway.database import Database
 from gateway.errors import NotFoundError, ParameterError
 from gateway.review.feedback import Feedback, FeedbackRequest, Judged, Outcome, faults_of, outcomes
@@ -125,7 +126,7 @@ class ReviewStore:
             row = _present(session, given.request_id)
             answer = RecordedAnswer.model_validate(row.answer)
             if faults := faults_of(judged, answer, defects):
-                raise ParameterError("; ".join(faults))
+                raise ParameterError("; ".join(faults[:MAX_FAULTS]))
             former = session.get(FeedbackRow, row.feedback_id) if row.feedback_id is not None else None
             stored = FeedbackRow(
                 inspection_id=row.id, at=datetime.now(UTC), actor=actor, content=judged.model_dump(mode="json")
