@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Request
+from fastapi import Path as PathParameter
 from pydantic import BaseModel
 
 from export.contract.promotion import RepositoryError, read_promoted
@@ -19,6 +20,8 @@ from gateway.request.model_version import NUMBER
 from gateway.service import Service, service_of
 
 ROUTER = APIRouter(prefix="/admin/models", tags=["admin"])
+# Said in the schema and checked here: FastAPI's own refusal would be no problem details.
+VersionInPath = Annotated[str, PathParameter(json_schema_extra={"pattern": f"^{NUMBER.pattern}$"})]
 
 
 class PublishedVersion(BaseModel):
@@ -67,7 +70,7 @@ async def list_models(service: Annotated[Service, Depends(service_of)]) -> Model
 
 
 @ROUTER.post("/{version}/activate", summary="Put another version to work, without losing a request")
-async def activate(version: str, activation: Annotated[Activation, Depends(_activation_of)]) -> ModelVersion:
+async def activate(version: VersionInPath, activation: Annotated[Activation, Depends(_activation_of)]) -> ModelVersion:
     """Loads it beside the one in use, tries it, then exchanges them; on any fault everything is as before.
 
     404 where the repository has no such version; 409 where another activation is at work or this gateway cannot do it,

@@ -222,17 +222,20 @@ class Triton:
             raise _translate(error, self.url) from error
 
     async def _ask(self, call: Callable[[InferenceServerClient], Awaitable[Said]]) -> Said:
-        """The answer to a small question; asked again on the second connection when the first takes long."""
+        """The answer to a small question; asked again on the second connection when the first takes long or fails."""
         first = asyncio.ensure_future(call(self._client))
-        asked = {first}
+        asked = [first]
         try:
-            done, _ = await asyncio.wait(asked, timeout=HEDGE_DELAY_S)
-            if not done:
-                asked.add(asyncio.ensure_future(call(self._second)))
-                done, _ = await asyncio.wait(asked, return_when=asyncio.FIRST_COMPLETED)
-            return done.pop().result()
-        except (InferenceServerException, grpc.RpcError) as error:
-            raise _translate(error, self.url) from error
+            await asyncio.wait(asked, timeout=HEDGE_DELAY_S)
+            if not first.done() or first.exception() is not None:
+                asked.append(asyncio.ensure_future(call(self._second)))
+            faults: list[Exception] = []
+            for answer in asyncio.as_completed(asked):
+                try:
+                    return await answer
+                except (InferenceServerException, grpc.RpcError) as error:
+                    faults.append(error)
+            raise _translate(faults[-1], self.url) from faults[-1]
         finally:
             for one in asked:
                 one.cancel()
