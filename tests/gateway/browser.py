@@ -63,25 +63,59 @@ def visitors(browser: Browser) -> Iterator[Callable[..., BrowserContext]]:
         context.close()
 
 
+class Watched:
+    """Opens pages and keeps what their modules throw, and what their headers forbid."""
+
+    def __init__(self, visitor: Callable[..., BrowserContext]) -> None:
+        self.pages: list[Page] = []
+        self.faults: list[str] = []
+        self._visitor = visitor
+
+    def open(self, url: str, language: str = "en-US", **options: Any) -> Page:  # noqa: ANN401
+        page = self._visitor(locale=language, **({"reduced_motion": "reduce"} | options)).new_page()
+        self.pages.append(page)
+        page.on("pageerror", lambda error: self.faults.append(str(error)))
+        page.on("console", lambda m: self.faults.append(m.text) if "Content Security Policy" in m.text else None)
+        page.on("dialog", lambda dialog: self.faults.append(f"a dialog: {dialog.message}"))
+        page.goto(url)
+        return page
+
+    def close(self) -> None:
+        for page in self.pages:
+            page.evaluate("localStorage.clear()")  # what a tab keeps for itself goes with it
+            page.context.set_offline(False)
+            page.close()
+
+
 @pytest.fixture
 def open_page(visitors: Callable[..., BrowserContext], request: pytest.FixtureRequest) -> Iterator[Open]:
-    """Opens the page as a new visitor; what its modules throw, and what its headers forbid, fails the test."""
-    faults: list[str] = []
-    pages: list[Page] = []
+    """Opens the page as a new visitor; a fault of it fails the test."""
+    watched = Watched(visitors)
 
     def open_(language: str = "en-US", url: str | None = None, place: str = "", **options: Any) -> Page:  # noqa: ANN401
         base_url = url or request.getfixturevalue("gateway_url")
-        page = visitors(locale=language, **({"reduced_motion": "reduce"} | options)).new_page()
-        pages.append(page)
-        page.on("pageerror", lambda error: faults.append(str(error)))
-        page.on("console", lambda m: faults.append(m.text) if "Content Security Policy" in m.text else None)
-        page.on("dialog", lambda dialog: faults.append(f"a dialog: {dialog.message}"))
-        page.goto(f"{base_url}/{place}")
-        return page
+        return watched.open(f"{base_url}/{place}", language, **options)
 
     yield open_
-    for page in pages:
-        page.evaluate("localStorage.clear()")  # what a tab keeps for itself goes with it
-        page.context.set_offline(False)
-        page.close()
-    assert faults == []
+    watched.close()
+    assert watched.faults == []
+
+
+@pytest.fixture(scope="module")
+def kept_open(visitors: Callable[..., BrowserContext], gateway_url: str) -> Iterator[Watched]:
+    """A page that stays open for the module: opening one costs more than most that a test does with it."""
+    watched = Watched(visitors)
+    watched.open(f"{gateway_url}/")
+    yield watched
+    watched.close()
+
+
+@pytest.fixture
+def page(kept_open: Watched) -> Iterator[Page]:
+    """The page as a colleague left it, who took their words away; a fault of it fails the test."""
+    page = kept_open.pages[0]
+    yield page
+    page.context.set_offline(False)
+    for _ in range(page.locator("#chips button").count()):
+        page.locator("#chips button").first.click()
+    assert kept_open.faults == []

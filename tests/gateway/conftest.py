@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.gateway.browser import browser, open_page, playwright, visitors  # noqa: F401
+from tests.gateway.browser import browser, kept_open, open_page, page, playwright, visitors  # noqa: F401
 from tests.gateway.postgresql import PostgreSQL, binaries, postgresql
 
 

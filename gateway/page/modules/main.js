@@ -19,7 +19,7 @@ import { Results } from "./results.js";
 import { startReviewing } from "./reviewing.js";
 import { Problem } from "./service.js";
 import { Stage } from "./stage.js";
-import { startTabs } from "./tabs.js";
+import { goTo, startTabs } from "./tabs.js";
 import { writeVerdict } from "./verdict.js";
 import { startWords } from "./words.js";
 
@@ -127,6 +127,7 @@ async function loadCatalog() {
 // ---- pictures ----
 
 async function take(blob, name) {
+  if (byId("stage").hidden) goTo("inspect"); // a picture that came while another side had its own
   const asked = ++picturesAsked;
   const picture = await openPicture(blob, name);
   if (asked === picturesAsked) inspection.setPicture(picture); // not one that was overtaken while it was decoded

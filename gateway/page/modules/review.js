@@ -29,6 +29,7 @@ import { ask, askForFile, askPatiently } from "./service.js";
 
 const FILTER = "pcbd.review.filter"; // these in this tab, so that reloading loses nothing
 const DRAFT = "pcbd.review.draft.";
+const FIRST = { state: "open", reason: "near_threshold" }; // on a line most inspections are worth no look
 const EMPTY = { judgements: {}, missed: [], complete: false, comment: "" };
 
 /**
@@ -40,7 +41,7 @@ export class Review extends EventTarget {
   inspections = [];
   /** Where the list goes on, or null. @type {string|null} */
   next = null;
-  filter = { state: "open", ...JSON.parse(sessionStorage.getItem(FILTER) ?? "{}") };
+  filter = { ...FIRST, ...JSON.parse(sessionStorage.getItem(FILTER) ?? "{}") };
   /** A summary with `answer` and `feedback`. @type {Object|null} */
   current = null;
   /** @type {Draft} */

@@ -7,7 +7,7 @@ import { element, refill } from "./dom.js";
 import { language, languages, t, translate } from "./language.js";
 
 const MOST = 4; // classes named in a row
-const CHOICES = { state: ["open", "reviewed", ""], reason: ["", "near_threshold", "random"] };
+const CHOICES = { state: ["open", "reviewed", ""], reason: ["near_threshold", "random", ""] };
 
 /**
  * @param {import("./review.js").Review} review

@@ -102,6 +102,7 @@ export function startReviewing({ catalog, readiness }) {
     const { judgements, missed, complete, comment } = review.draft;
     if (!Object.keys(judgements).length && !missed.length && !complete && !comment.trim()) {
       showNote(t("review.unsaid"));
+      troubled = true;
       return;
     }
     const stopping = new AbortController();
