@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import httpx
@@ -211,8 +210,8 @@ def test_a_detection_of_the_page_is_judged_from_there(open_page: Open, service: 
     assert page.locator(BOXES).count() > count
 
 
-def test_the_review_speaks_chinese_on_a_narrow_screen_without_a_picture(
-    open_review: Open, inspect: Inspect, service: httpx.Client, tmp_path: Path
+def test_the_review_speaks_chinese_on_a_narrow_screen(
+    open_review: Open, inspect: Inspect, service: httpx.Client
 ) -> None:
     answer = inspect()
     page = open_review(answer, "zh-CN", color_scheme="dark", viewport={"width": 360, "height": 740})
