@@ -162,7 +162,7 @@ class Service:
             with stage("draw"):
                 answer.annotated = await asyncio.to_thread(overlay.draw, held_pixels(picture), answer, catalog.by_id)
         answer.timings_ms.total = round((time.perf_counter() - started) * 1e3, 2)
-        self.recorder.record(answer, asked.image, [question.score_threshold for question in asked_for])
+        self.recorder.record(answer, asked.image, [question.usual_threshold for question in asked_for])
         return answer
 
     async def _current_catalog(self) -> Catalog:

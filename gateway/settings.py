@@ -42,7 +42,7 @@ class Settings(BaseSettings):
 
     record: bool = Field(default=True, description="Keep each answer in the database, for people to review.")
     review_margin: float = Field(
-        default=0.05, ge=0, le=1, description="A score this little above its threshold is worth a look."
+        default=0.05, ge=0, le=1, description="A score this near to its class's threshold is worth a look."
     )
     review_random_share: float = Field(
         default=0.01, ge=0, le=1, description="Of all other answers: worth a look by chance."

@@ -36,7 +36,7 @@ class Inspection(InspectionSummary):
     """All that is kept of it."""
 
     answer: dict[str, Any]  # of POST /detect, without `annotated`
-    thresholds: list[float]  # the least score of each entry of the answer's `understood`
+    thresholds: list[float]  # the usual least score of each entry of the answer's `understood`
     feedback: Feedback | None
 
 

@@ -59,7 +59,7 @@ class Recorder:
         self._thread = ThreadPoolExecutor(1, "recorder")  # of its own: a slow database holds nothing else up
 
     def record(self, answer: DetectAnswer, image: bytes, thresholds: Sequence[float]) -> None:
-        """Takes an answer, at once; `thresholds` has the least score of each entry of its `understood`."""
+        """Takes an answer, at once; `thresholds` has the usual least score of each entry of its `understood`."""
         if not self._settings.record:
             return
         try:

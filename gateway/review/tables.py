@@ -41,7 +41,9 @@ class InspectionRow(Base):
     feedback_id: Mapped[int | None] = mapped_column(BigInteger)  # the feedback that holds; the last given
     exported_at: Mapped[datetime | None] = mapped_column(UtcDateTime)  # when that feedback went out for training
     counts: Mapped[dict[str, int]] = mapped_column(JSON)
-    thresholds: Mapped[list[float]] = mapped_column(JSON)  # least score of each entry of the answer's `understood`
+    thresholds: Mapped[list[float]] = mapped_column(
+        JSON
+    )  # usual least score of each entry of the answer's `understood`
     answer: Mapped[dict[str, Any]] = mapped_column(JSON)
 
 

@@ -13,12 +13,16 @@ from gateway.words.instruction import Instruction, read_instruction
 
 @dataclass(frozen=True)
 class Question:
-    """One row: what was understood, the defect that it names, what the text encoder gets, and the least score."""
+    """One row: what was understood, the defect that it names, what the text encoder gets, and the least score.
+
+    `usual_threshold` is the least score of a request that gives none.
+    """
 
     instruction: Instruction
     defect: Defect | None
     asked: str
     score_threshold: float
+    usual_threshold: float
 
     @property
     def prompt(self) -> str:
@@ -68,11 +72,18 @@ def questions(
     if len(rows) > MAX_ENABLED:
         raise ParameterError(f"the prompts ask for {len(rows)} things, the limit is {MAX_ENABLED}; ask in two requests")
 
-    def least(defect: Defect | None) -> float:
-        if score_threshold is not None:
-            return score_threshold
+    def usual(defect: Defect | None) -> float:
         if defect is not None and defect.score_threshold is not None:
             return defect.score_threshold
         return served.score_threshold(defect.id if defect else None)
 
-    return tuple(Question(instruction, defect, text, least(defect)) for instruction, defect, text in rows)
+    return tuple(
+        Question(
+            instruction,
+            defect,
+            text,
+            usual(defect) if score_threshold is None else score_threshold,
+            usual(defect),
+        )
+        for instruction, defect, text in rows
+    )

@@ -8,7 +8,7 @@ from tests.gateway.review.test_store import answer_of
 
 @pytest.mark.parametrize(
     ("threshold", "share", "reason"),
-    [(0.46, 0.0, "near_threshold"), (0.44, 1.0, "random"), (0.44, 0.0, None)],
+    [(0.46, 0.0, "near_threshold"), (0.54, 0.0, "near_threshold"), (0.44, 1.0, "random"), (0.56, 0.0, None)],
 )
 def test_a_score_near_its_own_threshold_goes_before_chance(threshold: float, share: float, reason: Reason) -> None:
     answer = answer_of("a", "short", "spur")  # both at 0.5
