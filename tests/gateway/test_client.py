@@ -102,7 +102,7 @@ def test_a_gateway_without_triton_is_given_up_in_time() -> None:
     with (
         gateway(f"127.0.0.1:{free_port()}", watch_interval_s="60") as (http, _),
         Client(str(http.base_url), timeout_s=1.5) as client,
-        pytest.raises(RefusedError, match="50[34]"),
+        pytest.raises(RefusedError, match=r"50[34]"),
     ):
         client.detect(BOARD)
 
