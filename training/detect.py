@@ -9,8 +9,8 @@ import torch
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
-from export.contract.boxes import Detections
-from export.contract.tiles import cut_tiles, merge_tiles, tile_origins, tile_side
+from export.contract.boxes import Detections, concatenate, nms
+from export.contract.tiles import MAX_CANDIDATES, best_candidates, cut_tiles, place_tiles, tile_origins, tile_side
 from training.modeling_florence2_grounding import Florence2ForGrounding
 from training.tokenizer import encode_batch
 
@@ -36,25 +36,10 @@ class TileOutputs:
     resolution_wh: tuple[int, int]
     tile: int
 
-    def merge(
-        self,
-        *,
-        score_threshold: float | Sequence[float],
-        nms_threshold: float,
-        max_detections: int,
-        prompts: slice = slice(None),
-    ) -> Detections:
-        """One list of boxes in pixels of the image; class_ids index the prompts that `prompts` chooses."""
-        return merge_tiles(
-            self.boxes,
-            self.scores[..., prompts],
-            self.origins,
-            self.resolution_wh,
-            self.tile,
-            score_threshold=score_threshold,
-            nms_threshold=nms_threshold,
-            max_detections=max_detections,
-        )
+    def place(self, score_threshold: float | Sequence[float], prompts: slice = slice(None)) -> Detections:
+        """Boxes in pixels of the image, duplicates among them; class_ids index the prompts that `prompts` chooses."""
+        scores = self.scores[..., prompts]
+        return place_tiles(self.boxes, scores, self.origins, self.resolution_wh, self.tile, score_threshold)
 
 
 @torch.inference_mode()
@@ -72,6 +57,19 @@ def read_tiles(
         boxes.append(batch_boxes.cpu().numpy())
         scores.append(batch_scores.cpu().numpy())
     return TileOutputs(np.concatenate(boxes), np.concatenate(scores), origins, resolution_wh, side)
+
+
+def merge_looks(
+    looks: Sequence[TileOutputs],
+    *,
+    score_threshold: float | Sequence[float],
+    nms_threshold: float,
+    max_detections: int,
+    prompts: slice = slice(None),
+) -> Detections:
+    """One list of boxes of several looks at one image, each at a magnification of its own, as the gateway does it."""
+    placed = [look.place(score_threshold, prompts) for look in looks]
+    return nms(best_candidates(concatenate(placed), MAX_CANDIDATES), nms_threshold, max_detections)
 
 
 def magnified(tiles: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:

@@ -25,7 +25,7 @@ from training.checkpoint import CheckpointError, load_checkpoint
 from training.data.dataset import Dataset, DatasetError
 from training.data.described import by_description
 from training.data.source import read_dataset
-from training.detect import embed_prompts, read_tiles
+from training.detect import embed_prompts, merge_looks, read_tiles
 from training.generate import generate
 from training.images import read_image
 from training.metrics import MAX_DETECTIONS, Figures, Truth, evaluate_detections
@@ -53,7 +53,7 @@ def evaluate_grounding(
     tokenizer: Tokenizer,
     dataset: Dataset,
     languages: Sequence[Language] = LANGUAGES,
-    magnification: float = 1.0,
+    magnifications: Sequence[float] = (1.0,),
 ) -> dict[Language, Figures]:
     """Figures of the grounding reading by language; all languages share one pass over each image."""
     classes = len(dataset.categories)
@@ -61,11 +61,13 @@ def evaluate_grounding(
     embeddings = embed_prompts(network, tokenizer, texts)
     found: dict[Language, list[Detections]] = {language: [] for language in languages}
     for sample in tqdm(dataset.samples, desc="grounding", unit="image", file=sys.stderr, leave=False, disable=None):
-        outputs = read_tiles(network, embeddings, read_image(sample.path), magnification)
+        image = read_image(sample.path)
+        looks = [read_tiles(network, embeddings, image, magnification) for magnification in magnifications]
         for index, language in enumerate(languages):
             own = slice(index * classes, (index + 1) * classes)
             found[language].append(
-                outputs.merge(
+                merge_looks(
+                    looks,
                     score_threshold=SCORE_THRESHOLD,
                     nms_threshold=NMS_THRESHOLD,
                     max_detections=MAX_DETECTIONS,
@@ -121,8 +123,8 @@ def main() -> int:
     parser.add_argument("--split", default="val", help="of a DeepPCB folder")
     parser.add_argument("--described", metavar="CATEGORY", help="ask for each description of this category instead")
     parser.add_argument("--reading", choices=("grounding", "generative", "both"), default="both")
-    text = "how large tiles show the image, for the grounding reading; small defects are found better at 1.5 or 2"
-    parser.add_argument("--magnification", type=float, default=1.0, help=text)
+    text = "how large tiles show the image, in the grounding reading; several are looks of their own"
+    parser.add_argument("--magnification", type=float, nargs="+", default=[1.0], help=text)
     arguments = parser.parse_args()
     try:
         network, tokenizer, manifest = load_checkpoint(arguments.checkpoint)
@@ -134,7 +136,7 @@ def main() -> int:
         return 2
     report: dict[str, Any] = {"checkpoint": manifest["name"], "split": arguments.split, "images": len(dataset.samples)}
     if arguments.reading != "generative":
-        grounding = evaluate_grounding(network, tokenizer, dataset, magnification=arguments.magnification)
+        grounding = evaluate_grounding(network, tokenizer, dataset, magnifications=arguments.magnification)
         report["grounding"] = {language: figures.as_json() for language, figures in grounding.items()}
     if arguments.reading != "grounding":
         report["generative"] = {

@@ -9,7 +9,7 @@ from tqdm import tqdm
 
 from training.calibration import Boxes
 from training.data.dataset import Dataset
-from training.detect import TileOutputs, embed_prompts, read_tiles
+from training.detect import TileOutputs, embed_prompts, merge_looks, read_tiles
 from training.evaluate import NMS_THRESHOLD, SCORE_THRESHOLD, class_names
 from training.images import read_image
 from training.metrics import MAX_DETECTIONS, Truth, right_boxes
@@ -32,7 +32,8 @@ def merge_samples(dataset: Dataset, outputs: Sequence[TileOutputs]) -> Boxes:
     for board_id, (sample, output) in enumerate(zip(dataset.samples, outputs, strict=True)):
         truth = Truth(sample.boxes_xyxy, sample.class_ids)
         for index in range(len(LANGUAGES)):
-            found = output.merge(
+            found = merge_looks(
+                [output],
                 score_threshold=SCORE_THRESHOLD,
                 nms_threshold=NMS_THRESHOLD,
                 max_detections=MAX_DETECTIONS,

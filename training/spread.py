@@ -19,7 +19,7 @@ from export.contract.boxes import Detections
 from training.checkpoint import CheckpointError, load_checkpoint
 from training.data.dataset import Dataset, DatasetError
 from training.data.source import read_dataset
-from training.detect import embed_prompts, read_tiles
+from training.detect import embed_prompts, merge_looks, read_tiles
 from training.evaluate import NMS_THRESHOLD, SCORE_THRESHOLD, class_names, judge
 from training.images import read_image
 from training.metrics import MAX_DETECTIONS
@@ -88,7 +88,8 @@ def map50_by_phrasing(
         outputs = read_tiles(network, embeddings, read_image(sample.path))
         for index, phrasing in enumerate(phrasings):
             found[phrasing].append(
-                outputs.merge(
+                merge_looks(
+                    [outputs],
                     score_threshold=SCORE_THRESHOLD,
                     nms_threshold=NMS_THRESHOLD,
                     max_detections=MAX_DETECTIONS,

@@ -39,21 +39,23 @@ async def scan(
 ) -> Detections:
     """The boxes of all tiles, duplicates among them; few batches of tiles are held at a time.
 
-    The reading takes tiles of `tile` pixels; magnified, they show fewer pixels of the picture.
+    The reading takes tiles of `tile` pixels; magnified, they show fewer pixels of the picture. Each magnification is a
+    look of its own at all of it.
 
     Raises:
         ParameterError: no region lies in the picture.
         ServiceError: whatever `read` and the picture raise.
     """
     resolution_wh = picture.resolution_wh
-    side = tile_side(tile, parameters.magnification)
-    origins = acceptance.tiles(tile_origins(resolution_wh, side, parameters.tile_overlap), side)
-    if not len(origins):
+    sides = [tile_side(tile, magnification) for magnification in parameters.magnification]
+    looks = {side: acceptance.tiles(tile_origins(resolution_wh, side, parameters.tile_overlap), side) for side in sides}
+    number = sum(map(len, looks.values()))
+    if not number:
         width, height = resolution_wh
         raise ParameterError(f"no region lies in the image, which has {width} x {height} pixels")
-    has_overview = parameters.full_image and max(resolution_wh) > side
-    current().tiles += len(origins) + has_overview
-    promise = queue.promise(len(origins) + has_overview)
+    has_overview = parameters.full_image and max(resolution_wh) > max(sides)
+    current().tiles += number + has_overview
+    promise = queue.promise(number + has_overview)
     room = asyncio.Semaphore(BATCHES_IN_FLIGHT)
     asked: deque[asyncio.Task[Detections]] = deque()
     found, overview = concatenate([]), concatenate([])
@@ -69,18 +71,19 @@ async def scan(
 
     try:
         async with asyncio.TaskGroup() as group:
-            bands = picture.bands(sorted(set(origins[:, 1].tolist())), side)
             held = isinstance(picture, WholePicture)  # a thread for what is there already would cost more than it
-            while band := next(bands, None) if held else await asyncio.to_thread(next, bands, None):
-                tops, pixels = band
-                own = origins[np.isin(origins[:, 1], tops)]
-                # Batches of equal size: two instances finish together.
-                for batch in np.array_split(own, -(-len(own) // DETECTOR.max_batch_size)):
-                    await room.acquire()
-                    tiles = magnify(cut_tiles(pixels, batch - [0, tops[0]], side), tile)
-                    asked.append(group.create_task(ask(tiles, batch, side)))
-                    while asked and asked[0].done():  # in their order: equal scores then keep theirs
-                        found = best_candidates(concatenate([found, asked.popleft().result()]), MAX_CANDIDATES)
+            for side, origins in looks.items():
+                bands = picture.bands(sorted(set(origins[:, 1].tolist())), side)
+                while band := next(bands, None) if held else await asyncio.to_thread(next, bands, None):
+                    tops, pixels = band
+                    own = origins[np.isin(origins[:, 1], tops)]
+                    # Batches of equal size: two instances finish together.
+                    for batch in np.array_split(own, -(-len(own) // DETECTOR.max_batch_size)):
+                        await room.acquire()
+                        tiles = magnify(cut_tiles(pixels, batch - [0, tops[0]], side), tile)
+                        asked.append(group.create_task(ask(tiles, batch, side)))
+                        while asked and asked[0].done():  # in their order: equal scores then keep theirs
+                            found = best_candidates(concatenate([found, asked.popleft().result()]), MAX_CANDIDATES)
             if has_overview:
                 thumbnail = await asyncio.to_thread(picture.thumbnail, tile)
                 await room.acquire()
@@ -89,7 +92,8 @@ async def scan(
         raise failures.exceptions[0] from None
     finally:
         promise.close()
-    return concatenate([found, *(task.result() for task in asked), _large(overview, side * parameters.tile_overlap)])
+    large = _large(overview, max(sides) * parameters.tile_overlap)
+    return concatenate([found, *(task.result() for task in asked), large])
 
 
 def _large(found: Detections, side: float) -> Detections:

@@ -14,6 +14,7 @@ from export.contract.fusion import Merging
 from export.contract.tiles import OVERLAP
 from gateway.catalog.defect import Severity
 from gateway.errors import ParameterError
+from gateway.request.magnification import Magnification
 from gateway.request.regions import Regions
 from gateway.settings import Settings
 
@@ -50,7 +51,7 @@ class DetectParameters(BaseModel):
     merging: Merging = "nms"
     class_agnostic: bool = False
     tile_overlap: Annotated[float, Field(ge=0, le=0.5, allow_inf_nan=False)] = OVERLAP
-    magnification: Annotated[float, Field(ge=0.25, le=4, allow_inf_nan=False)] = 1.0
+    magnification: Magnification = (1.0,)
     full_image: bool = False
     regions: Regions = ()
     excluded_regions: Regions = ()

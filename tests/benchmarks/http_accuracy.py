@@ -1,6 +1,6 @@
 """Judges the running service, not the checkpoint: every board of DeepPCB's val.txt through POST /detect.
 
-    python -m tests.benchmarks.http_accuracy --data ../shared/data/deeppcb [--magnification 1.5]
+    python -m tests.benchmarks.http_accuracy --data ../shared/data/deeppcb [--magnification 1 1.5]
 
 Starts the service itself when no --url is given. Progress goes to stderr, one JSON object to stdout.
 """
@@ -32,12 +32,12 @@ NAMES = {
 }
 
 
-def ask(client: httpx.Client, image: bytes, magnification: float) -> dict[str, Detections]:
+def ask(client: httpx.Client, image: bytes, magnification: Sequence[float]) -> dict[str, Detections]:
     """The detections of one board by language; both are asked for in one request, as the evaluation does."""
     prompts = NAMES["en"] + NAMES["zh"]
     data: dict[str, Any] = {
         **PARAMETERS,
-        "magnification": str(magnification),
+        "magnification": json.dumps(magnification),
         "max_detections": str(MAX_DETECTIONS * len(NAMES)),
         "prompt": prompts,
     }
@@ -62,7 +62,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True, help="DeepPCB folder")
     parser.add_argument("--split", default="val")
-    parser.add_argument("--magnification", type=float, default=1.0)
+    parser.add_argument("--magnification", type=float, nargs="+", default=[1.0])
     parser.add_argument("--url", help="of a running gateway")
     arguments = parser.parse_args()
     dataset = read_dataset(arguments.data, arguments.split)

@@ -20,6 +20,7 @@ from gateway.models.scan import BATCHES_IN_FLIGHT, judge, scan
 from gateway.pictures.line_scan import LineScan
 from gateway.pictures.magnification import magnify
 from gateway.pictures.picture import Picture, WholePicture
+from gateway.request.magnification import read_magnification
 from gateway.request.parameters import DetectParameters
 from training.detect import magnified
 
@@ -109,9 +110,38 @@ def test_a_magnified_look_asks_for_tiles_of_the_same_size_and_answers_in_pixels_
         return await dark_spot(tiles)
 
     picture = WholePicture(board(300, 400, SMALL))
-    found = look(picture, count, magnification=magnification)
+    found = look(picture, count, magnification=(magnification,))
     np.testing.assert_allclose(found.boxes_xyxy, [SMALL], atol=1 / magnification)
     assert sum(asked) == len(tile_origins(picture.resolution_wh, round(TILE / magnification)))
+
+
+def test_several_magnifications_are_several_looks_whose_boxes_are_merged() -> None:
+    asked: list[int] = []
+
+    async def count(tiles: NDArray[np.uint8]) -> Outputs:
+        asked.append(len(tiles))
+        return await dark_spot(tiles)
+
+    picture = WholePicture(board(300, 400, SMALL))
+    found = look(picture, count, magnification=(1, 2.0))
+    np.testing.assert_allclose(found.boxes_xyxy, [SMALL], atol=0.5)
+    assert sum(asked) == sum(len(tile_origins(picture.resolution_wh, side)) for side in (TILE, TILE // 2))
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [("1.5", (1.5,)), ("[1, 2, 1]", (1.0, 2.0)), (2, (2.0,)), ([0.25, 4], (0.25, 4.0))],
+)
+def test_magnification_is_a_number_or_a_list(given: object, expected: tuple[float, ...]) -> None:
+    assert read_magnification(given) == expected
+
+
+@pytest.mark.parametrize(
+    "given", ["", "large", "0.2", "4.1", "NaN", "[]", "[1, true]", "[1, 2, 3, 4, 0.5]", True, None, "{}", "[" * 5000]
+)
+def test_no_magnification_is_refused(given: object) -> None:
+    with pytest.raises(ValueError, match=r"from 0\.25 to 4"):
+        read_magnification(given)
 
 
 def test_magnified_tiles_are_those_that_training_judges_by() -> None:
