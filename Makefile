@@ -32,11 +32,10 @@ check: $(DEV)/.installed ## format, lint, types, import rules
 	$(DEV)/bin/mypy
 	$(DEV)/bin/lint-imports
 
-train: $(DEV)/.installed data/synth data/bare data/dense data/near data/synth_val ## train the shipped checkpoint again (hours on a CPU)
+train: $(DEV)/.installed data/synth data/bare data/dense data/synth_val ## train the shipped checkpoint again (hours on a CPU)
 	$(DEV)/bin/python -m training.train --config training/configs/deeppcb_tiny.yaml
 	$(DEV)/bin/python -m training.train --config training/configs/pcb_twelve.yaml
 	$(DEV)/bin/python -m training.train --config training/configs/pcb_dense.yaml
-	$(DEV)/bin/python -m training.train --config training/configs/pcb_near.yaml
 
 data/synth: $(DEV)/.installed
 	$(DEV)/bin/python -m training.synth --n 2400 --out $@ --workers 2
@@ -46,9 +45,6 @@ data/bare: $(DEV)/.installed
 
 data/dense: $(DEV)/.installed
 	$(DEV)/bin/python -m training.synth --n 1800 --seed 2 --defects 12 --out $@ --workers 2
-
-data/near: $(DEV)/.installed
-	$(DEV)/bin/python -m training.synth --n 2200 --seed 3 --defects 12 --out $@ --workers 2
 
 data/synth_val: $(DEV)/.installed
 	$(DEV)/bin/python -m training.synth --n 200 --seed 1 --out $@ --workers 2
