@@ -113,6 +113,8 @@ def _work(serve: Callable[[socket.socket], None], listener: socket.socket, super
         return
     try:
         serve(listener)
+    except KeyboardInterrupt:  # Ctrl-C before the server has its own handler: there is nothing to finish
+        pass
     except Exception:  # multiprocessing would print it, in many lines
         LOG.exception("the worker ends by an error that nothing handled")
         sys.exit(1)
