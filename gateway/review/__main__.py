@@ -19,7 +19,7 @@ from gateway.errors import ServiceError
 from gateway.review.export import export
 from gateway.review.images import ImageStore
 from gateway.review.retention import Retention
-from gateway.settings import Settings
+from gateway.settings import Settings, faults_of_settings
 
 
 def main() -> int:
@@ -44,8 +44,7 @@ def main() -> int:
         else:
             print(f"{arguments.out}: {export(database, images, arguments.out, arguments.since, arguments.recipe)}")  # noqa: T201
     except ValidationError as error:
-        faults = "; ".join(f"PCBD_{str(fault['loc'][0]).upper()}: {fault['msg']}" for fault in error.errors())
-        print(f"error: {faults}", file=sys.stderr)  # noqa: T201
+        print(f"error: {faults_of_settings(error)}", file=sys.stderr)  # noqa: T201
         return 1
     except (ServiceError, OSError, ValueError) as error:
         print(f"error: {error}", file=sys.stderr)  # noqa: T201
