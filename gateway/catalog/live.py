@@ -7,10 +7,10 @@ again every `interval_s`.
 """
 
 import asyncio
-import contextlib
 import logging
 from concurrent.futures import ThreadPoolExecutor
 
+from gateway.background import end
 from gateway.catalog.recognition import Catalog
 from gateway.catalog.seeds import SEEDS
 from gateway.catalog.store import CatalogStore
@@ -98,8 +98,6 @@ class LiveCatalog:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        self._task.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await self._task
+        await end(self._task)
         await asyncio.wait([self._reading], timeout=READ_TIMEOUT_S)  # its connection is given back, and can be closed
         self._thread.shutdown(wait=False, cancel_futures=True)

@@ -6,6 +6,7 @@ import logging
 import time
 
 from export.contract.tensors import GROUNDING
+from gateway.background import end
 from gateway.catalog.live import LiveCatalog
 from gateway.catalog.recognition import asked_by
 from gateway.errors import (
@@ -183,7 +184,5 @@ class Watch:
 
     async def __aexit__(self, *_: object) -> None:
         if self._task is not None:
-            self._task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._task
+            await end(self._task)
         await self.triton.close()

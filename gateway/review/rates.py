@@ -5,7 +5,6 @@ database is away it gets what was known.
 """
 
 import asyncio
-import contextlib
 import logging
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -13,6 +12,7 @@ from collections.abc import Iterable, Sequence
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from gateway.background import end
 from gateway.errors import DatabaseError
 from gateway.review.store import ReviewStore, Total
 
@@ -52,9 +52,7 @@ class Rates(Collector):
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        self._task.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await self._task
+        await end(self._task)
 
 
 def families(totals: Sequence[Total]) -> list[Metric]:

@@ -12,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 
 from gateway.answer import DetectAnswer
+from gateway.background import end
 from gateway.errors import DatabaseError, ImageStoreError
 from gateway.review.images import ImageStore
 from gateway.review.sampling import reason_of
@@ -132,7 +133,5 @@ class Recorder:
                 await self._queue.join()
         except TimeoutError:
             self._drop(self._queue.qsize(), "the gateway stops and the database does not answer")
-        self._task.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await self._task
+        await end(self._task)
         self._thread.shutdown(wait=False, cancel_futures=True)

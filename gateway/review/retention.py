@@ -6,7 +6,6 @@ worker comes first; `python -m gateway.review prune` does at once.
 """
 
 import asyncio
-import contextlib
 import logging
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -15,6 +14,7 @@ from datetime import UTC, datetime, timedelta
 
 from sqlalchemy import ColumnElement, and_, delete, func, or_, select, update
 
+from gateway.background import end
 from gateway.database import Database
 from gateway.errors import ServiceError
 from gateway.review.images import ImageStore
@@ -175,7 +175,5 @@ class Retention:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        self._task.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await self._task
+        await end(self._task)
         self._thread.shutdown(wait=False, cancel_futures=True)
