@@ -32,6 +32,8 @@ METHODS = {
 }
 # The fastest that passes the gate and needs no calibration; int8 is no faster on a CPU with bf16 (docs/export.md).
 DEFAULT_PRECISIONS = {"openvino": "bf16", "onnxruntime": "fp32", "tensorrt": "fp16"}
+# One token's graph is small and runs for every token: a call of OpenVINO takes 0.45 ms of it, one of ONNX Runtime 0.25.
+STEP = "decoder"
 TIMED_ROUNDS = 9
 
 
@@ -65,7 +67,7 @@ def precision_of(spec: ModelSpec, precision: str, target: str, graph: str = "mod
     """
     if precision in NEED_LABELS and spec is not DETECTOR:
         precision = DEFAULT_PRECISIONS[target]
-    return "fp32" if graph == "decoder" and precision == "bf16" else precision
+    return "fp32" if graph == STEP and precision == "bf16" else precision
 
 
 def build_engine(
@@ -85,7 +87,7 @@ def build_engine(
 
     Args:
         graph: in fp32.
-        target: one of PRECISIONS.
+        target: one of PRECISIONS; for openvino the generator's decoder is left to ONNX Runtime.
         precision: one of the target's.
         folder: gets NAME.xml, NAME.onnx or NAME.plan.
         calibration: rows by input name; needed where activations are quantised.
@@ -105,7 +107,7 @@ def build_engine(
             options = PlanOptions(spec.max_batch_size, image_tokens, switches, chosen, tuple(keep))
             report = tensorrt_builder.build(graph, precision, folder, calibration, options)
             return {"kept": list(keep), **report}
-        if target == "openvino":
+        if target == "openvino" and graph.stem != STEP:
             return openvino_engine.build(graph, precision, folder, calibration, method, keep)
         return onnxruntime_engine.build(graph, precision, folder, calibration, method, keep)
     except EngineError as error:
