@@ -1,5 +1,7 @@
 """A request's trace: from the client's context through the gateway's spans to Triton's."""
 
+import secrets
+
 import httpx
 import pytest
 
@@ -23,29 +25,43 @@ def test_a_trace_reaches_from_the_client_through_the_gateway_into_triton(monkeyp
         monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", found.grpc_url)
         monkeypatch.setenv("OTEL_BSP_SCHEDULE_DELAY", "200")
         ports = {f"{name}_port": free_port() for name in ("http", "grpc", "metrics")}
+        answers: dict[str, httpx.Response] = {}  # by trace
+
+        def traced(trace: str, name: str) -> list[Span]:
+            return [span for span in found.spans if (span.trace_id, span.name) == (trace, name)]
+
+        def whole() -> str | None:
+            """A trace with a span of Triton's for each call: of some requests Triton 2.51 sends none."""
+            ended = (trace for trace in answers if traced(trace, "POST /detect"))
+            return next((t for t in ended if len(traced(t, "triton")) == len(traced(t, "InferRequest"))), None)
+
+        def one_is_whole() -> bool:
+            trace = secrets.token_hex(16)
+            answers[trace] = detect(client, traceparent=f"00-{trace}-{CLIENT_SPAN}-01", tracestate="line=4")
+            return whole() is not None
+
         with (
             TritonServer(REPOSITORY, **ports, traces_url=found.http_url) as triton,
             gateway(triton.grpc_url, deadline_s="60") as (client, _),
         ):
             wait_until(lambda: status(client, "/readyz") == 200)
-            answer = detect(client, **TRACE_CONTEXT)
-            assert answer.status_code == 200
-            wait_until(lambda: {"POST /detect", "InferRequest"} <= {span.name for span in found.spans})
-            own = {span.name: span for span in found.spans if span.service == "pcb-gateway"}
-            asked = [span for span in found.spans if span.name == "triton"]
-            wait_until(lambda: sum(span.name == "InferRequest" for span in found.spans) == len(asked))
-    assert {span.trace_id for span in found.spans} == {CLIENT_TRACE}  # of probes and of start-up there is none
+            wait_until(one_is_whole)
+    assert {span.trace_id for span in found.spans} <= set(answers)  # of probes and of start-up there is none
+    trace = whole()
+    assert trace is not None
+    own = {span.name: span for span in found.spans if span.trace_id == trace and span.service == "pcb-gateway"}
+    asked = traced(trace, "triton")
     request = own["POST /detect"]
     assert request.parent_id == CLIENT_SPAN
     assert request.attributes["http.response.status_code"] == 200
     assert request.attributes["pcbd.board_id"] == "板-17"
-    assert request.attributes["pcbd.request_id"] == answer.json()["request_id"]
+    assert request.attributes["pcbd.request_id"] == answers[trace].json()["request_id"]
     for stage in ("body", "catalog", "decode", "infer", "postprocess", "draw", "serialize"):
         assert own[stage].parent_id == request.span_id
     assert own["prompts"].parent_id == own["infer"].span_id
     assert {span.parent_id for span in asked} <= {own["infer"].span_id, own["prompts"].span_id}
     assert sum(span.attributes["rows"] for span in asked if span.attributes["model"] == "detector") == 9
-    inferred = [span for span in found.spans if span.name == "InferRequest"]
+    inferred = traced(trace, "InferRequest")
     assert {span.service for span in inferred} == {"triton"}
     assert {span.parent_id for span in inferred} == {span.span_id for span in asked}
 
@@ -58,13 +74,12 @@ def test_without_a_collector_the_trace_context_still_reaches_triton() -> None:
             gateway(triton.grpc_url, deadline_s="60") as (client, _),
         ):
             wait_until(lambda: status(client, "/readyz") == 200)
-            assert detect(client, **TRACE_CONTEXT).status_code == 200
             assert detect(client, traceparent="nonsense", tracestate="\x7f=1").status_code == 200
 
             def inferred() -> list[Span]:
                 return [span for span in found.spans if span.name == "InferRequest"]
 
-            wait_until(lambda: len(inferred()) >= 2)
+            wait_until(lambda: detect(client, **TRACE_CONTEXT).status_code == 200 and bool(inferred()))
     assert {(span.trace_id, span.parent_id) for span in inferred()} == {(CLIENT_TRACE, CLIENT_SPAN)}
 
 
