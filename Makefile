@@ -20,8 +20,8 @@ demo: $(SERVING)/.installed ## find defects in one picture through the whole ser
 run: $(SERVING)/.installed ## leave the service up on 127.0.0.1:8080
 	$(SERVING)/bin/python -m gateway.up
 
-test: $(DEV)/.installed ## all tests, with the real Triton
-	$(DEV)/bin/python -m pytest
+test: $(DEV)/.installed ## all tests, with the real Triton, in two processes
+	$(DEV)/bin/python -m pytest --numprocesses 2 --dist loadfile
 
 coverage: $(DEV)/.installed ## which lines and branches of the gateway its tests reach
 	$(DEV)/bin/python -m pytest tests/gateway --cov --cov-report=term:skip-covered
