@@ -82,6 +82,7 @@ def test_who_has_no_key_is_told_so(page: Page, triton: TritonServer, tmp_path: P
     with gateway(triton.grpc_url, **settings) as (client, _):
         wait_until(lambda: status(client, "/readyz") == 200)
         page.goto(str(client.base_url))
+        expect(page.get_by_role("dialog")).to_be_visible()
         page.keyboard.press("Escape")
         expect(page.get_by_role("dialog")).to_be_hidden()
         page.set_input_files("#file", BOARD)
