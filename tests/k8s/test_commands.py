@@ -24,6 +24,15 @@ from tests.k8s.manifests import K8S, Object, pods, render
 RUN = "retraining-29400000"
 OTHER_PROGRAMS = {"sleep", "rclone", "tritonserver"}
 BESIDE = K8S / "jobs" / "retraining" / "beside.sh"
+PAGE = (ROOT / "docs" / "kubernetes.md").read_text(encoding="utf-8")
+TOLD = [  # `repository` is an alias there
+    shlex.split(command)
+    for command in re.findall(
+        r"python3? -m ((?:gateway|export|training)[^`'\n]+)",
+        PAGE.replace("\nrepository ", "\npython3 -m export.repository "),
+    )
+    if " " in command
+]
 
 
 class ParsedError(Exception):
@@ -115,6 +124,15 @@ def test_commands_take_their_arguments(commands: dict[str, list[str]], monkeypat
 def test_renamed_option_is_refused(module: str, arguments: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(SystemExit):
         parse(module, arguments, monkeypatch)
+
+
+@pytest.mark.parametrize("command", TOLD, ids=shlex.join)
+def test_command_that_the_page_tells_is_one(command: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    parse(command[0], command[1:], monkeypatch)
+
+
+def test_page_tells_commands() -> None:
+    assert {command[1] for command in TOLD} == {"create", "list", "promote", "rollback"}
 
 
 @pytest.fixture
