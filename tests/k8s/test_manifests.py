@@ -1,0 +1,60 @@
+"""Every overlay, component and job is valid by the Kubernetes schemas and holds every policy."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.k8s.conftest import OVERLAYS
+from tests.k8s.manifests import K8S, Object, of_kind, pods, render, render_with
+from tests.k8s.policies import faults
+
+
+@pytest.mark.parametrize("overlay", OVERLAYS)
+def test_overlay_holds_every_policy(overlays: dict[str, list[Object]], overlay: str) -> None:
+    assert faults(overlays[overlay]) == {}
+
+
+def test_training_beside_production_holds_every_policy(production: list[Object]) -> None:
+    assert faults([*production, *render(K8S / "jobs" / "training")]) == {}
+
+
+@pytest.mark.usefixtures("overlays")
+@pytest.mark.parametrize("component", ["model-canary", "object-store"])
+def test_component_that_no_overlay_has_holds_every_policy(component: str, tmp_path: Path) -> None:
+    objects = render_with(tmp_path, [K8S / "overlays" / "production"], [K8S / "components" / component])
+    assert faults(objects) == {}
+
+
+def test_nothing_in_k8s_is_left_unrendered() -> None:
+    components = {path.parent.name for path in (K8S / "components").glob("*/kustomization.yaml")}
+    used = {"external-secrets", "images", "keda", "monitoring", "production", "route"}
+    assert components == used | {"model-canary", "object-store"}
+    assert {path.parent.name for path in (K8S / "overlays").glob("*/kustomization.yaml")} == set(OVERLAYS)
+    assert {path.parent.name for path in (K8S / "jobs").glob("*/kustomization.yaml")} == {"retraining", "training"}
+
+
+def test_canary_is_a_second_stack_that_the_first_does_not_reach(overlays: dict[str, list[Object]]) -> None:
+    stacks = {
+        (pod.labels["app.kubernetes.io/instance"], pod.labels["app.kubernetes.io/name"])
+        for pod in pods(overlays["canary"])
+        if pod.owner["kind"] == "Deployment"
+    }
+    assert {(instance, room) for instance in ("stable", "canary") for room in ("gateway", "triton")} <= stacks
+    selectors = [each["spec"]["selector"] for each in of_kind(overlays["canary"], "Service")]
+    assert len({tuple(sorted(selector.items())) for selector in selectors}) == len(selectors) == 4
+    (route,) = of_kind(overlays["canary"], "HTTPRoute")
+    shares = [{each["name"]: each.get("weight") for each in rule["backendRefs"]} for rule in route["spec"]["rules"]]
+    assert shares == [{"gateway-canary": None}, {"gateway": 95, "gateway-canary": 5}]
+
+
+def test_gpu_is_asked_for_in_production_only(overlays: dict[str, list[Object]]) -> None:
+    def gpus(overlay: str) -> set[str]:
+        return {
+            pod.owner["metadata"]["name"]
+            for pod in pods(overlays[overlay])
+            for container in pod.containers
+            if "nvidia.com/gpu" in container["resources"]["limits"]
+        }
+
+    assert gpus("dev") == set()
+    assert gpus("production") == {"triton", "export", "retraining"}
