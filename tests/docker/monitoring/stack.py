@@ -73,7 +73,6 @@ def stack(folder: Path) -> Iterator[Stack]:
     repository, slow = folder / "model_repository", folder / "slow"
     shutil.copytree(REPOSITORY, repository, symlinks=True, ignore=shutil.ignore_patterns("generator"))  # not asked here
     (repository / "detector" / "1" / "model.py").write_text(SLOW_MODEL.format(slow=slow), encoding="utf-8")
-    ports = {name: free_port() for name in ("prometheus", "alertmanager")}
     with ExitStack() as context:
         post = context.enter_context(alert_post())
         triton = context.enter_context(embedded_triton(repository))
@@ -87,6 +86,7 @@ def stack(folder: Path) -> Iterator[Stack]:
             )
         )
         wait_until(lambda: status(client, "/readyz") == 200)
+        ports = {name: free_port() for name in ("prometheus", "alertmanager")}
         addresses = {
             "gateway:8080": client.base_url.netloc.decode(),
             "triton:8002": triton.metrics_url,

@@ -61,7 +61,7 @@ def test_every_alert_has_a_case_in_which_it_fires_and_one_in_which_it_is_silent(
 
 
 def test_every_alert_says_how_grave_it_is_what_it_saw_and_what_to_do() -> None:
-    headings = re.findall(r"^## (\w+)$", (ROOT / "docs" / "runbook.md").read_text(encoding="utf-8"), re.MULTILINE)
+    headings = re.findall(r"^### (\w+)$", (ROOT / "docs" / "runbook.md").read_text(encoding="utf-8"), re.MULTILINE)
     for rule in alerting_rules():
         name, labels, notes = rule["alert"], rule["labels"], rule["annotations"]
         assert isinstance(labels, dict)
