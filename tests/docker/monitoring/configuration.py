@@ -6,6 +6,7 @@ The files themselves stay untouched: copies get other addresses and shorter time
 import re
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -39,7 +40,7 @@ def moved(text: str, places: Mapping[str, str]) -> str:
     return text
 
 
-def alerting_rules() -> list[dict[str, object]]:
+def alerting_rules() -> list[dict[str, Any]]:
     """Every alert of docker/prometheus/rules."""
     return [rule for rule in _rules() if "alert" in rule]
 
@@ -54,7 +55,7 @@ def expressions() -> dict[str, str]:
     return {str(rule.get("alert") or rule["record"]): str(rule["expr"]) for rule in _rules()}
 
 
-def _rules() -> list[dict[str, object]]:
+def _rules() -> list[dict[str, Any]]:
     files = sorted((PROMETHEUS / "rules").glob("*.yml"))
     groups = [group for path in files for group in yaml.safe_load(path.read_text(encoding="utf-8"))["groups"]]
     return [rule for group in groups for rule in group["rules"]]

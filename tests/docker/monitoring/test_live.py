@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.conftest import BOARD
+from tests.conftest import BOARD, ROOT
 from tests.docker.monitoring.configuration import expressions, recorded_names
 from tests.docker.monitoring.dashboards import queries
 from tests.docker.monitoring.stack import Stack
@@ -99,6 +99,13 @@ def test_every_panel_can_be_shown(used: Stack) -> None:
         return not unanswered
 
     wait_until(all_answered)
+
+
+def test_every_query_of_the_runbook_is_answered(used: Stack) -> None:
+    asked = re.findall(r"^```promql\n(.*?)^```$", (ROOT / "docs" / "runbook.md").read_text(), re.DOTALL | re.MULTILINE)
+    assert asked
+    for query in asked:
+        used.query(query)
 
 
 def shown(query: str) -> str:
