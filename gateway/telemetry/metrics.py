@@ -27,6 +27,10 @@ ROWS = (1, 2, 3, 4, 5, 6, 7, 8, 16, 32)  # 8 is the largest batch of the detecto
 SCORES = tuple(tenths / 10 for tenths in range(1, 10))
 OTHER_WORDS = "other"  # detections for words that name no known class
 FAULT_REASON = "fault"  # an error that is none of gateway/errors.py
+VERDICTS = ("ok", "ng")
+OUTCOMES = ("written", "dropped")  # of what is recorded for review
+KEY_REASONS = ("missing", "malformed", "unknown", "expired", "scope")
+CONNECTION_REASONS = ("head", "send", "crowded")
 REASONS: dict[type[Exception], str] = {kind: kind.__name__.removesuffix("Error").lower() for kind in STATUS}
 
 
@@ -123,6 +127,17 @@ class Metrics:
         self.record_images = Counter(
             "pcbd_record_images_total", "Their pictures written, or dropped.", ("outcome",), registry=own
         )
+        # From the start, at 0: Prometheus sees no increase in a series that begins with its first event.
+        for counter, values in (
+            (self.verdicts, VERDICTS),
+            (self.rejects, (*REASONS.values(), FAULT_REASON)),
+            (self.refused_keys, KEY_REASONS),
+            (self.dropped_connections, CONNECTION_REASONS),
+            (self.records, OUTCOMES),
+            (self.record_images, OUTCOMES),
+        ):
+            for value in values:
+                counter.labels(value)
         build = Gauge("pcbd_build_info", "1.", ("version", "python"), registry=own, multiprocess_mode="livemax")
         build.labels(version("pcb-defect-detector"), platform.python_version()).set(1)
         self.workers.set(1)

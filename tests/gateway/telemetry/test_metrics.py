@@ -7,7 +7,15 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from gateway.errors import STATUS
-from gateway.telemetry.metrics import FAULT_REASON, OTHER_WORDS, REASONS, SECONDS, Metrics
+from gateway.telemetry.metrics import (
+    CONNECTION_REASONS,
+    FAULT_REASON,
+    KEY_REASONS,
+    OTHER_WORDS,
+    REASONS,
+    SECONDS,
+    Metrics,
+)
 from tests.conftest import BOARD
 
 TRACE = "0af7651916cd43dd8448eb211c80319c"
@@ -49,7 +57,7 @@ def test_no_client_can_make_new_series(gateway_url: str) -> None:
         for name, value in labels:
             values.setdefault(name, set()).add(value)
     assert values["defect"] <= catalog | {OTHER_WORDS}
-    assert values["reason"] <= {*REASONS.values(), FAULT_REASON}
+    assert values["reason"] <= {*REASONS.values(), FAULT_REASON, *KEY_REASONS, *CONNECTION_REASONS}
     assert values["model"] <= {"detector", "prompt_encoder", "generator"}
     assert "unknown" in values["route"]
     assert all(status.isdigit() for status in values["status"])
@@ -97,6 +105,25 @@ def test_openmetrics_names_the_trace_of_an_example(gateway_url: str) -> None:
 def test_buckets_resolve_what_a_line_waits_for() -> None:
     assert list(SECONDS) == sorted(set(SECONDS))
     assert len([edge for edge in SECONDS if 0.001 <= edge <= 0.5]) >= 16
+
+
+def test_what_alerts_count_is_there_before_it_happens() -> None:
+    text, _ = Metrics().exposition(None)
+    zeros = {
+        (sample.name, *sample.labels.values())
+        for family in text_string_to_metric_families(text.decode())
+        for sample in family.samples
+        if sample.value == 0
+    }
+    assert {
+        ("pcbd_verdicts_total", "ng"),
+        ("pcbd_rejects_total", "deadline"),
+        ("pcbd_rejects_total", FAULT_REASON),
+        ("pcbd_refused_keys_total", "expired"),
+        ("pcbd_dropped_connections_total", "crowded"),
+        ("pcbd_records_total", "dropped"),
+        ("pcbd_record_images_total", "dropped"),
+    } <= zeros
 
 
 def test_a_replaced_model_is_no_longer_the_one_in_use() -> None:
