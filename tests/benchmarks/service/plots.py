@@ -1,0 +1,41 @@
+"""The report's curves as pictures: rates and growth."""
+
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+
+mpl.use("Agg")
+from matplotlib import pyplot as plt
+
+
+def plot_overload(report: dict[str, Any], path: Path) -> None:
+    """Answers and refusals by the rate that is asked for, and percentiles of the answers' latency."""
+    rows = report["rates"]
+    rates = [row["rate_per_s"] for row in rows]
+    figure, (left, right) = plt.subplots(1, 2, figsize=(10, 3.6), layout="constrained")
+    left.plot(rates, [row["answered_per_s"] for row in rows], "o-", label="answered")
+    refused = [row["refused"] / row["requests"] * row["rate_per_s"] for row in rows]
+    left.plot(rates, refused, "s--", label="refused (429)")
+    left.axvline(report["knee_per_s"], color="gray", linewidth=1, label="knee")
+    left.set(xlabel="requests a second", ylabel="a second", ylim=(0, None))
+    for name in ("p50", "p95", "p99"):
+        right.plot(rates, [row["latency_ms"][name] for row in rows], "o-", label=name)
+    right.set(xlabel="requests a second", ylabel="latency of answers, ms", ylim=(0, None))
+    for axes in (left, right):
+        axes.grid(alpha=0.3)
+        axes.legend()
+    figure.savefig(path, dpi=90)
+    plt.close(figure)
+
+
+def plot_growth(report: dict[str, Any], path: Path) -> None:
+    """A panel for each curve, both axes logarithmic, with its fit."""
+    figure, panels = plt.subplots(2, -(-len(report) // 2), figsize=(12, 6.4), layout="constrained")
+    for axes, (name, curve) in zip(panels.flat, report.items(), strict=False):
+        axes.loglog(curve["sizes"], curve["latency_ms"], "o-")
+        axes.set(title=f"{name}: exponent {curve['exponent']}, R² {curve['r2']}", xlabel=name, ylabel="median, ms")
+        axes.set_ylim(min(curve["latency_ms"]) / 2, max(curve["latency_ms"]) * 2)
+        axes.grid(alpha=0.3, which="both")
+    figure.savefig(path, dpi=80)
+    plt.close(figure)
