@@ -26,6 +26,7 @@ from tests.benchmarks.service.profile import flame_graph, stage_breakdown
 from tests.benchmarks.service.question import pictures
 from tests.benchmarks.service.servers import COMMANDS, LIT, LITSERVE, servers
 from tests.benchmarks.service.yolo import GRAPH, compare_with_yolo
+from tests.conftest import REPOSITORY, embedded_triton
 
 PARTS = ("compare", "overload", "growth", "profile", "yolo")
 CLIENTS = {"one tile": 8, "board of nine tiles": 2}  # twelve prompts about nine tiles take PyTorch many seconds
@@ -38,22 +39,24 @@ async def measure(part: str, folder: Path, out: Path, arguments: argparse.Namesp
     if part == "yolo":
         return await compare_with_yolo(folder / "repository", board, 2 * arguments.rounds)
     peers = tuple(name for name in COMMANDS if name != LIT or LITSERVE.is_file()) if part == "compare" else ()
-    async with servers(folder, peers) as up:
-        if part == "compare":
-            return await compare(up, questions, arguments.rounds, CLIENTS)
-        if part == "overload":
-            report = await overload(up.gateway, board, arguments.seconds)
-            plot_overload(report, out / "service_overload.png")
-            return report
-        if part == "growth":
-            report = await growth(up, folder, arguments.rounds)
-            plot_growth(report, out / "service_growth.png")
-            return report
-        seconds = int(arguments.seconds)
-        return {
-            **{name: await stage_breakdown(up.gateway, question, seconds) for name, question in questions.items()},
-            "samples": await flame_graph(up.gateway, tile, seconds, out / "service_flame.svg"),
-        }
+    patience = {} if part == "overload" else {"DEADLINE_S": "120"}  # nobody is refused for being slow
+    with embedded_triton(REPOSITORY) as triton:
+        async with servers(triton, folder, peers, **patience) as up:
+            if part == "compare":
+                return await compare(up, questions, arguments.rounds, CLIENTS)
+            if part == "overload":
+                report = await overload(up.gateway, board, arguments.seconds)
+                plot_overload(report, out / "service_overload.png")
+                return report
+            if part == "growth":
+                report = await growth(up, folder, arguments.rounds)
+                plot_growth(report, out / "service_growth.png")
+                return report
+            seconds = int(arguments.seconds)
+            return {
+                **{name: await stage_breakdown(up.gateway, question, seconds) for name, question in questions.items()},
+                "samples": await flame_graph(up.gateway, tile, seconds, out / "service_flame.svg"),
+            }
 
 
 def machine() -> dict[str, Any]:

@@ -6,10 +6,11 @@ round, so that what else the machine does strikes both its sides.
 
 import sys
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import NotRequired
 
 import numpy as np
 from tqdm import tqdm
+from typing_extensions import TypedDict  # pydantic reads no other before Python 3.12
 
 from tests.benchmarks.service.load import clients
 from tests.benchmarks.service.process import memory_mb, processor_s
@@ -20,6 +21,43 @@ from tests.benchmarks.service.servers import DirectTriton, HttpServer, Servers
 
 DIRECT, GATEWAY, GENERATIVE = "Triton by gRPC, grounding", "gateway, grounding", "gateway, generative"
 TURN_S = 2.0  # a turn has at least one request of each client
+
+
+class Spread(TypedDict):
+    """Of the rounds."""
+
+    median: float
+    least: float
+    most: float
+
+
+class Figures(TypedDict):
+    """Of one server."""
+
+    latency_ms: dict[str, float]
+    requests_alone: int
+    processor_ms: float  # of a request
+    answered_per_s: Spread
+    memory_mb: float
+    failed: int
+    gateway_own_ms: NotRequired[dict[str, float]]  # by Server-Timing: the request without the time in Triton
+
+
+class Ratio(TypedDict):
+    """How many times as good."""
+
+    latency: Spread
+    throughput: Spread
+    processor: Spread
+
+
+class Comparison(TypedDict):
+    """About one picture; `clients` at once made the throughput."""
+
+    clients: int
+    servers: dict[str, Figures]
+    ratios: dict[str, Ratio]
+    gateway_over_direct_ms: Spread
 
 
 class Contestant:
@@ -61,17 +99,19 @@ class Contestant:
         """By round, milliseconds."""
         return [float(np.median(each)) for each in self.alone_ms]
 
-    def figures(self) -> dict[str, Any]:
+    def figures(self) -> Figures:
         """For the report."""
-        return {
+        figures: Figures = {
             "latency_ms": percentiles([each for turn in self.alone_ms for each in turn], 25, 50, 75, 95, 99),
             "requests_alone": sum(map(len, self.alone_ms)),
             "processor_ms": round(float(np.median(self.processor_ms)), 2),
             "answered_per_s": spread(self.per_s),
             "memory_mb": memory_mb(self.server.processes),
             "failed": self.failed,
-            **({"gateway_own_ms": percentiles(self.own_ms, 50, 95, 99)} if self.own_ms else {}),
         }
+        if self.own_ms:
+            figures["gateway_own_ms"] = percentiles(self.own_ms, 50, 95, 99)
+        return figures
 
 
 def contestants(up: Servers, question: Question) -> dict[str, Contestant]:
@@ -86,7 +126,7 @@ def contestants(up: Servers, question: Question) -> dict[str, Contestant]:
 
 async def compare(
     up: Servers, questions: Mapping[str, Question], rounds: int, number: Mapping[str, int], turn_s: float = TURN_S
-) -> dict[str, Any]:
+) -> dict[str, Comparison]:
     """By picture; `number` of clients at once for each picture."""
     everybody = {name: contestants(up, question) for name, question in questions.items()}
     for each in (each for those in everybody.values() for each in those.values()):
@@ -114,9 +154,9 @@ async def compare(
     }
 
 
-def _ratios(those: Mapping[str, Contestant]) -> dict[str, Any]:
+def _ratios(those: Mapping[str, Contestant]) -> dict[str, Ratio]:
     """How many times as fast the gateway is as each other, in latency, in throughput and in processor time."""
-    found: dict[str, Any] = {}
+    found: dict[str, Ratio] = {}
     for ours in (GATEWAY, GENERATIVE):
         for name, other in those.items():
             if name in (GATEWAY, GENERATIVE, DIRECT):
@@ -130,13 +170,11 @@ def _ratios(those: Mapping[str, Contestant]) -> dict[str, Any]:
     return found
 
 
-def _times(upper: Sequence[float], lower: Sequence[float]) -> dict[str, float]:
+def _times(upper: Sequence[float], lower: Sequence[float]) -> Spread:
     return spread([a / b for a, b in zip(upper, lower, strict=True)])
 
 
-def spread(values: Sequence[float]) -> dict[str, float]:
+def spread(values: Sequence[float]) -> Spread:
     """Median, least and most of the rounds."""
-    return {
-        name: round(float(value), 3)
-        for name, value in (("median", np.median(values)), ("least", min(values)), ("most", max(values)))
-    }
+    median, least, most = (round(float(value), 3) for value in (np.median(values), min(values), max(values)))
+    return {"median": median, "least": least, "most": most}

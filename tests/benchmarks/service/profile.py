@@ -1,11 +1,15 @@
-"""Where a request's time goes in the gateway: its stages by Server-Timing, its processor's share, and a flame graph.
+"""Where a request's time goes: its stages by Server-Timing, the processor time of each thread, and a flame graph.
 
-The flame graph is py-spy's, of the gateway under load; the table beside it has the share of samples in which a
-function was on the stack while the process computed, for those of the gateway's own and of the libraries it calls.
+What a thread has computed is the scheduler's count, which other processes on the machine do not change much. The flame
+graph is py-spy's, of the gateway under load. A sample counts a thread that waits for its turn on the processor, too:
+on a busy machine calls that wake somebody else look dear. So the shares are of samples, not of processor time.
 """
 
 import asyncio
+import json
+import re
 import shutil
+import subprocess
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -22,21 +26,24 @@ from tests.benchmarks.service.servers import HttpServer
 CLIENTS = 4
 RATE = 200  # samples a second
 LEAST_SHARE = 0.05
+IDLE = ("Thread.run (", "EpollSelector.select (", "_worker (")  # innermost: a thread with nothing to do, gRPC's too
 
 
 async def stage_breakdown(server: HttpServer, question: Question, seconds: float) -> dict[str, Any]:
     """Alone and under load: medians by stage, and processor time of the gateway and of Triton by request."""
     found = {}
     for label, number in (("alone", 1), (f"{CLIENTS} clients", CLIENTS)):
-        before = [processor_s((process,)) for process in server.processes]
+        front, triton = server.processes
+        threads, elsewhere = _threads_ms(front), processor_s((triton,))
         replies, _ = await clients(lambda: server.ask(question), seconds, number)
-        spent = [processor_s((process,)) - start for process, start in zip(server.processes, before, strict=True)]
+        spent = Counter(_threads_ms(front))
+        spent.subtract(threads)
         found[label] = {
+            "requests": len(replies),
             "stages": breakdown([each.reply for each in replies]),
-            "processor_ms": {
-                name: round(each / len(replies) * 1e3, 2)
-                for name, each in zip(("gateway", "Triton"), spent, strict=True)
-            },
+            "gateway_threads_ms": {name: round(each / len(replies), 3) for name, each in spent.most_common() if each},
+            "gateway_processor_ms": round(spent.total() / len(replies), 2),
+            "triton_processor_ms": round((processor_s((triton,)) - elsewhere) / len(replies) * 1e3, 2),
         }
     return found
 
@@ -53,20 +60,42 @@ async def flame_graph(server: HttpServer, question: Question, seconds: int, out:
     return shares
 
 
+def _threads_ms(process: psutil.Process) -> dict[str, float]:
+    """Processor time so far by kind of thread: Python's by their names, those of gRPC's own together."""
+    dumped = subprocess.run(
+        [_py_spy(), "dump", "--json", "--pid", str(process.pid)], capture_output=True, text=True, check=True
+    )
+    names = {thread["os_thread_id"]: thread["thread_name"] for thread in json.loads(dumped.stdout)}
+    found: Counter[str] = Counter()
+    for task in Path(f"/proc/{process.pid}/task").iterdir():
+        name = re.sub(r"_\d+$", "", names.get(int(task.name)) or "gRPC")
+        found[name] += int((task / "schedstat").read_text().split()[0]) / 1e6
+    return dict(found)
+
+
+def _py_spy() -> str:
+    found = shutil.which("py-spy")
+    if found is None:
+        raise RuntimeError("py-spy is not on PATH; install it (PyPI: py-spy)")
+    return found
+
+
 async def _record(process: psutil.Process, kind: str, seconds: int, file: Path) -> None:
-    command = (shutil.which("py-spy") or "py-spy", "record", "--pid", str(process.pid), "--duration", str(seconds))
-    options = ("--rate", str(RATE), "--format", kind, "--output", str(file), "--nonblocking")
+    command = (_py_spy(), "record", "--pid", str(process.pid), "--duration", str(seconds))
+    options = ("--rate", str(RATE), "--format", kind, "--output", str(file))
     recorder = await asyncio.create_subprocess_exec(*command, *options, stdout=asyncio.subprocess.DEVNULL)
     if code := await recorder.wait():
         raise RuntimeError(f"py-spy ended with code {code}; it needs root or CAP_SYS_PTRACE")
 
 
 def shares_of(stacks: Sequence[str]) -> dict[str, float]:
-    """Collapsed stacks, `frame;frame;... count`, to the share of samples in which a function stood on the stack."""
+    """Collapsed stacks, `frame;frame;... count`, to the share of samples of work with a function on the stack."""
     counts: Counter[str] = Counter()
     total = 0
     for line in stacks:
         stack, _, number = line.rpartition(" ")
+        if stack.rpartition(";")[2].startswith(IDLE):
+            continue
         total += int(number)
         counts.update({frame: int(number) for frame in {each.rsplit(":", 1)[0] for each in stack.split(";")}})
     shares = {frame: count / total for frame, count in counts.most_common()}

@@ -29,10 +29,10 @@ class Timed:
     milliseconds: float
 
 
-def percentiles(values: Sequence[float], *percents: int) -> dict[str, float] | None:
-    """By name; None of no values."""
+def percentiles(values: Sequence[float], *percents: int) -> dict[str, float]:
+    """By name; none of no values."""
     if not values:
-        return None
+        return {}
     return {f"p{percent}": round(float(np.percentile(values, percent)), 2) for percent in percents}
 
 

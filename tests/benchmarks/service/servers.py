@@ -6,7 +6,6 @@ server is asked at a time.
 
 import asyncio
 import json
-import os
 import sys
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -116,15 +115,17 @@ class Servers:
 
 
 @asynccontextmanager
-async def servers(folder: Path, peers: tuple[str, ...], repository: Path = REPOSITORY) -> AsyncIterator[Servers]:
-    """Triton, the gateway with its defaults, and the peers; logs and the database lie in `folder`."""
-    os.environ["OMP_NUM_THREADS"] = "1"
-    ports = {f"{name}_port": free_port() for name in ("http", "grpc", "metrics")}
+async def servers(
+    triton: TritonServer, folder: Path, peers: tuple[str, ...] = (), **settings: str
+) -> AsyncIterator[Servers]:
+    """What is asked about that Triton, a gateway before it and the peers; logs and database lie in `folder`.
+
+    The gateway has its defaults but for `settings`.
+    """
     async with AsyncExitStack() as stack:
-        triton = stack.enter_context(TritonServer(repository, **ports))
         direct = await DirectTriton.of(triton)
         stack.push_async_callback(direct.close)
-        front = await stack.enter_async_context(gateway(triton, folder / "gateway"))
+        front = await stack.enter_async_context(gateway(triton, folder / "gateway", **settings))
         others = {}
         for number, name in enumerate(peers):
             port = free_port()
