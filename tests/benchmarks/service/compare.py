@@ -12,12 +12,13 @@ import numpy as np
 from tqdm import tqdm
 from typing_extensions import TypedDict  # pydantic reads no other before Python 3.12
 
+from tests.benchmarks.service.direct import DirectTriton
 from tests.benchmarks.service.load import clients
 from tests.benchmarks.service.process import memory_mb, processor_s
 from tests.benchmarks.service.question import Question
 from tests.benchmarks.service.reply import Ask, Timed, percentiles
 from tests.benchmarks.service.server_timing import stages_of
-from tests.benchmarks.service.servers import DirectTriton, HttpServer, Servers
+from tests.benchmarks.service.servers import HttpServer, Servers
 
 DIRECT, GATEWAY, GENERATIVE = "Triton by gRPC, grounding", "gateway, grounding", "gateway, generative"
 TURN_S = 2.0  # a turn has at least one request of each client

@@ -8,7 +8,7 @@ import numpy as np
 
 from tests.benchmarks.service.reply import Reply
 
-WITHIN = {"infer": ("triton", "prompts")}  # stages that lie in another
+OVERLAPPING = ("triton", "prompts", "catalog")  # within `infer`, and beside `decode`
 
 
 def stages_of(reply: Reply) -> dict[str, float]:
@@ -20,11 +20,11 @@ def stages_of(reply: Reply) -> dict[str, float]:
 def breakdown(replies: Sequence[Reply]) -> dict[str, Any]:
     """Medians by stage and their share of the request, and what no stage has."""
     told = [stages_of(reply) for reply in replies if reply.status == 200]
+    for stages in told:
+        known = sum(value for name, value in stages.items() if name not in {"request", *OVERLAPPING})
+        stages["outside of stages"] = stages["request"] - known
     names = list(dict.fromkeys(name for stages in told for name in stages))
     medians = {name: float(np.median([stages.get(name, 0.0) for stages in told])) for name in names}
-    inner = {name for names in WITHIN.values() for name in names}
-    outside = medians["request"] - sum(value for name, value in medians.items() if name not in {"request", *inner})
-    rows = {**medians, "outside of stages": outside}
     return {
-        name: {"ms": round(value, 2), "share": round(value / medians["request"], 4)} for name, value in rows.items()
+        name: {"ms": round(value, 2), "share": round(value / medians["request"], 4)} for name, value in medians.items()
     }

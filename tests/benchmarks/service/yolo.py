@@ -23,10 +23,10 @@ from export.triton_config import render_config
 from gateway.models.triton import Triton
 from gateway.request.deadline import Deadline
 from tests.benchmarks.service.compare import spread
+from tests.benchmarks.service.direct import WHOLE_RUN_S, DirectTriton
 from tests.benchmarks.service.process import processor_s
 from tests.benchmarks.service.question import Question
 from tests.benchmarks.service.reply import percentiles
-from tests.benchmarks.service.servers import WHOLE_RUN_S, DirectTriton
 from tests.conftest import REPOSITORY, ROOT, embedded_triton
 
 GRAPH = ROOT / "build" / "yolo" / "model.onnx"
