@@ -97,6 +97,6 @@ def shares_of(stacks: Sequence[str]) -> dict[str, float]:
         if stack.rpartition(";")[2].startswith(IDLE):
             continue
         total += int(number)
-        counts.update({frame: int(number) for frame in {each.rsplit(":", 1)[0] for each in stack.split(";")}})
+        counts.update({frame: int(number) for frame in {re.sub(r":\d+\)$", ")", each) for each in stack.split(";")}})
     shares = {frame: count / total for frame, count in counts.most_common()}
     return {frame: round(share, 3) for frame, share in shares.items() if share >= LEAST_SHARE}
