@@ -1,7 +1,8 @@
 """How latency and memory grow with what is asked: pixels, prompts, clients, boxes and the catalog.
 
 The sizes of a curve take turns. The exponent is the slope of a line through the logarithms by least squares: 0 costs
-nothing more, 1 as much more as there is more.
+nothing more, 1 as much more as there is more. It is found for the time on the clock and for the processor time of the
+gateway and Triton, which other work on the machine changes less. R2 says little of a curve that is flat.
 """
 
 import sys
@@ -15,7 +16,7 @@ from tqdm import tqdm
 
 from gateway.catalog.defect import MAX_DEFECTS
 from tests.benchmarks.service.load import clients
-from tests.benchmarks.service.process import memory_mb
+from tests.benchmarks.service.process import memory_mb, processor_s
 from tests.benchmarks.service.question import PROMPTS, Question, board, pictures
 from tests.benchmarks.service.servers import HttpServer, Servers, gateway
 
@@ -27,7 +28,7 @@ BOXES = (1, 5, 10, 25, 50, 100, 200)
 CLIENTS_S = 4.0
 ROOM = {"MAX_IN_FLIGHT": "64", "DEADLINE_S": "120"}  # the curves need more than a line would allow
 
-Measure = Callable[[], Awaitable[float]]
+Measure = Callable[[], Awaitable[tuple[float, float]]]  # milliseconds of the clock and of the processor
 
 
 def fit(sizes: Sequence[float], values: Sequence[float]) -> dict[str, float]:
@@ -90,33 +91,43 @@ def _of_side(side: int) -> Any:  # noqa: ANN401
 
 
 def _latency(server: HttpServer, question: Question) -> Measure:
-    async def measure() -> float:
+    async def measure() -> tuple[float, float]:
+        before = processor_s(server.processes)
         ((timed,), _) = await clients(lambda: server.ask(question), 0, 1)
         if timed.reply.status != 200:
             raise RuntimeError(f"the gateway answered {timed.reply.status}: {timed.reply.content}")
-        return timed.milliseconds
+        return timed.milliseconds, (processor_s(server.processes) - before) * 1e3
 
     return measure
 
 
 async def _curve(measures: Mapping[int, Measure], rounds: int, label: str, server: HttpServer | None) -> dict[str, Any]:
     """Medians by size; memory is that of the gateway and of Triton after a size's requests."""
-    latencies: dict[int, list[float]] = {size: [] for size in measures}
+    measured: dict[int, list[tuple[float, float]]] = {size: [] for size in measures}
     memory: dict[int, float] = {}
     for count in tqdm(range(rounds + 1), desc=label, unit="round", file=sys.stderr, disable=None):
         for size, measure in measures.items():
-            milliseconds = await measure()
+            times = await measure()
             if count:  # the first is a warm-up
-                latencies[size].append(milliseconds)
+                measured[size].append(times)
             elif server is not None:
                 memory[size] = memory_mb(server.processes)
-    medians = [float(np.median(values)) for values in latencies.values()]
+    clock, processor = (
+        [float(np.median([times[kind] for times in each])) for each in measured.values()] for kind in (0, 1)
+    )
+    return _report(list(measures), clock, processor, list(memory.values()))
+
+
+def _report(
+    sizes: Sequence[int], clock_ms: Sequence[float], processor_ms: Sequence[float], memory: Sequence[float]
+) -> dict[str, Any]:
     return {
-        "sizes": list(measures),
-        "latency_ms": [round(value, 2) for value in medians],
-        "spread_ms": [[round(min(values), 2), round(max(values), 2)] for values in latencies.values()],
-        "memory_mb": list(memory.values()),
-        **fit(list(measures), medians),
+        "sizes": list(sizes),
+        "latency_ms": [round(value, 2) for value in clock_ms],
+        "processor_ms": [round(value, 2) for value in processor_ms],
+        "memory_mb": list(memory),
+        "latency": fit(sizes, clock_ms),
+        "processor": fit(sizes, processor_ms),
     }
 
 
@@ -140,16 +151,12 @@ async def _fill(server: HttpServer, size: int) -> None:
 
 async def _clients(server: HttpServer, question: Question) -> dict[str, Any]:
     """Of more and more clients: the median latency, and how many are answered a second."""
-    medians, rates, memory = [], [], []
+    clock, processor, memory, rates = [], [], [], []
     for number in tqdm(COUNTS, desc="clients", unit="size", file=sys.stderr, disable=None):
+        before = processor_s(server.processes)
         replies, took_s = await clients(lambda: server.ask(question), CLIENTS_S, number)
-        medians.append(float(np.median([each.milliseconds for each in replies])))
+        processor.append((processor_s(server.processes) - before) / len(replies) * 1e3)
+        clock.append(float(np.median([each.milliseconds for each in replies])))
         rates.append(round(len(replies) / took_s, 2))
         memory.append(memory_mb(server.processes))
-    return {
-        "sizes": list(COUNTS),
-        "latency_ms": [round(value, 2) for value in medians],
-        "answered_per_s": rates,
-        "memory_mb": memory,
-        **fit(COUNTS, medians),
-    }
+    return {**_report(COUNTS, clock, processor, memory), "answered_per_s": rates}

@@ -30,12 +30,15 @@ def plot_overload(report: dict[str, Any], path: Path) -> None:
 
 
 def plot_growth(report: dict[str, Any], path: Path) -> None:
-    """A panel for each curve, both axes logarithmic, with its fit."""
+    """A panel for each curve, both axes logarithmic, with the exponents of its fits."""
     figure, panels = plt.subplots(2, -(-len(report) // 2), figsize=(12, 6.4), layout="constrained")
     for axes, (name, curve) in zip(panels.flat, report.items(), strict=False):
-        axes.loglog(curve["sizes"], curve["latency_ms"], "o-")
-        axes.set(title=f"{name}: exponent {curve['exponent']}, R² {curve['r2']}", xlabel=name, ylabel="median, ms")
-        axes.set_ylim(min(curve["latency_ms"]) / 2, max(curve["latency_ms"]) * 2)
+        for kind, line in (("latency", "o--"), ("processor", "s-")):
+            label = f"{kind}: exponent {curve[kind]['exponent']}, R² {curve[kind]['r2']}"
+            axes.loglog(curve["sizes"], curve[f"{kind}_ms"], line, label=label)
+        axes.set(title=name, xlabel=name, ylabel="median, ms")
+        axes.set_ylim(min(curve["processor_ms"]) / 3, max(curve["latency_ms"]) * 3)
+        axes.legend(fontsize=8)
         axes.grid(alpha=0.3, which="both")
     figure.savefig(path, dpi=80)
     plt.close(figure)
