@@ -4,8 +4,8 @@
 
 No part named: all of them. Each writes service_PART.json to docs/benchmarks, some a picture. One processor for all, as
 above, gives every server one thread and makes them comparable. LitServe is left out where its environment is missing
-(tests/benchmarks/service/litserve_server.py), YOLO where its graph is (yolo_graph.py); the flame graph needs py-spy,
-on PATH. Progress goes to stderr.
+(tests/benchmarks/service/litserve_server.py), YOLO where its graph is (yolo_graph.py); the flame graph needs py-spy
+and a user who may look into processes. Progress goes to stderr.
 """
 
 import argparse
@@ -13,6 +13,7 @@ import asyncio
 import json
 import os
 import platform
+import sys
 import tempfile
 from datetime import UTC, datetime
 from pathlib import Path
@@ -87,6 +88,7 @@ def main() -> None:
     arguments.out.mkdir(parents=True, exist_ok=True)
     for part in arguments.parts or PARTS:
         if part == "yolo" and not GRAPH.is_file():
+            print(f"yolo is left out: {GRAPH} is missing, yolo_graph.py makes it", file=sys.stderr)  # noqa: T201
             continue
         began = machine()
         with tempfile.TemporaryDirectory() as folder:

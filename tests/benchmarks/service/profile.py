@@ -7,9 +7,11 @@ on a busy machine calls that wake somebody else look dear. So the shares are of 
 
 import asyncio
 import json
+import os
 import re
 import shutil
 import subprocess
+import sysconfig
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -74,9 +76,10 @@ def _threads_ms(process: psutil.Process) -> dict[str, float]:
 
 
 def _py_spy() -> str:
-    found = shutil.which("py-spy")
+    own = sysconfig.get_path("scripts")  # of this environment, whether it is on PATH or not
+    found = shutil.which("py-spy", path=os.pathsep.join([own, os.environ.get("PATH", "")]))
     if found is None:
-        raise RuntimeError("py-spy is not on PATH; install it (PyPI: py-spy)")
+        raise RuntimeError(f"py-spy is neither in {own} nor on PATH; install the extra `dev`")
     return found
 
 
