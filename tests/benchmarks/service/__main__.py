@@ -1,11 +1,12 @@
 """The whole service measured: against what would stand there instead, at rising rates, as it grows, and by its steps.
 
-    taskset -c 0 python -m tests.benchmarks.service [compare] [overload] [growth] [profile] [yolo] [--out FOLDER]
+    taskset -c 0 python -m tests.benchmarks.service [PART ...] [--out FOLDER]
 
-No part named: all of them. Each writes service_PART.json to docs/benchmarks, some a picture. One processor for all, as
-above, gives every server one thread and makes them comparable. LitServe is left out where its environment is missing
-(tests/benchmarks/service/litserve_server.py), YOLO where its graph is (yolo_graph.py); the flame graph needs py-spy
-and a user who may look into processes. Progress goes to stderr.
+Parts are compare, cost, overload, growth, profile and yolo; no part named: all of them. Each writes service_PART.json
+to docs/benchmarks, some a picture. One processor for all, as above, gives every server one thread and makes them
+comparable. LitServe is left out where its environment is missing (tests/benchmarks/service/litserve_server.py), YOLO
+where its graph is (yolo_graph.py); the flame graph needs py-spy and a user who may look into processes. Progress goes
+to stderr.
 """
 
 import argparse
@@ -29,7 +30,7 @@ from tests.benchmarks.service.servers import COMMANDS, LIT, LITSERVE, servers
 from tests.benchmarks.service.yolo import GRAPH, compare_with_yolo
 from tests.conftest import REPOSITORY, embedded_triton
 
-PARTS = ("compare", "overload", "growth", "profile", "yolo")
+PARTS = ("compare", "cost", "overload", "growth", "profile", "yolo")
 CLIENTS = {"one tile": 8, "board of nine tiles": 2}  # twelve prompts about nine tiles take PyTorch many seconds
 
 
@@ -43,7 +44,7 @@ async def measure(part: str, folder: Path, out: Path, arguments: argparse.Namesp
     patience = {} if part == "overload" else {"DEADLINE_S": "120"}  # nobody is refused for being slow
     with embedded_triton(REPOSITORY) as triton:
         async with servers(triton, folder, peers, **patience) as up:
-            if part == "compare":
+            if part in ("compare", "cost"):  # the latter without peers: gateway and Triton alone, in a minute
                 return await compare(up, questions, arguments.rounds, CLIENTS)
             if part == "overload":
                 report = await overload(up.gateway, board, arguments.seconds)
