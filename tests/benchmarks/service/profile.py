@@ -1,8 +1,9 @@
 """Where a request's time goes: its stages by Server-Timing, the processor time of each thread, and a flame graph.
 
 What a thread has computed is the scheduler's count, which other processes on the machine do not change much. The flame
-graph is py-spy's, of the gateway under load. A sample counts a thread that waits for its turn on the processor, too:
-on a busy machine calls that wake somebody else look dear. So the shares are of samples, not of processor time.
+graph is py-spy's, of the gateway under load: of the samples in which a thread held the interpreter's lock. One that
+waits for its turn on the processor holds it too: on a busy machine calls that wake somebody else look dear. So the
+shares are of samples, not of processor time.
 """
 
 import asyncio
@@ -28,7 +29,7 @@ from tests.benchmarks.service.servers import HttpServer
 CLIENTS = 4
 RATE = 200  # samples a second
 LEAST_SHARE = 0.05
-IDLE = ("Thread.run (", "EpollSelector.select (", "_worker (")  # innermost: a thread with nothing to do, gRPC's too
+TITLE = f"The gateway, {CLIENTS} clients"
 
 
 async def stage_breakdown(server: HttpServer, question: Question, seconds: float) -> dict[str, Any]:
@@ -85,20 +86,19 @@ def _py_spy() -> str:
 
 async def _record(process: psutil.Process, kind: str, seconds: int, file: Path) -> None:
     command = (_py_spy(), "record", "--pid", str(process.pid), "--duration", str(seconds))
-    options = ("--rate", str(RATE), "--format", kind, "--output", str(file))
-    recorder = await asyncio.create_subprocess_exec(*command, *options, stdout=asyncio.subprocess.DEVNULL)
+    command += ("--rate", str(RATE), "--gil", "--format", kind, "--output", str(file))
+    recorder = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.DEVNULL)
     if code := await recorder.wait():
         raise RuntimeError(f"py-spy ended with code {code}; it needs root or CAP_SYS_PTRACE")
+    file.write_text(file.read_text().replace(" ".join(command), TITLE))
 
 
 def shares_of(stacks: Sequence[str]) -> dict[str, float]:
-    """Collapsed stacks, `frame;frame;... count`, to the share of samples of work with a function on the stack."""
+    """Collapsed stacks, `frame;frame;... count`, to the share of samples with a function on the stack."""
     counts: Counter[str] = Counter()
     total = 0
     for line in stacks:
         stack, _, number = line.rpartition(" ")
-        if stack.rpartition(";")[2].startswith(IDLE):
-            continue
         total += int(number)
         counts.update({frame: int(number) for frame in {re.sub(r":\d+\)$", ")", each) for each in stack.split(";")}})
     shares = {frame: count / total for frame, count in counts.most_common()}
