@@ -25,9 +25,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 from tqdm import tqdm
-from transformers.modeling_outputs import BaseModelOutput
 
 from export.checkpoint import Checkpoint, load_checkpoint
 from export.contract.defects import DEFECTS
@@ -39,6 +37,7 @@ from export.onnx_graphs import write_onnx
 from export.runtime.engine import ENGINES, Arrays, Engine
 from export.runtime.generator import Generator
 from export.verify import padded, read_images
+from tests.benchmarks.transformers_generate import transformers_generate
 from tests.conftest import BOARD, CHECKPOINT
 
 WARM_UP = 1
@@ -69,29 +68,6 @@ def inputs_of(checkpoint: Checkpoint) -> dict[str, NDArray[Any]]:
     return {"IMAGE": np.repeat(tile[None], len(DEFECTS), axis=0), **words}
 
 
-@torch.inference_mode()
-def transformers_generate(checkpoint: Checkpoint, inputs: Arrays, new_tokens: int) -> Tensor:
-    """`generate` for a batch of prompts about one image, which is encoded once; greedy, `new_tokens` behind <s>."""
-    network: Any = checkpoint.network
-    rows = len(inputs["INPUT_IDS"])
-    mask = torch.from_numpy(inputs["ATTENTION_MASK"])
-    mask = mask[:, : int(mask.sum(1).max())]
-    input_ids = torch.from_numpy(inputs["INPUT_IDS"])[:, : mask.shape[1]]
-    features = network.image_features(network.normalise(torch.from_numpy(inputs["IMAGE"][:1]))).expand(rows, -1, -1)
-    embeds = torch.cat([features, network.get_input_embeddings()(input_ids)], dim=1)
-    mask = torch.cat([mask.new_ones(features.shape[:2]), mask], dim=1)
-    states = network.model.language_model.encoder(inputs_embeds=embeds, attention_mask=mask).last_hidden_state
-    tokens: Tensor = network.generate(
-        encoder_outputs=BaseModelOutput(last_hidden_state=states),
-        attention_mask=mask,
-        do_sample=False,
-        num_beams=1,
-        min_new_tokens=new_tokens + 1,  # and <s>
-        max_new_tokens=new_tokens + 1,
-    )
-    return tokens
-
-
 def build_all(checkpoint: Checkpoint, folder: Path) -> None:
     """Builds every model in the precisions of BUILT, as `python -m export.build` does, in TARGET_PRECISION/MODEL."""
     for spec in MODELS:
@@ -114,9 +90,10 @@ def runs_of(checkpoint: Checkpoint, folder: Path, threads: int, inputs: Arrays, 
     """Everything that is timed for a batch of prompts about one tile, by name; the baseline first."""
     vocabulary = read_vocabulary(checkpoint)
     singles = [{name: array[row : row + 1] for name, array in inputs.items()} for row in range(len(inputs["IMAGE"]))]
+    image = inputs["IMAGE"][:1]
     runs: dict[str, Run] = {
-        BASELINE: lambda: [transformers_generate(checkpoint, single, tokens) for single in singles],
-        "generate, image once": lambda: transformers_generate(checkpoint, inputs, tokens),
+        BASELINE: lambda: [transformers_generate(checkpoint, image, single, tokens, tokens) for single in singles],
+        "generate, image once": lambda: transformers_generate(checkpoint, image, inputs, tokens, tokens),
     }
     words = {tensor.name: inputs[tensor.name] for tensor in PROMPT_ENCODER.inputs}
 

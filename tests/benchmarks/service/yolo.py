@@ -1,0 +1,109 @@
+"""One board of 640 x 640 and all twelve classes: our detector's nine tiles against YOLOv8n's one pass.
+
+Both stand behind one Triton, on the same engine (OpenVINO, bf16), and are asked in turns by gRPC; what a client does
+with the answers, thresholds and NMS, is timed too. YOLO's graph comes from tests/benchmarks/service/yolo_graph.py.
+"""
+
+import asyncio
+import shutil
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from export.contract.boxes import Detections, nms
+from export.contract.tensors import DETECTOR, PROMPT_ENCODER, Dimensions, ModelSpec, TensorSpec
+from export.engines import build_engine
+from export.triton_config import render_config
+from gateway.models.triton import Triton
+from gateway.request.deadline import Deadline
+from tests.benchmarks.service.compare import spread
+from tests.benchmarks.service.direct import WHOLE_RUN_S, DirectTriton
+from tests.benchmarks.service.process import processor_s
+from tests.benchmarks.service.question import Question
+from tests.benchmarks.service.reply import percentiles
+from tests.conftest import REPOSITORY, ROOT, embedded_triton
+
+GRAPH = ROOT / "build" / "yolo" / "model.onnx"
+MODEL_FILE = Path(__file__).parent / "yolo_model.py"
+YOLO = ModelSpec(
+    "yolo",
+    inputs=(TensorSpec("IMAGE", "UINT8", (640, 640, 3)),),
+    outputs=(TensorSpec("OUTPUT", "FP32", (16, 8400)),),
+    max_batch_size=1,
+)
+SCORE_THRESHOLD, NMS_THRESHOLD, MAX_DETECTIONS = 0.3, 0.3, 200
+PRECISION = "bf16"
+TURN = 5  # requests
+
+
+def write_repository(folder: Path, precision: str) -> None:
+    """Our models and YOLO."""
+    for spec in (DETECTOR, PROMPT_ENCODER):
+        shutil.copytree(REPOSITORY / spec.name, folder / spec.name)
+    version = folder / YOLO.name / "1"
+    version.mkdir(parents=True)
+    build_engine(GRAPH, "openvino", precision, version, None, spec=YOLO)
+    shutil.copy(MODEL_FILE, version / "model.py")
+    config = render_config(YOLO, Dimensions(tile=640, embedding=0, boxes=0), {}, "openvino")
+    (version.parent / "config.pbtxt").write_text(config)
+
+
+def read_yolo(output: NDArray[np.float32]) -> Detections:
+    """The network's raw output (16, 8400) as boxes."""
+    centre, size, scores = output[:2].T, output[2:4].T, output[4:].T
+    box_ids, class_ids = np.nonzero(scores >= SCORE_THRESHOLD)
+    corners = np.concatenate([centre - size / 2, centre + size / 2], axis=1)
+    found = Detections(corners[box_ids], scores[box_ids, class_ids], class_ids)
+    return nms(found, NMS_THRESHOLD, MAX_DETECTIONS)
+
+
+async def compare_with_yolo(folder: Path, question: Question, rounds: int) -> dict[str, Any]:
+    """Latencies and processor time of both, and how many times as long ours takes, by round."""
+    write_repository(folder, PRECISION)
+    with embedded_triton(folder) as server:
+        direct, triton = await DirectTriton.of(server), Triton(server.grpc_url)
+        processes = (psutil.Process(server.pid),)
+        image = {"IMAGE": question.pixels[None]}
+
+        async def ours() -> None:
+            direct.boxes(question, await direct.ask(question))
+
+        async def yolo() -> None:
+            read_yolo((await triton.infer(YOLO, "1", image, Deadline.within(WHOLE_RUN_S)))["OUTPUT"][0])
+
+        asks = {"ours, nine tiles of 256": ours, "YOLOv8n at 640": yolo}
+        clock: dict[str, list[list[float]]] = {name: [] for name in asks}
+        processor: dict[str, list[float]] = {name: [] for name in asks}
+        for ask in asks.values():
+            await ask()
+        for _ in tqdm(range(rounds), desc="YOLO", unit="round", file=sys.stderr, disable=None):
+            for name, ask in asks.items():
+                before, turn = processor_s(processes), []
+                for _ in range(TURN):
+                    began = time.perf_counter()
+                    await ask()
+                    turn.append((time.perf_counter() - began) * 1e3)
+                clock[name].append(turn)
+                processor[name].append((processor_s(processes) - before) / TURN * 1e3)
+        await asyncio.gather(direct.close(), triton.close())
+    medians = [[float(np.median(turn)) for turn in turns] for turns in clock.values()]
+    return {
+        "precision": PRECISION,
+        "servers": {
+            name: {
+                "latency_ms": percentiles([each for turn in clock[name] for each in turn], 25, 50, 75, 95),
+                "processor_ms": round(float(np.median(processor[name])), 2),
+            }
+            for name in asks
+        },
+        "ours_over_yolo": {
+            "latency": spread([mine / other for mine, other in zip(*medians, strict=True)]),
+            "processor": spread([mine / other for mine, other in zip(*processor.values(), strict=True)]),
+        },
+    }
