@@ -1,6 +1,9 @@
-"""The files of docker/, without Docker: Dockerfiles, the compose files by the current schema, what containers may do."""
+"""The files of docker/, without Docker: the Dockerfiles, compose by its current schema, what containers may do."""
 
+import os
+import shutil
 import subprocess
+import sysconfig
 from pathlib import Path
 from string import Template
 from typing import Any
@@ -39,7 +42,10 @@ STAYING = sorted(SERVICES.keys() - ONE_SHOT)
 
 @pytest.mark.parametrize("path", DOCKERFILES, ids=lambda path: path.name)
 def test_hadolint_finds_nothing(path: Path) -> None:
-    found = subprocess.run(["hadolint", "--no-color", str(path)], capture_output=True, text=True, check=False)
+    beside_python = f"{sysconfig.get_path('scripts')}{os.pathsep}{os.environ['PATH']}"
+    hadolint = shutil.which("hadolint", path=beside_python)
+    assert hadolint is not None
+    found = subprocess.run([hadolint, "--no-color", str(path)], capture_output=True, text=True, check=False)
     assert (found.returncode, found.stdout) == (0, "")
 
 
@@ -111,7 +117,7 @@ def test_each_waits_for_what_it_needs() -> None:
 
 def test_the_profiles_are_the_same_services() -> None:
     """They differ in the images and in the GPU; for others the names are the same."""
-    only = {"profiles", "image", "build", "deploy", "command", "networks", "depends_on"}
+    only = {"profiles", "image", "build", "deploy", "command", "networks", "depends_on", "tmpfs"}
     for name in ("export", "triton", "gateway"):
         gpu, cpu = ({key: SERVICES[n][key] for key in SERVICES[n].keys() - only} for n in (name, f"{name}-cpu"))
         assert gpu == cpu
@@ -120,7 +126,7 @@ def test_the_profiles_are_the_same_services() -> None:
         aliases = {
             network: (given or {}).get("aliases") for network, given in SERVICES[f"{name}-cpu"]["networks"].items()
         }
-        assert aliases == dict.fromkeys(SERVICES[name]["networks"], [name])
+        assert aliases == {network: [name] for network in SERVICES[name]["networks"]}
 
 
 def test_only_what_builds_and_serves_gets_the_gpu() -> None:
