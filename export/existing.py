@@ -45,17 +45,15 @@ def existing_version(
     return None
 
 
-def promote_where_needed(repository: Path, version: int, target: str) -> bool:
-    """Promotes a version that runs on this machine if what is served does not; whether it did.
+def promote_where_needed(repository: Path, version: int, target: str) -> None:
+    """Promotes a version that runs on this machine if what is served does not.
 
     Raises:
         RepositoryError: as `export.repository.promote` does.
     """
     promoted = read_promoted(repository)
-    if promoted and _runs_here(repository, promoted[-1], target):
-        return False
-    promote(repository, version)
-    return True
+    if not promoted or not _runs_here(repository, promoted[-1], target):
+        promote(repository, version)
 
 
 def _runs_here(repository: Path, version: int, target: str) -> bool:
