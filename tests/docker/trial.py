@@ -130,7 +130,7 @@ class Trial:
 
     def stopping_loses_no_request(self) -> None:
         large = io.BytesIO()
-        Image.open(BOARD).resize((1920, 1920)).save(large, "PNG")
+        Image.open(BOARD).resize((960, 960)).save(large, "PNG")
 
         def ask() -> int:
             return httpx.post(
