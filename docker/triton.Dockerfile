@@ -42,8 +42,8 @@ RUN --mount=type=cache,target=/root/.cache/pip --mount=type=bind,source=docker/w
  && python3 -m pip install --force-reinstall --no-deps onnxruntime-gpu==1.31.1
 COPY export/ export/
 RUN python3 -m pip install --no-cache-dir --no-deps --force-reinstall .
-COPY tests/data/board.png pictures/
+COPY tests/data/board.png /opt/pcbd/pictures/
 USER 10001:10001
 ENTRYPOINT ["python3", "-m", "export.build", "--checkpoint", "/checkpoint", "--out", "/models/repository", \
-            "--images", "/build/pictures", "--report", "/models/report/report.json", "--skip-existing"]
+            "--images", "/opt/pcbd/pictures", "--report", "/models/report/report.json", "--skip-existing"]
 CMD ["--target", "tensorrt"]
