@@ -4,7 +4,7 @@
     python -m tests.docker.trial --work /var/tmp/pcbd-trial
 
 The files are those of docker/ as they are; only base images are stand-ins (tests/docker/stand_ins.Dockerfile), of which
-Grafana's is nothing but its health check. Images take some ten minutes and 15 GB, most of it torch and its like; a
+Grafana's is nothing but its health check. Images take some ten minutes and 20 GB, most of it torch and its like; a
 second run in the same --work takes them from the daemon's cache. Figures go to stdout as one line of JSON; exit code 1
 at the first thing that does not hold.
 """
