@@ -36,6 +36,7 @@ from export.engines import (
     size_bytes,
 )
 from export.engines import PRECISIONS as TARGET_PRECISIONS
+from export.existing import existing_version, promote_where_needed
 from export.generator_graphs import read_vocabulary
 from export.labelled import Boards, LabelledError, judging_boards, read_boards
 from export.limits import NEED_LABELS, LimitsError, read_limits
@@ -225,29 +226,44 @@ def main() -> int:
     parser.add_argument("--timing-cache", type=Path, metavar="FILE", help="TensorRT: kernel times, read and written")
     parser.add_argument("--hardware-compatible", action="store_true", help="TensorRT: for Ampere and all newer GPUs")
     parser.add_argument("--version-compatible", action="store_true", help="TensorRT: for later versions too")
+    parser.add_argument(
+        "--skip-existing",
+        action="store_true",
+        help="build only what --out does not hold yet, from this checkpoint by this library on this GPU; "
+        "where what is served does not run on this machine, serve what does",
+    )
     parser.add_argument("--report", type=Path, default=Path("build/export_report.json"))
     arguments = parser.parse_args()
     try:
         target, precision = pick(arguments.target, arguments.precision)
         checkpoint = load_checkpoint(arguments.checkpoint)
-        version = build(
-            checkpoint,
-            precision,
-            target,
-            arguments.out,
-            arguments.images,
-            arguments.report,
-            labelled=_labelled(checkpoint, precision, arguments.labelled),
-            calibration=arguments.calibration,
-            switches=Switches(arguments.hardware_compatible, arguments.version_compatible, arguments.timing_cache),
-        )
+        switches = Switches(arguments.hardware_compatible, arguments.version_compatible, arguments.timing_cache)
+        version = None
+        if arguments.skip_existing:
+            version = existing_version(arguments.out, checkpoint, precision, target, switches)
+        skipped = version is not None
+        if version is None:
+            version = build(
+                checkpoint,
+                precision,
+                target,
+                arguments.out,
+                arguments.images,
+                arguments.report,
+                labelled=_labelled(checkpoint, precision, arguments.labelled),
+                calibration=arguments.calibration,
+                switches=switches,
+            )
+        if arguments.skip_existing:
+            promote_where_needed(arguments.out, version, target)
     except (CheckpointError, CalibrationError, LabelledError, LimitsError) as error:
         _say(f"error: {error}")
         return 2
     except (GateError, EngineError, RepositoryError) as error:
         _say(f"error: {error}")
         return 1
-    _say(f"published version {version} of {', '.join(spec.name for spec in MODELS)} in {arguments.out}")
+    done = "nothing to build: there is" if skipped else "published"
+    _say(f"{done} version {version} of {', '.join(spec.name for spec in MODELS)} in {arguments.out}")
     _say(_served(arguments.out, version))
     return 0
 

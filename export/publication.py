@@ -22,14 +22,11 @@ def publish_verified(checkpoint: Checkpoint, repository: Path, staging: Path, re
         RepositoryError: another command is changing the repository.
     """
     precision, target = report["precision"], report["target"]
-    common = {"checkpoint_name": checkpoint.name, "checkpoint_sha256": checkpoint.sha256}
+    common = _origin(checkpoint)
     parameters = {
         spec.name: {**common, "precision": precision_of(spec, precision, target), "target": target} for spec in MODELS
     }
-    parameters[DETECTOR.name] |= {
-        "defects": ",".join(checkpoint.defects),
-        "score_thresholds": json.dumps(dict(checkpoint.score_thresholds)),
-    }
+    parameters[DETECTOR.name] = detector_parameters(checkpoint, precision, target)
     tool = tool_version(target, next(iter(report["built"].values())))
     tensorrt_major = int(tool.split(".")[0]) if target == TENSORRT else NEWEST_TENSORRT
     configs = {
@@ -47,6 +44,21 @@ def publish_verified(checkpoint: Checkpoint, repository: Path, staging: Path, re
         "verified": report["models"],
     }
     return publish(repository, staging, configs, manifest)
+
+
+def detector_parameters(checkpoint: Checkpoint, precision: str, target: str) -> dict[str, str]:
+    """What the detector's config.pbtxt says of the checkpoint that it was made from, and of how."""
+    return {
+        **_origin(checkpoint),
+        "precision": precision_of(DETECTOR, precision, target),
+        "target": target,
+        "defects": ",".join(checkpoint.defects),
+        "score_thresholds": json.dumps(dict(checkpoint.score_thresholds)),
+    }
+
+
+def _origin(checkpoint: Checkpoint) -> dict[str, str]:
+    return {"checkpoint_name": checkpoint.name, "checkpoint_sha256": checkpoint.sha256}
 
 
 def summary(report: Mapping[str, Any]) -> str:

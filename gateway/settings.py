@@ -1,4 +1,7 @@
-"""What an operator can set, each by the environment variable PCBD_NAME; docs/settings.md is made from it."""
+"""What an operator can set, each by the environment variable PCBD_NAME; docs/settings.md is made from it.
+
+A container's secrets are files: /run/secrets/pcbd_name holds what PCBD_NAME would, and the variable wins.
+"""
 
 from pathlib import Path
 from typing import Literal, Self
@@ -8,11 +11,19 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from gateway.telemetry.logs import LogFormat, LogLevel
 
+SECRETS = Path("/run/secrets")  # where Docker and Podman mount them
+
 
 class Settings(BaseSettings):
     """Defaults fit the embedded Triton on this machine."""
 
-    model_config = SettingsConfigDict(env_prefix="PCBD_", env_ignore_empty=True, frozen=True, protected_namespaces=())
+    model_config = SettingsConfigDict(
+        env_prefix="PCBD_",
+        env_ignore_empty=True,
+        frozen=True,
+        protected_namespaces=(),
+        secrets_dir=SECRETS if SECRETS.is_dir() else None,
+    )
 
     host: str = Field(default="127.0.0.1", description="Address that the gateway listens on.")
     port: int = Field(default=8080, ge=0, le=65535, description="TCP port; 0 takes a free one.")

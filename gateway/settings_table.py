@@ -11,7 +11,8 @@ from gateway.settings import Settings
 HEAD = """# Settings
 
 Each is an environment variable of the gateway; with a value that does not fit it does not start, and says which. `_S`
-at the end of a name are seconds. This page is made by `python -m gateway.settings_table > docs/settings.md`.
+at the end of a name are seconds. In a container it may be a file instead, as in `/run/secrets/pcbd_database_url`; the
+variable wins. This page is made by `python -m gateway.settings_table > docs/settings.md`.
 
 | variable | type | default | range | what it does |
 |---|---|---|---|---|

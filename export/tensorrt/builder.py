@@ -60,7 +60,7 @@ def build(
     if trtexec is None and not _has_api():
         raise EngineError(
             "TensorRT is not installed: neither its Python package nor trtexec is there. Build inside of "
-            f"{CONTAINER}, the container that serves, or install the extra: pip install '.[export,gpu]'"
+            f"{CONTAINER}, the container that serves, or install the extras: pip install '.[export,gpu,tensorrt]'"
         )
     machine = {} if trtexec else device()
     major = major_version(trtexec) if trtexec else int(_api().__version__.split(".")[0])

@@ -19,7 +19,7 @@ def runtime() -> Any:  # noqa: ANN401
     try:
         from cuda.bindings import runtime
     except ImportError as error:
-        raise EngineError(f"cuda-bindings is not installed ({error}): pip install '.[gpu]'") from error
+        raise EngineError(f"cuda-bindings is not installed ({error}): pip install '.[cuda]'") from error
     return runtime
 
 

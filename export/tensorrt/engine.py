@@ -27,7 +27,7 @@ class TensorRtEngine:
             import tensorrt as trt
         except (ImportError, OSError) as error:
             raise EngineError(
-                f"{path} needs TensorRT, which cannot be imported: {error}; pip install '.[gpu]'"
+                f"{path} needs TensorRT, which cannot be imported: {error}; pip install '.[cuda,tensorrt]'"
             ) from error
         machine = device()
         self._cuda = runtime()

@@ -1,0 +1,101 @@
+"""`python -m export.build --skip-existing`: what is there is not built again, what cannot run here is replaced."""
+
+import json
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from export import build as build_module
+from export.checkpoint import Checkpoint
+from export.contract.promotion import read_promoted
+from export.contract.tensors import DETECTOR, MODELS, ModelSpec
+from export.contract.versions import published
+from export.onnx_graphs import write_onnx
+
+
+@pytest.fixture(scope="module", autouse=True)
+def graphs_once(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Each graph is exported once, which takes most of a build."""
+    folder = tmp_path_factory.mktemp("graphs")
+
+    def write_once(spec: ModelSpec, checkpoint: Checkpoint, path: Path, graph: str) -> None:
+        kept = folder / f"{spec.name}_{graph}.onnx"
+        if not kept.exists():
+            write_onnx(spec, checkpoint, kept, graph)
+        shutil.copy(kept, path)
+
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        monkeypatch.setattr(build_module, "write_onnx", write_once)
+        yield
+
+
+def build_again(repository: Path, checkpoint: Path, target: str) -> None:
+    arguments = ["--checkpoint", checkpoint, "--out", repository, "--target", target, "--precision", "fp32"]
+    arguments += ["--report", repository.with_name("report.json"), "--skip-existing"]
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        monkeypatch.setattr("sys.argv", ["export.build", *map(str, arguments)])
+        assert build_module.main() == 0
+
+
+@pytest.fixture(scope="module", params=["openvino", "onnxruntime"])
+def first(request: pytest.FixtureRequest, tiny_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A repository with its first version, in a folder named after the target."""
+    repository = tmp_path_factory.mktemp("first") / request.param / "models"
+    build_again(repository, tiny_checkpoint, request.param)
+    assert published(repository) == [1]
+    return repository
+
+
+@pytest.fixture
+def repository(first: Path, tmp_path: Path) -> Path:
+    return shutil.copytree(first, tmp_path / first.parent.name / "models", symlinks=True)
+
+
+# A build for OpenVINO takes several times as long.
+one_target = pytest.mark.parametrize("first", ["onnxruntime"], indirect=True)
+
+
+def target_of(repository: Path) -> str:
+    return repository.parent.name
+
+
+def test_what_is_there_is_not_built_again(repository: Path, tiny_checkpoint: Path) -> None:
+    before = {path: path.lstat().st_mtime_ns for path in repository.rglob("*")}
+    build_again(repository, tiny_checkpoint, target_of(repository))
+    assert {path: path.lstat().st_mtime_ns for path in repository.rglob("*")} == before
+    assert not repository.with_name("report.json").exists()
+
+
+@one_target
+def test_other_thresholds_are_another_version_which_waits_to_be_promoted(
+    repository: Path, tiny_checkpoint: Path, tmp_path: Path
+) -> None:
+    calibrated = shutil.copytree(tiny_checkpoint, tmp_path / "calibrated")
+    manifest = json.loads((calibrated / "manifest.json").read_text())
+    manifest["score_threshold"] = 0.5
+    (calibrated / "manifest.json").write_text(json.dumps(manifest))
+    build_again(repository, calibrated, target_of(repository))
+    assert (published(repository), read_promoted(repository)) == ([1, 2], (1,))
+    build_again(repository, calibrated, target_of(repository))
+    assert published(repository) == [1, 2]
+
+
+@one_target
+def test_what_another_library_made_is_built_and_served_anew(repository: Path, tiny_checkpoint: Path) -> None:
+    for spec in MODELS:
+        path = repository / spec.name / "1" / "manifest.json"
+        manifest = json.loads(path.read_text())
+        manifest["tools"] = {target_of(repository): "0.1"}
+        path.write_text(json.dumps(manifest))
+    build_again(repository, tiny_checkpoint, target_of(repository))
+    assert (published(repository), read_promoted(repository)) == ([1, 2], (1, 2))
+
+
+@one_target
+def test_a_damaged_version_is_built_and_served_anew(repository: Path, tiny_checkpoint: Path) -> None:
+    config = repository / DETECTOR.name / "1" / "config.pbtxt"
+    config.write_text(config.read_text() + "\n")
+    build_again(repository, tiny_checkpoint, target_of(repository))
+    assert (published(repository), read_promoted(repository)) == ([1, 2], (1, 2))
