@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Builds the images of a profile, labelled; what follows goes to `docker build`:
 #
-#   docker/build.sh gpu                                               gateway, triton, export
+#   docker/build.sh gpu                                               gateway, triton, export, training
 #   docker/build.sh cpu                                               gateway, triton-cpu, export-cpu
 #   docker/build.sh gpu --push --sbom=true --provenance=mode=max      with buildx: attested, in a registry
 #
@@ -10,7 +10,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 case "${1:-}" in
-    gpu) targets=(python:gateway triton:triton triton:export) ;;
+    gpu) targets=(python:gateway triton:triton triton:export python:training) ;;
     cpu) targets=(python:gateway python:triton-cpu python:export-cpu) ;;
     *) echo "error: the profile is '${1:-}', expected gpu or cpu: docker/build.sh cpu" >&2; exit 2 ;;
 esac

@@ -1,9 +1,10 @@
-# The images that stand on Python alone: the gateway, and what runs on a machine without a GPU.
+# The images that stand on Python alone: the gateway, training, and what runs on a machine without a GPU.
 # From the repository's root; docker/build.sh builds all of them:
 #
 #   docker build -f docker/python.Dockerfile --target gateway    -t pcb-defect-detector/gateway .
 #   docker build -f docker/python.Dockerfile --target triton-cpu -t pcb-defect-detector/triton-cpu .
 #   docker build -f docker/python.Dockerfile --target export-cpu -t pcb-defect-detector/export-cpu .
+#   docker build -f docker/python.Dockerfile --target training   -t pcb-defect-detector/training .
 ARG PYTHON_IMAGE=python:3.11-slim-bookworm
 
 FROM ${PYTHON_IMAGE} AS builder
@@ -46,6 +47,16 @@ RUN --mount=type=cache,target=/root/.cache/pip \
 RUN --mount=type=bind,from=sbom-tool,source=/opt/sbom,target=/opt/sbom \
     /opt/sbom/bin/cyclonedx-py environment --output-file /opt/pcbd/sbom.cdx.json /opt/pcbd/bin/python
 
+FROM builder AS training-builder
+RUN --mount=type=cache,target=/root/.cache/pip --mount=type=bind,source=docker/wheels,target=/build/docker/wheels \
+    /opt/pcbd/bin/pip install '.[training]'
+COPY export/ export/
+COPY training/ training/
+RUN --mount=type=cache,target=/root/.cache/pip \
+    /opt/pcbd/bin/pip install --no-deps --force-reinstall .
+RUN --mount=type=bind,from=sbom-tool,source=/opt/sbom,target=/opt/sbom \
+    /opt/sbom/bin/cyclonedx-py environment --output-file /opt/pcbd/sbom.cdx.json /opt/pcbd/bin/python
+
 # What a volume is first filled with, its owner included, is what an image has in that place.
 FROM ${PYTHON_IMAGE} AS runtime
 ENV PATH=/opt/pcbd/bin:${PATH} PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1 HF_HUB_OFFLINE=1 HF_HOME=/tmp/huggingface
@@ -74,3 +85,9 @@ COPY --chown=10001:10001 model_repository/ /models/repository/
 ENTRYPOINT ["python", "-m", "export.build", "--checkpoint", "/checkpoint", "--out", "/models/repository", \
             "--images", "/opt/pcbd/pictures", "--report", "/models/report/report.json", "--skip-existing"]
 CMD ["--target", "openvino"]
+
+# The Jobs of k8s/ name modules and the configurations that are here; torch is the one of the registry, with CUDA.
+FROM runtime AS training
+COPY --from=training-builder /opt/pcbd /opt/pcbd
+COPY training/configs/ /opt/pcbd/training/configs/
+CMD ["python", "-m", "training.train", "--help"]
