@@ -20,11 +20,16 @@ from pathlib import Path
 from typing import Any
 
 from tests.chaos.bombs import bombs
+from tests.chaos.contract import contract
+from tests.chaos.crash import crash
 from tests.chaos.cut import cut
 from tests.chaos.disk import disk
 from tests.chaos.grounds import Grounds
 from tests.chaos.images import images
+from tests.chaos.injection import injection
+from tests.chaos.keys import keys
 from tests.chaos.pressure import growth, overload, steady
+from tests.chaos.requests import requests
 from tests.chaos.slow import slow
 from tests.chaos.stopping import sigterm
 from tests.chaos.trial import Outcome, Scale
@@ -42,6 +47,11 @@ TRIALS: dict[int, tuple[str, Callable[[Grounds, Scale, Outcome], None]]] = {
     11: ("damaged pictures", images),
     12: ("bombs", bombs),
     13: ("slow clients", slow),
+    14: ("keys and addresses", keys),
+    15: ("contract", contract),
+    16: ("damaged requests", requests),
+    17: ("killed while writing", crash),
+    18: ("injection", injection),
 }
 
 

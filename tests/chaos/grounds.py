@@ -20,6 +20,7 @@ from tests.chaos.trial import Scale
 from tests.conftest import ROOT
 
 PATIENCE_S = 60.0
+HASTY_S = 2.0
 QUICK_LIMITS = {"head_timeout_s": "2", "body_timeout_s": "2", "send_timeout_s": "2"}  # the short form waits for these
 
 
@@ -109,7 +110,13 @@ class Grounds:
     def shared(self) -> Gateway:
         """A gateway that trials share which leave it as it was; ready."""
         limits = QUICK_LIMITS if self.scale.short else {}
-        return self._stack.enter_context(self.gateway(**limits))
+        store = {"image_store": f"file://{self.folder}/images", "review_random_share": "1"}
+        return self._stack.enter_context(self.gateway(**store, **limits))
+
+    @cached_property
+    def hasty(self) -> Gateway:
+        """Another that is shared, whose requests have HASTY_S; ready."""
+        return self._stack.enter_context(self.gateway(deadline_s=str(HASTY_S)))
 
     @contextmanager
     def gateway(self, prefix: Sequence[str] = (), **settings: str) -> Iterator[Gateway]:

@@ -2,6 +2,7 @@
 
 import collections
 import multiprocessing
+import os
 import resource
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -51,6 +52,7 @@ def _decode(number: int, outcome: Outcome) -> None:
 
 
 def _decode_all(number: int, at: "Synchronized[int]", told: Connection) -> None:
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # libtiff tells there what it thinks of each
     settings, results = Settings(), collections.Counter()
     slowest_s, slowest = 0.0, -1
     for at.value in range(number):

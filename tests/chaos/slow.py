@@ -1,46 +1,65 @@
-"""Trial 13: 500 clients that are slow with their heads, their bodies, or at taking answers; others notice nothing."""
+"""Trial 13: hundreds of clients that are slow with heads, with bodies, or at taking answers: others notice nothing."""
 
+import io
 import selectors
 import socket
 import time
 
-from tests.chaos.grounds import Gateway, Grounds
+import numpy as np
+from PIL import Image
+
+from tests.chaos.grounds import Gateway, Grounds, wait_until
 from tests.chaos.load import Load, p99
 from tests.chaos.trial import Outcome, Scale
 
 BODY_HEAD = (
     b"POST /detect HTTP/1.1\r\nHost: x\r\nContent-Type: image/jpeg\r\nContent-Length: 100000\r\n\r\n\xff\xd8\xff\xe0"
 )
-KINDS = {
+STARTS = {
     "head": b"GET /healthz HTTP/1.1\r\nHost: x\r\n",
     "body": BODY_HEAD,
-    "read": b"GET /page/sample.png HTTP/1.1\r\nHost: x\r\n\r\n" * 100,  # and never reads
+    "read": b"GET /inspections/large/image HTTP/1.1\r\nHost: x\r\n\r\n",  # and takes nothing of it
 }
 DRIBBLE = {"head": b"X-More: y\r\n", "body": b"\0"}
 DRIBBLE_S = 1.0
+GIVE_UP_S = 15.0  # beyond the setting
 SLACK_S = 1.0  # beyond the setting: what is slow is looked at no oftener
 DROPPED = "pcbd_dropped_connections_total"
 
 
 def slow(grounds: Grounds, scale: Scale, outcome: Outcome) -> None:
     """Each is answered 408 or closed when its time is over, and an ordinary client's p99 at most doubles."""
-    gateway, number = grounds.shared, scale.number(500, 60)
-    limit_s = float(gateway.settings.get("head_timeout_s", "10"))
-    rate, seconds = 10.0, max(limit_s + 2, scale.seconds(20, 3))
+    gateway = grounds.shared
+    limit_s = float(gateway.settings.get("head_timeout_s", 10))
+    _keep_a_large_picture(gateway)
     before = Load(gateway.url)
-    before.at_rate(rate, scale.seconds(20, 2))
+    before.by_clients(1, scale.number(200, 20))
     baseline_ms = p99(before.seconds_of("200")) * 1e3
-    outcome.note("connections", number)
     outcome.note("time_limit_s", limit_s)
     outcome.note("ordinary_p99_alone_ms", baseline_ms)
-    for kind, start in KINDS.items():
+    for kind, start in STARTS.items():
+        number = scale.number(100, 20) if kind == "read" else scale.number(500, 60)  # 3 MB are kept for each reader
         during, clients = Load(gateway.url), SlowClients(gateway, start, number)
         with during.running(1):
+            seconds = limit_s + GIVE_UP_S
             closed_s = clients.read_nothing(seconds) if kind == "read" else clients.dribble(DRIBBLE[kind], seconds)
+        outcome.note(f"{kind}_connections", number)
         outcome.same(f"{kind}_left_open", number - len(closed_s), 0)
         outcome.quick(f"{kind}_closed_s", max(closed_s, default=float("nan")), limit_s + SLACK_S)
         outcome.same(f"{kind}_ordinary_answers", sorted(during.statuses()), ["200"])
         outcome.quick(f"{kind}_ordinary_p99_ms", p99(during.seconds_of("200")) * 1e3, 2 * baseline_ms)
+
+
+def _keep_a_large_picture(gateway: Gateway) -> None:
+    """More than a system's buffers hold of an answer that nobody takes."""
+    noise = np.random.default_rng(0).integers(0, 256, (1100, 1100, 3), dtype=np.uint8)
+    encoded = io.BytesIO()
+    Image.fromarray(noise).save(encoded, "BMP")
+    region = {"prompt": "short", "regions": "[[0, 0, 9, 9]]"}  # one tile of it is looked at
+    headers = {"X-Request-ID": "large"}
+    answer = gateway.client.post("/detect", files={"image": encoded.getvalue()}, data=region, headers=headers)
+    assert answer.status_code == 200, answer.text
+    wait_until(lambda: gateway.status("/inspections/large/image") == 200, "the picture to be kept")
 
 
 class SlowClients:

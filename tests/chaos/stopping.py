@@ -7,11 +7,13 @@ from concurrent.futures import ThreadPoolExecutor
 
 from tests.chaos.grounds import Gateway, Grounds, wait_until
 from tests.chaos.load import Load
+from tests.chaos.stub import STUB_S
 from tests.chaos.trial import Outcome, Scale
 
 UNDER_WAY = 60
 AT_LEAST = 50
-TRITON_S = 0.2  # a tile, while Triton is stopped: so many gather before it
+GATHERING_S = 5.0  # a tile, until all of them have reached Triton
+INSTANCES = 2  # which hold one each
 
 
 def sigterm(grounds: Grounds, scale: Scale, outcome: Outcome) -> None:
@@ -39,7 +41,7 @@ def _stop_gateway(grounds: Grounds) -> tuple[int, int, int, float]:
     ):
         load = Load(gateway.url)
         asking = pool.submit(load.by_clients, UNDER_WAY, UNDER_WAY)
-        under_way = _wait_for(lambda: gateway.metric("pcbd_in_flight"))
+        under_way = _wait_for(lambda: gateway.metric("pcbd_in_flight"), AT_LEAST)
         gateway.process.send_signal(signal.SIGTERM)
         began = time.monotonic()
         wait_until(lambda: gateway.status("/readyz") == 503, "readiness to fail")
@@ -53,10 +55,11 @@ def _stop_gateway(grounds: Grounds) -> tuple[int, int, int, float]:
 
 def _stop_triton(grounds: Grounds, gateway: Gateway) -> tuple[int, int, int, float]:
     """As `_stop_gateway`, of Triton."""
-    with ThreadPoolExecutor(1) as pool, grounds.delayed(TRITON_S):
+    with ThreadPoolExecutor(1) as pool, grounds.delayed(GATHERING_S):
         load = Load(gateway.url)
         asking = pool.submit(load.by_clients, UNDER_WAY, UNDER_WAY)
-        under_way = _wait_for(grounds.triton.pending)  # before, Triton has not accepted them
+        under_way = _wait_for(lambda: grounds.triton.pending() + INSTANCES, UNDER_WAY)
+        grounds.triton.delay(STUB_S)
         began = time.monotonic()
         code = grounds.triton.terminate()
         seconds = time.monotonic() - began
@@ -66,13 +69,13 @@ def _stop_triton(grounds: Grounds, gateway: Gateway) -> tuple[int, int, int, flo
     return under_way, UNDER_WAY - load.statuses()["200"], code, seconds
 
 
-def _wait_for(count: Callable[[], float]) -> int:
+def _wait_for(count: Callable[[], float], least: int) -> int:
     found = 0.0
 
     def enough() -> bool:
         nonlocal found
         found = count()
-        return found >= AT_LEAST
+        return found >= least
 
-    wait_until(enough, f"{AT_LEAST} requests under way")
+    wait_until(enough, f"{least} requests under way")
     return int(found)
