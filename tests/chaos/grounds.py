@@ -14,6 +14,7 @@ import httpx
 import psutil
 from prometheus_client.parser import text_string_to_metric_families
 
+from gateway.parent import stop_with_parent
 from gateway.up import free_port
 from tests.chaos.stub import STUB_S, StubTriton
 from tests.chaos.trial import Scale
@@ -46,7 +47,11 @@ class Gateway:
         environment = {f"PCBD_{name.upper()}": value for name, value in self.settings.items()}
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
-                [*prefix, sys.executable, "-m", "gateway"], cwd=ROOT, env={**os.environ, **environment}, stderr=log
+                [*prefix, sys.executable, "-m", "gateway"],
+                cwd=ROOT,
+                env={**os.environ, **environment},
+                stderr=log,
+                preexec_fn=stop_with_parent,
             )
         self.client = httpx.Client(base_url=self.url, timeout=PATIENCE_S)
 

@@ -94,4 +94,6 @@ def _send(grounds: Grounds, number: int, outcome: Outcome) -> None:
     outcome.same("other_answers", {n: s for n, (s, _) in enumerate(answers) if s not in EXPECTED}, {})
     outcome.quick("slowest_answer_s", max(seconds for _, seconds in answers), SLOW_S)
     outcome.most("gateway_rss_mb", gateway.rss_bytes / 1e6, 512)
+    records = [line for line in gateway.log.read_bytes().splitlines() if line.startswith(b"{")]
+    outcome.note("log_lines_that_are_no_record", len(gateway.log.read_bytes().splitlines()) - len(records))
     outcome.same("healthy", gateway.status("/healthz"), 200)

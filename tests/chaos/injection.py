@@ -29,6 +29,7 @@ MAX_RECIPES = 51  # gateway/review/rates.py: fifty, and one for all others
 def injection(grounds: Grounds, scale: Scale, outcome: Outcome) -> None:
     """Through the catalog, requests, reviews and headers."""
     gateway = grounds.shared
+    told_before = len(gateway.log.read_bytes())
     with grounds.delayed(0):
         page = gateway.client.get("/").content
         catalog = {defect["id"] for defect in gateway.client.get("/defects").json()["defects"]}
@@ -61,7 +62,7 @@ def injection(grounds: Grounds, scale: Scale, outcome: Outcome) -> None:
         outcome.same("page_changed", gateway.client.get("/").content != page, False)
         policy = gateway.client.get("/").headers["Content-Security-Policy"]
         outcome.same("page_allows_inline_code", "unsafe-inline" in policy or "unsafe-eval" in policy, False)
-        lines = gateway.log.read_bytes().splitlines()
+        lines = gateway.log.read_bytes()[told_before:].splitlines()
         outcome.note("log_lines", len(lines))
         outcome.same("log_lines_that_are_no_record", sum(not _is_record(line) for line in lines), 0)
         outcome.same("control_characters_in_log", sum(any(byte < 32 for byte in line) for line in lines), 0)

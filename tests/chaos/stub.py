@@ -15,6 +15,7 @@ from pathlib import Path
 
 import psutil
 
+from gateway.parent import stop_with_parent
 from gateway.up import free_port
 from tests.conftest import REPOSITORY, ROOT
 
@@ -74,7 +75,7 @@ class StubTriton:
         command = [sys.executable, "-m", "export.server", "--model-repository", str(self.repository)]
         command += [f"--{name}-port={port}" for name, port in self._ports.items()]
         with self._log.open("ab") as log:
-            self._process = subprocess.Popen(command, cwd=ROOT, stdout=log, stderr=log)
+            self._process = subprocess.Popen(command, cwd=ROOT, stdout=log, stderr=log, preexec_fn=stop_with_parent)
         deadline = time.monotonic() + PATIENCE_S
         while not self._answers("http", "/v2/health/ready"):
             if self._process.poll() is not None or time.monotonic() > deadline:
