@@ -15,11 +15,10 @@ KINDS = (GenerationMode.POSITIVE, GenerationMode.NEGATIVE)
 def contract(grounds: Grounds, scale: Scale, outcome: Outcome) -> None:
     """At least 2,000 cases; tests/gateway/test_openapi.py asks less and looks more closely."""
     cases, faults = 0, []
-    with grounds.delayed(0):
-        gateway = grounds.shared
+    with grounds.delayed(0), grounds.gateway() as gateway:
         api = schemathesis.openapi.from_url(f"{gateway.url}/openapi.json")
         operations = [result.ok() for result in api.get_all_operations()]
-        each = max(1, -(-scale.number(2_400, 60) // (len(operations) * len(KINDS))))
+        each = max(1, -(-scale.number(3_600, 60) // (len(operations) * len(KINDS))))
         for operation in operations:
             if "/activate" in operation.path:  # the stub's repository has no versions to activate
                 continue

@@ -75,7 +75,7 @@ def _is_named_at_start(folder: Path, case: str) -> bool:
     command += [f"--{name}-port={free_port()}" for name in ("http", "grpc", "metrics")]
     ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=PATIENCE_S, check=False)
     shutil.rmtree(folder)
-    return ended.returncode != 0 and model in ended.stderr.rpartition("error:")[2]
+    return ended.returncode != 0 and any(model in line and "fail" in line.lower() for line in ended.stderr.splitlines())
 
 
 def _reload(grounds: Grounds, cases: dict[str, tuple[str, Callable[[Path], None]]], outcome: Outcome) -> None:

@@ -25,6 +25,11 @@ def sigterm(grounds: Grounds, scale: Scale, outcome: Outcome) -> None:
     outcome.same("gateway_lost", sum(lost for _, lost, _, _ in stops), 0)
     outcome.same("gateway_exit_codes", sorted({code for _, _, code, _ in stops}), [0])
     outcome.most("gateway_stopped_s", max(seconds for *_, seconds in stops), 30)
+    if not scale.short:  # Triton takes its time to gather and to end
+        _judge_triton(grounds, times, outcome)
+
+
+def _judge_triton(grounds: Grounds, times: int, outcome: Outcome) -> None:
     with grounds.gateway(max_in_flight="64", deadline_s="30") as gateway:
         stops = [_stop_triton(grounds, gateway) for _ in range(times)]
     outcome.note("stops_of_triton", times)
