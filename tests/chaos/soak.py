@@ -48,9 +48,8 @@ class Watcher(threading.Thread):
             self.samples.append((now, self._gateway.rss_bytes / 1e6, self._gateway.descriptors))
 
 
-def soak(grounds: Grounds, seconds: float, outcome: Outcome) -> None:
+def soak(gateway: Gateway, seconds: float, outcome: Outcome) -> None:
     """Judges memory, latency and descriptors."""
-    gateway = grounds.shared
     rate = 0.7 * capacity_per_s(gateway, Scale(short=False))
     watcher, load = Watcher(gateway), Load(gateway.url)
     watcher.start()
@@ -89,8 +88,12 @@ def main() -> int:
     arguments = parser.parse_args()
     scale = Scale(short=False)
     outcome = Outcome(scale)
-    with tempfile.TemporaryDirectory(prefix="pcbd-soak-") as folder, Grounds(Path(folder), scale) as grounds:
-        soak(grounds, arguments.minutes * 60, outcome)
+    with (
+        tempfile.TemporaryDirectory(prefix="pcbd-soak-") as folder,
+        Grounds(Path(folder), scale) as grounds,
+        grounds.gateway() as gateway,
+    ):
+        soak(gateway, arguments.minutes * 60, outcome)
     report: dict[str, Any] = {**outcome.figures, "missed": outcome.missed}
     text = json.dumps(report, indent=1)
     if arguments.out is None:
