@@ -70,7 +70,7 @@ def soak(gateway: Gateway, seconds: float, outcome: Outcome) -> None:
     outcome.note("rss_mb", {"first": float(memory[warm][0]), "last": float(memory[-1]), "most": float(memory.max())})
     outcome.note("rss_slope_p_value", float(line.pvalue))
     outcome.note("rss_slope_mb_per_hour", per_hour)
-    outcome.same("memory_creeps", line.pvalue < SIGNIFICANT and per_hour > NEGLIGIBLE_MB_PER_HOUR, False)
+    outcome.same("memory_creeps", not (line.pvalue >= SIGNIFICANT or per_hour <= NEGLIGIBLE_MB_PER_HOUR), False)
     ended = [(answer.at - began, answer.seconds) for answer in load.answers]
     thirds = WARM_UP + (1 - WARM_UP) / 3, 1 - (1 - WARM_UP) / 3
     first = p99([each for at, each in ended if WARM_UP * seconds <= at < thirds[0] * seconds])

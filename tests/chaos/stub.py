@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 import urllib.request
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -90,9 +91,11 @@ class StubTriton:
         )
 
     def kill(self) -> None:
-        """SIGKILL to tritonserver; its launcher notices and ends."""
+        """SIGKILL to tritonserver; its launcher notices and ends, and what it leaves goes, as with a container."""
+        children = psutil.Process(self._launcher.pid).children(recursive=True)
         self.server.kill()
         self._launcher.wait(PATIENCE_S)
+        self._clear(children)
 
     def terminate(self) -> int:
         """SIGTERM to the launcher, as an orchestrator sends it; its exit code."""
@@ -102,8 +105,18 @@ class StubTriton:
     def stop(self) -> None:
         """Ends it, whatever state it is in."""
         if self._process is not None and self._process.poll() is None:
+            children = psutil.Process(self._process.pid).children(recursive=True)
             self._process.kill()  # Triton dies with its launcher
             self._process.wait()
+            self._clear(children)
+
+    def _clear(self, children: list[psutil.Process]) -> None:
+        """Instances of a Triton that was killed live on, and so does their shared memory."""
+        for child in children:
+            with suppress(psutil.NoSuchProcess):
+                child.kill()
+        for region in self._regions():
+            region.unlink(missing_ok=True)
 
     def pending(self) -> float:
         """Requests to the detector that wait for an instance, as Triton's metrics have it."""
@@ -113,7 +126,10 @@ class StubTriton:
 
     def shared_memory(self) -> int:
         """How many of its regions lie in /dev/shm."""
-        return len(list(Path("/dev/shm").glob(f"pcbd{self._launcher.pid}_*")))  # noqa: S108 - where Triton has them
+        return len(self._regions())
+
+    def _regions(self) -> list[Path]:
+        return list(Path("/dev/shm").glob(f"pcbd{self._launcher.pid}_*"))  # noqa: S108 - where Triton has them
 
     @property
     def _launcher(self) -> subprocess.Popen[bytes]:
