@@ -24,6 +24,7 @@ from gateway.catalog.store import CatalogStore
 from gateway.database import Database
 from gateway.errors import PROBLEM_JSON, RETRY_AFTER_S, STATUS, ClientGoneError, ServiceError, problem, problem_of
 from gateway.models.watch import Watch
+from gateway.request.arrival import Arriving
 from gateway.review import routes as review_routes
 from gateway.review.loop import ReviewLoop
 from gateway.service import Service
@@ -80,6 +81,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.state.service = Service(settings, watch, catalog, metrics, review.recorder)
     app.state.review = review
     app.state.activation = Activation(settings.model_repository, watch)
+    app.state.arriving = Arriving(settings.max_in_flight * settings.max_body_bytes)
     app.state.draining = False
     app.include_router(detect.ROUTER)
     app.include_router(batch.ROUTER)

@@ -68,7 +68,8 @@ async def detect_batch(request: Request, service: Annotated[Service, Depends(ser
     time like a request of its own, but waits for room; what goes wrong with it stands in its line.
     """
     deadline, key = Deadline.of(request, service.settings), key_of(request)
-    with service.room(), stage("body"):
+    service.check_room()
+    with stage("body"):
         batch = await read_batch(request, service.settings, deadline)
         batch = replace(batch, parameters=with_model_version(request, batch.parameters))
     request.state.labels.update(batch.parameters.labels())

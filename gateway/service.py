@@ -53,9 +53,10 @@ class Service:
     async def detect(self, request: Request, request_id: str) -> DetectAnswer:
         """Reads, decodes, asks and answers; every fault is a ServiceError."""
         deadline, key = Deadline.of(request, self.settings), key_of(request)
+        self.check_room()
+        with stage("body"):  # takes no place: who sends slowly would keep others out
+            asked = await read_request(request, self.settings, deadline)
         with self.room():
-            with stage("body"):
-                asked = await read_request(request, self.settings, deadline)
             asked = replace(asked, parameters=with_model_version(request, asked.parameters))
             request.state.labels.update(asked.parameters.labels())
             overlay = Overlay.wanted(request.headers, asked.parameters)
@@ -67,6 +68,15 @@ class Service:
             request.state.headers[REPLAYED_HEADER] = "true"
         return answer
 
+    def check_room(self) -> None:
+        """Refuses at once, before a body is read.
+
+        Raises:
+            OverloadError: all places are taken.
+        """
+        if self.in_flight >= self.settings.max_in_flight:
+            raise OverloadError(f"{self.in_flight} requests are at work, the limit is {self.settings.max_in_flight}")
+
     @contextmanager
     def room(self) -> Iterator[None]:
         """A place among the requests at work.
@@ -74,8 +84,7 @@ class Service:
         Raises:
             OverloadError: there is none.
         """
-        if self.in_flight >= self.settings.max_in_flight:
-            raise OverloadError(f"{self.in_flight} requests are at work, the limit is {self.settings.max_in_flight}")
+        self.check_room()
         self.in_flight += 1
         self.metrics.in_flight.inc()
         try:

@@ -61,6 +61,7 @@ class Triton:
         self._memory: SharedMemory | None = None  # while Triton knows of it
         self._client = InferenceServerClient(url, channel_args=CHANNEL)
         self._second = InferenceServerClient(url, channel_args=CHANNEL)
+        self._retiring: set[asyncio.Task[None]] = set()
         self._dtypes: dict[tuple[str, str, str], DType] = {}  # as served, by model, version and input
 
     async def close(self) -> None:
@@ -69,8 +70,24 @@ class Triton:
             with suppress(InferenceServerException, grpc.RpcError):
                 await self._client.unregister_system_shared_memory(self._memory.name, client_timeout=DESCRIBE_TIMEOUT_S)
             self._forget(self._memory)
+        for task in self._retiring:
+            task.cancel()
+        await asyncio.gather(*self._retiring, return_exceptions=True)
         await self._client.close()
         await self._second.close()
+
+    def reconnect(self, grace_s: float) -> None:
+        """Asks on new connections from now on; what is under way on the former may end within `grace_s`.
+
+        A connection that a firewall or a host has forgotten never says so: what is sent on it is lost, and it looks as
+        one whose other end takes long.
+        """
+        former = (self._client, self._second)
+        self._client = InferenceServerClient(self.url, channel_args=CHANNEL)
+        self._second = InferenceServerClient(self.url, channel_args=CHANNEL)
+        retiring = asyncio.create_task(_retire(former, grace_s))
+        self._retiring.add(retiring)
+        retiring.add_done_callback(self._retiring.discard)
 
     async def is_ready(self, models: Sequence[ModelSpec]) -> bool:
         """Whether Triton and the models answer."""
@@ -214,12 +231,15 @@ class Triton:
             ServiceError: the model does not load; what was served before is served still.
         """
         text = config and json_format.MessageToJson(config, preserving_proto_field_name=True)
+        client = InferenceServerClient(self.url, channel_args=CHANNEL)  # of its own: it takes longer than any grace
         try:
-            await self._client.load_model(spec.name, config=text, client_timeout=LOAD_TIMEOUT_S)
+            await client.load_model(spec.name, config=text, client_timeout=LOAD_TIMEOUT_S)
         except (InferenceServerException, grpc.RpcError) as error:
             if NOT_EXPLICIT in _status(error)[1]:
                 raise ConflictError("Triton does not run with --model-control-mode=explicit") from error
             raise _translate(error, self.url) from error
+        finally:
+            await client.close()
 
     async def _ask(self, call: Callable[[InferenceServerClient], Awaitable[Said]]) -> Said:
         """The answer to a small question; asked again on the second connection when the first takes long or fails."""
@@ -252,6 +272,14 @@ def read_config(text: str) -> pb.ModelConfig:
         return text_format.Parse(text, pb.ModelConfig())
     except text_format.ParseError as error:
         raise ValueError(f"no config.pbtxt: {error}") from error
+
+
+async def _retire(clients: Sequence[InferenceServerClient], grace_s: float) -> None:
+    try:
+        await asyncio.sleep(grace_s)
+    finally:
+        for client in clients:
+            await client.close()
 
 
 def _tensors(served: Sequence[Any]) -> Tensors:

@@ -116,6 +116,8 @@ class Watch:
                 self._set(None, str(error))
         except (AwayError, DeadlineError) as error:
             self.circuit.look_failed(error)
+            if self.circuit.state != "closed":
+                self.triton.reconnect(self._settings.deadline_s)
         except ServiceError as error:
             self._set(None, str(error))
             self.circuit.look_succeeded()  # Triton answers; it is what it serves that cannot be used

@@ -15,6 +15,7 @@ import pytest
 
 from export.server import TritonServer
 from gateway.up import free_port
+from tests.chaos.proxy import Proxy
 from tests.conftest import BOARD, REPOSITORY, ROOT
 
 PICTURE = BOARD.read_bytes()
@@ -72,6 +73,15 @@ def test_the_gateway_outlives_triton_and_finds_it_again() -> None:
                 assert "Retry-After" in refused.headers
                 assert status(client, "/healthz") == 200
             wait_until(lambda: status(client, "/readyz") == 503)
+
+
+def test_connections_that_the_network_has_forgotten_are_replaced(triton: TritonServer) -> None:
+    with Proxy(triton.grpc_url) as proxy, gateway(proxy.url, deadline_s="2") as (client, _):
+        wait_until(lambda: status(client, "/readyz") == 200)
+        proxy.fail("forget")
+        wait_until(lambda: status(client, "/readyz") == 503)
+        proxy.heal()
+        wait_until(lambda: detect(client).status_code == 200)
 
 
 def test_a_stuck_triton_is_given_up_at_the_deadline(triton: TritonServer) -> None:

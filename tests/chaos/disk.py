@@ -1,0 +1,69 @@
+"""Trial 9: a disk that is full, and a root that cannot be written; each in a mount namespace of the gateway's own.
+
+Needs util-linux' unshare, and root or user namespaces.
+"""
+
+import os
+import shutil
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+from gateway.review.images import PATH
+from tests.chaos.grounds import Gateway, Grounds, wait_until
+from tests.chaos.load import Load, tile
+from tests.chaos.trial import Outcome, Scale
+
+DISK_KILOBYTES = 1024
+NAMESPACE = ("unshare", "--mount", *(() if os.geteuid() == 0 else ("--user", "--map-root-user")))
+
+
+def disk(grounds: Grounds, scale: Scale, outcome: Outcome) -> None:
+    """Every request is answered, and what was written is whole."""
+    requests = scale.number(400, 120)
+    outcome.note("requests_each", requests)
+    _full(grounds, requests, outcome)
+    _read_only(grounds, requests, outcome)
+
+
+def _full(grounds: Grounds, requests: int, outcome: Outcome) -> None:
+    folder = grounds.folder / "small-disk"
+    folder.mkdir()
+    mount = f'mount -t tmpfs -o size={DISK_KILOBYTES}k tmpfs {folder} && exec "$@"'
+    settings = {
+        "database_url": f"sqlite:///{folder}/gateway.db",
+        "image_store": f"file://{folder}/images",
+        "review_random_share": "1",
+    }
+    with grounds.delayed(0), grounds.gateway((*NAMESPACE, "sh", "-c", mount, "sh"), **settings) as gateway:
+        load = Load(gateway.url)
+        load.by_clients(4, requests)
+        outcome.same("full_disk_answers", dict(load.statuses()), {"200": requests})
+        wait_until(lambda: _recorded(gateway) == requests, "every answer to be written or dropped")
+        outcome.least("pictures_dropped", gateway.metric("pcbd_record_images_total", outcome="dropped"), 1)
+        own = Path(f"/proc/{gateway.process.pid}/root{folder}")  # as the gateway sees it
+        kept = [path for path in (own / "images").rglob("*") if path.is_file()]
+        whole = [path for path in kept if path.read_bytes() == tile()]
+        outcome.least("pictures_kept", len(whole), 1)
+        partial = [path for path in kept if PATH.fullmatch(path.relative_to(own / "images").as_posix())]
+        outcome.same("partial_pictures", len(set(partial) - set(whole)), 0)
+        outcome.note("broken_off_stages", len(set(kept) - set(partial)))
+        for name in ("gateway.db", "gateway.db-wal"):  # SQLite would follow the link to the wrong root
+            shutil.copy(own / name, gateway.folder)
+        with closing(sqlite3.connect(gateway.folder / "gateway.db")) as database:
+            outcome.same("database", database.execute("PRAGMA integrity_check").fetchone()[0], "ok")
+            outcome.note("rows", database.execute("SELECT count(*) FROM inspections").fetchone()[0])
+
+
+def _read_only(grounds: Grounds, requests: int, outcome: Outcome) -> None:
+    locked = 'mount --rbind / / && mount -o remount,bind,ro / && exec "$@"'
+    with grounds.delayed(0), grounds.gateway((*NAMESPACE, "sh", "-c", locked, "sh")) as gateway:
+        load = Load(gateway.url)
+        load.by_clients(4, requests)
+        outcome.same("read_only_answers", dict(load.statuses()), {"200": requests})
+        outcome.same("read_only_files", [path.name for path in gateway.folder.iterdir()], [gateway.log.name])
+        outcome.same("read_only_database_up", gateway.metric("pcbd_database_up"), 0.0)
+
+
+def _recorded(gateway: Gateway) -> float:
+    return gateway.metric("pcbd_records_total")

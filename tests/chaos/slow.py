@@ -1,0 +1,135 @@
+"""Trial 13: hundreds of clients that are slow with heads, with bodies, or at taking answers: others notice nothing."""
+
+import io
+import selectors
+import socket
+import time
+
+import numpy as np
+from PIL import Image
+
+from tests.chaos.grounds import Gateway, Grounds, wait_until
+from tests.chaos.load import Load, p99
+from tests.chaos.trial import Outcome, Scale
+
+BODY_HEAD = (
+    b"POST /detect HTTP/1.1\r\nHost: x\r\nContent-Type: image/jpeg\r\nContent-Length: 100000\r\n\r\n\xff\xd8\xff\xe0"
+)
+STARTS = {
+    "head": b"GET /healthz HTTP/1.1\r\nHost: x\r\n",
+    "body": BODY_HEAD,
+    "read": b"GET /inspections/large/image HTTP/1.1\r\nHost: x\r\n\r\n",  # and takes nothing of it
+}
+DRIBBLE = {"head": b"X-More: y\r\n", "body": b"\0"}
+DRIBBLE_S = 1.0
+GIVE_UP_S = 15.0  # beyond the setting
+SLACK_S = 1.0  # beyond the setting: what is slow is looked at no oftener
+DROPPED = "pcbd_dropped_connections_total"
+
+
+def slow(grounds: Grounds, scale: Scale, outcome: Outcome) -> None:
+    """Each is answered 408 or closed when its time is over, and an ordinary client's p99 at most doubles."""
+    gateway = grounds.shared
+    limit_s = float(gateway.settings.get("head_timeout_s", 10))
+    _keep_a_large_picture(gateway)
+    before = Load(gateway.url)
+    before.by_clients(1, scale.number(200, 20))
+    baseline_ms = p99(before.seconds_of("200")) * 1e3
+    outcome.note("time_limit_s", limit_s)
+    outcome.note("ordinary_p99_alone_ms", baseline_ms)
+    for kind, start in STARTS.items():
+        number = scale.number(100, 20) if kind == "read" else scale.number(500, 60)  # 3 MB are kept for each reader
+        during, clients = Load(gateway.url), SlowClients(gateway, start, number)
+        with during.running(1):
+            seconds = limit_s + GIVE_UP_S
+            closed_s = clients.read_nothing(seconds) if kind == "read" else clients.dribble(DRIBBLE[kind], seconds)
+        outcome.note(f"{kind}_connections", number)
+        outcome.same(f"{kind}_left_open", number - len(closed_s), 0)
+        outcome.quick(f"{kind}_closed_s", max(closed_s, default=float("nan")), limit_s + SLACK_S)
+        outcome.same(f"{kind}_ordinary_answers", sorted(during.statuses()), ["200"])
+        outcome.quick(f"{kind}_ordinary_p99_ms", p99(during.seconds_of("200")) * 1e3, 2 * baseline_ms)
+
+
+def _keep_a_large_picture(gateway: Gateway) -> None:
+    """More than a system's buffers hold of an answer that nobody takes."""
+    noise = np.random.default_rng(0).integers(0, 256, (1100, 1100, 3), dtype=np.uint8)
+    encoded = io.BytesIO()
+    Image.fromarray(noise).save(encoded, "BMP")
+    region = {"prompt": "short", "regions": "[[0, 0, 9, 9]]"}  # one tile of it is looked at
+    headers = {"X-Request-ID": "large"}
+    answer = gateway.client.post("/detect", files={"image": encoded.getvalue()}, data=region, headers=headers)
+    assert answer.status_code == 200, answer.text
+    wait_until(lambda: gateway.status("/inspections/large/image") == 200, "the picture to be kept")
+
+
+class SlowClients:
+    """So many connections, each of which has sent the same."""
+
+    def __init__(self, gateway: Gateway, start: bytes, number: int) -> None:
+        self._gateway = gateway
+        self._number = number
+        self._dropped = gateway.metric(DROPPED, reason="send")
+        self._selector = selectors.DefaultSelector()
+        self._began = time.monotonic()
+        for _ in range(number):
+            connection = socket.socket()
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            connection.connect(("127.0.0.1", gateway.port))
+            connection.setblocking(False)
+            self._selector.register(connection, selectors.EVENT_READ, time.monotonic())
+            _send(connection, start)
+
+    def dribble(self, data: bytes, seconds: float) -> list[float]:
+        """Sends a little every second; how long the connections lasted that were answered or ended."""
+        over: list[float] = []
+        dribbled = time.monotonic()
+        while self._selector.get_map() and time.monotonic() - self._began < seconds:
+            over += [self._end(key) for key, _ in self._selector.select(0.05) if _is_over(key.fileobj)]
+            if time.monotonic() - dribbled >= DRIBBLE_S:
+                dribbled = time.monotonic()
+                left = list(self._selector.get_map().values())
+                over += [self._end(key) for key in left if not _send(key.fileobj, data)]
+        self._end_all()
+        return over
+
+    def read_nothing(self, seconds: float) -> list[float]:
+        """As `dribble`; who reads nothing does not see its end, so the gateway is asked how many it has dropped."""
+        over: list[float] = []
+        while len(over) < self._number and time.monotonic() - self._began < seconds:
+            dropped = int(self._gateway.metric(DROPPED, reason="send") - self._dropped)
+            over += [time.monotonic() - self._began] * (dropped - len(over))
+            time.sleep(0.2)
+        self._end_all()
+        return over
+
+    def _end(self, key: selectors.SelectorKey) -> float:
+        self._selector.unregister(key.fileobj)
+        key.fileobj.close()
+        return time.monotonic() - key.data
+
+    def _end_all(self) -> None:
+        for key in list(self._selector.get_map().values()):
+            self._end(key)
+        self._selector.close()
+
+
+def _send(connection: socket.socket, data: bytes) -> bool:
+    """Whether the connection still takes something."""
+    try:
+        connection.send(data)
+    except BlockingIOError:
+        pass
+    except OSError:
+        return False
+    return True
+
+
+def _is_over(connection: socket.socket) -> bool:
+    """Whether it was answered or closed: nothing else is sent to who has not asked yet."""
+    try:
+        data = connection.recv(4096)
+    except BlockingIOError:
+        return False
+    except OSError:
+        return True
+    return data == b"" or data.startswith(b"HTTP/1.1 408")

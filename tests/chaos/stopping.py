@@ -1,0 +1,86 @@
+"""Trial 7: SIGTERM with at least fifty requests under way, to the gateway and to Triton."""
+
+import signal
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+
+from tests.chaos.grounds import Gateway, Grounds, wait_until
+from tests.chaos.load import Load
+from tests.chaos.stub import STUB_S
+from tests.chaos.trial import Outcome, Scale
+
+UNDER_WAY = 60
+AT_LEAST = 50
+GATHERING_S = 5.0  # a tile, until all of them have reached Triton
+INSTANCES = 2  # which hold one each
+
+
+def sigterm(grounds: Grounds, scale: Scale, outcome: Outcome) -> None:
+    """What was accepted is answered, readiness fails while requests are still taken, the exit code is 0."""
+    times = scale.number(20, 1)
+    stops = [_stop_gateway(grounds) for _ in range(times)]
+    outcome.note("stops_of_the_gateway", times)
+    outcome.least("under_way_at_sigterm", min(under_way for under_way, _, _, _ in stops), AT_LEAST)
+    outcome.same("gateway_lost", sum(lost for _, lost, _, _ in stops), 0)
+    outcome.same("gateway_exit_codes", sorted({code for _, _, code, _ in stops}), [0])
+    outcome.most("gateway_stopped_s", max(seconds for *_, seconds in stops), 30)
+    if not scale.short:  # Triton takes its time to gather and to end
+        _judge_triton(grounds, times, outcome)
+
+
+def _judge_triton(grounds: Grounds, times: int, outcome: Outcome) -> None:
+    with grounds.gateway(max_in_flight="64", deadline_s="30") as gateway:
+        stops = [_stop_triton(grounds, gateway) for _ in range(times)]
+    outcome.note("stops_of_triton", times)
+    outcome.same("triton_lost", sum(lost for _, lost, _, _ in stops), 0)
+    outcome.same("triton_exit_codes", sorted({code for _, _, code, _ in stops}), [0])
+    outcome.most("triton_stopped_s", max(seconds for *_, seconds in stops), 30)
+
+
+def _stop_gateway(grounds: Grounds) -> tuple[int, int, int, float]:
+    """Requests under way, those of them that got no answer, the exit code, and the seconds until then."""
+    with (
+        grounds.gateway(max_in_flight="64", deadline_s="30", drain_s="1") as gateway,
+        ThreadPoolExecutor(1) as pool,
+    ):
+        load = Load(gateway.url)
+        asking = pool.submit(load.by_clients, UNDER_WAY, UNDER_WAY)
+        under_way = _wait_for(lambda: gateway.metric("pcbd_in_flight"), AT_LEAST)
+        gateway.process.send_signal(signal.SIGTERM)
+        began = time.monotonic()
+        wait_until(lambda: gateway.status("/readyz") == 503, "readiness to fail")
+        late = Load(gateway.url)  # as from a load balancer that has not noticed yet
+        late.by_clients(1, 1)
+        asking.result()
+        code = gateway.process.wait(60)
+        lost = UNDER_WAY + 1 - (load.statuses() + late.statuses())["200"]
+        return under_way, lost, code, time.monotonic() - began
+
+
+def _stop_triton(grounds: Grounds, gateway: Gateway) -> tuple[int, int, int, float]:
+    """As `_stop_gateway`, of Triton."""
+    with ThreadPoolExecutor(1) as pool, grounds.delayed(GATHERING_S):
+        load = Load(gateway.url)
+        asking = pool.submit(load.by_clients, UNDER_WAY, UNDER_WAY)
+        under_way = _wait_for(lambda: grounds.triton.pending() + INSTANCES, UNDER_WAY)
+        grounds.triton.delay(STUB_S)
+        began = time.monotonic()
+        code = grounds.triton.terminate()
+        seconds = time.monotonic() - began
+        asking.result()
+    grounds.triton.start()
+    gateway.wait_ready()
+    return under_way, UNDER_WAY - load.statuses()["200"], code, seconds
+
+
+def _wait_for(count: Callable[[], float], least: int) -> int:
+    found = 0.0
+
+    def enough() -> bool:
+        nonlocal found
+        found = count()
+        return found >= least
+
+    wait_until(enough, f"{least} requests under way")
+    return int(found)
