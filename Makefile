@@ -9,7 +9,7 @@ IMAGE ?= tests/data/board.png
 export HF_HUB_OFFLINE ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo run test coverage check train evaluate export clean
+.PHONY: help demo run test coverage check bench chaos soak train evaluate export clean
 
 help: ## list the commands
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -31,6 +31,15 @@ check: $(DEV)/.installed ## format, lint, types, import rules
 	$(DEV)/bin/ruff check .
 	$(DEV)/bin/mypy
 	$(DEV)/bin/lint-imports
+
+bench: $(DEV)/.installed ## the whole service against its peers, on one core (half an hour and more)
+	taskset -c 0 $(DEV)/bin/python -m tests.benchmarks.service
+
+chaos: $(DEV)/.installed ## break the service on purpose (an hour)
+	$(DEV)/bin/python -m tests.chaos --out docs/benchmarks/chaos.json
+
+soak: $(DEV)/.installed ## thirty minutes at 70 % of capacity
+	$(DEV)/bin/python -m tests.chaos.soak --out docs/benchmarks/soak.json
 
 train: $(DEV)/.installed data/synth data/bare data/dense data/synth_val ## train the shipped checkpoint again (hours on a CPU)
 	$(DEV)/bin/python -m training.train --config training/configs/deeppcb_tiny.yaml
