@@ -32,6 +32,7 @@ STOP_TIMEOUT_S = 20.0
 INSTANCE_CHECK_S = 1.0
 LOG_LINES_KEPT = 40
 PR_SET_PDEATHSIG = 1
+SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 - of the Python backend
 UNASKED_TRACES_RATE = 2**31 - 1  # one in so many requests without a trace context
 # All models from the start, and others when they are told of; without this Triton never looks at its models again.
 EXPLICIT_CONTROL = ("--model-control-mode=explicit", "--load-model=*")
@@ -94,7 +95,7 @@ class TritonServer:
             str(wheel / "pytriton/tritonserver/bin/tritonserver"),
             f"--model-repository={self.model_repository.resolve()}",
             f"--backend-directory={backends}",
-            f"--backend-config=python,shm-region-prefix-name=pcbd{os.getpid()}_{self._ports['grpc']}_",
+            f"--backend-config=python,shm-region-prefix-name={self._region_prefix}",
             "--allow-gpu-metrics=false",
             "--disable-auto-complete-config",  # our configurations are complete; asking costs one more process a model
             "--strict-readiness=false",  # ready while a model is being replaced: its former version serves
@@ -214,10 +215,20 @@ class TritonServer:
     def _tail(self) -> str:
         return "".join(self._last_lines) or "(no output)"
 
+    @property
+    def _region_prefix(self) -> str:
+        return f"pcbd{os.getpid()}_{self._ports['grpc']}_"
+
     def _clean_up(self) -> None:
-        if self._folder is not None:
-            self._folder.cleanup()
-            self._folder = None
+        """Once, when Triton has ended; one that was killed leaves its instances and their shared memory behind."""
+        if self._folder is None:
+            return
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.pid, signal.SIGKILL)
+        for region in SHARED_MEMORY.glob(f"{self._region_prefix}*"):
+            region.unlink(missing_ok=True)
+        self._folder.cleanup()
+        self._folder = None
 
 
 def _trace_options(url: str | None) -> list[str]:

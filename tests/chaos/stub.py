@@ -17,6 +17,7 @@ from pathlib import Path
 import psutil
 
 from gateway.parent import stop_with_parent
+from export.server import SHARED_MEMORY
 from gateway.up import free_port
 from tests.conftest import REPOSITORY, ROOT
 
@@ -91,11 +92,9 @@ class StubTriton:
         )
 
     def kill(self) -> None:
-        """SIGKILL to tritonserver; its launcher notices and ends, and what it leaves goes, as with a container."""
-        children = psutil.Process(self._launcher.pid).children(recursive=True)
+        """SIGKILL to tritonserver; its launcher notices, removes what it leaves, and ends."""
         self.server.kill()
         self._launcher.wait(PATIENCE_S)
-        self._clear(children)
 
     def terminate(self) -> int:
         """SIGTERM to the launcher, as an orchestrator sends it; its exit code."""
@@ -111,7 +110,7 @@ class StubTriton:
             self._clear(children)
 
     def _clear(self, children: list[psutil.Process]) -> None:
-        """Instances of a Triton that was killed live on, and so does their shared memory."""
+        """Instances of a Triton whose launcher was killed live on, and so does their shared memory."""
         for child in children:
             with suppress(psutil.NoSuchProcess):
                 child.kill()
@@ -129,7 +128,7 @@ class StubTriton:
         return len(self._regions())
 
     def _regions(self) -> list[Path]:
-        return list(Path("/dev/shm").glob(f"pcbd{self._launcher.pid}_*"))  # noqa: S108 - where Triton has them
+        return list(SHARED_MEMORY.glob(f"pcbd{self._launcher.pid}_*"))
 
     @property
     def _launcher(self) -> subprocess.Popen[bytes]:

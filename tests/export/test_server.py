@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from export.server import ServerError, TritonServer
+from export.server import SHARED_MEMORY, ServerError, TritonServer
 from gateway.up import free_port
 from tests.conftest import ROOT, embedded_triton
 
@@ -35,6 +35,11 @@ def is_alive(pid: int) -> bool:
         return False
 
 
+def instances(server: TritonServer) -> list[int]:
+    listings = Path(f"/proc/{server.pid}/task").glob("*/children")
+    return [int(pid) for listing in listings for pid in listing.read_text().split()]
+
+
 def test_triton_is_ready_inside_the_block_and_gone_after_it(tmp_path: Path) -> None:
     model(tmp_path, "idle", IDLE)
     with embedded_triton(tmp_path) as server:
@@ -58,11 +63,23 @@ def test_a_dead_model_instance_ends_triton(tmp_path: Path) -> None:
     """Triton 2.51 neither replaces it nor becomes unready; every request that meets it fails."""
     model(tmp_path, "idle", IDLE)
     with embedded_triton(tmp_path) as server:
-        children = Path(f"/proc/{server.pid}/task").glob("*/children")
-        (stub,) = [int(pid) for listing in children for pid in listing.read_text().split()]
+        (stub,) = instances(server)
         os.kill(stub, signal.SIGKILL)
         assert server.wait() == 1
         assert not is_alive(server.pid)
+
+
+def test_a_killed_triton_leaves_nothing_behind(tmp_path: Path) -> None:
+    """Its model instances live on by themselves, and so does their shared memory."""
+    model(tmp_path, "idle", IDLE)
+    with embedded_triton(tmp_path) as server:
+        (stub,) = instances(server)
+        regions = list(SHARED_MEMORY.glob(f"pcbd{os.getpid()}_*"))
+        assert regions
+        os.kill(server.pid, signal.SIGKILL)
+        assert server.wait() == -signal.SIGKILL
+        assert not is_alive(stub)
+    assert not any(region.exists() for region in regions)
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 0), (signal.SIGKILL, -signal.SIGKILL)])
