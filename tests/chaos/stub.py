@@ -16,8 +16,8 @@ from pathlib import Path
 
 import psutil
 
-from gateway.parent import stop_with_parent
 from export.server import SHARED_MEMORY
+from gateway.parent import stop_with_parent
 from gateway.up import free_port
 from tests.conftest import REPOSITORY, ROOT
 
