@@ -20,6 +20,7 @@ from tests.conftest import BOARD, REPOSITORY, ROOT
 
 PICTURE = BOARD.read_bytes()
 PATIENCE_S = 60.0
+POLL_S = 0.02
 
 
 @contextmanager
@@ -50,6 +51,7 @@ def wait_until(condition: Callable[[], bool]) -> None:
     deadline = time.monotonic() + PATIENCE_S
     while not condition():
         assert time.monotonic() < deadline, "waited in vain"
+        time.sleep(POLL_S)  # and leaves the processor to those who are waited for
 
 
 def detect(client: httpx.Client) -> httpx.Response:

@@ -2,7 +2,7 @@
 
 import re
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any
@@ -15,7 +15,6 @@ from tests.docker.monitoring.dashboards import queries
 from tests.docker.monitoring.stack import Stack
 from tests.gateway.test_failures import wait_until
 
-CLIENTS = 3
 NAME = re.compile(r"\b(?:pcbd|nv|node|kubelet)_\w+|\b\w+:\w+:\w+|\bup\b")
 QUOTED = re.compile(r'"[^"]*"')
 NOT_HERE = re.compile(
@@ -119,7 +118,7 @@ def shown(query: str) -> str:
 def test_a_slow_model_is_paged_for_and_the_page_is_taken_back(used: Stack) -> None:
     page = {"alertname": "PcbdLatencyBudgetBurns", "window": "1h", "job": "gateway"}
     assert not used.post.has("page", "firing", **page)
-    with asked_by_clients(used):
+    with asked_all_the_time(used):
         used.slow.touch()
         wait_until(lambda: used.post.has("page", "firing", **page))
         used.slow.unlink()
@@ -141,19 +140,18 @@ def inhibited(running: Stack, name: str) -> list[dict[str, Any]]:
 
 
 @contextmanager
-def asked_by_clients(running: Stack) -> Iterator[None]:
-    """Some clients ask for defects, one picture after the other."""
+def asked_all_the_time(running: Stack) -> Iterator[None]:
+    """One client asks for defects, one picture after the other: alone it is answered in time on a busy machine, too."""
     over = threading.Event()
 
-    def client(detect: Callable[..., object]) -> None:
+    def client() -> None:
         while not over.is_set():
-            detect("短路")
+            running.detect("短路")
 
-    with ThreadPoolExecutor(CLIENTS) as pool:
-        asking = [pool.submit(client, running.detect) for _ in range(CLIENTS)]
+    with ThreadPoolExecutor(1) as pool:
+        asking = pool.submit(client)
         try:
             yield
         finally:
             over.set()
-    for each in asking:
-        each.result()
+    asking.result()
