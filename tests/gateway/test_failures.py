@@ -21,13 +21,15 @@ from tests.conftest import BOARD, REPOSITORY, ROOT
 PICTURE = BOARD.read_bytes()
 PATIENCE_S = 60.0
 POLL_S = 0.02
+ENDING_S = 5.0  # for what a test has left under way
 
 
 @contextmanager
 def gateway(triton_url: str, **settings: str) -> Iterator[tuple[httpx.Client, subprocess.Popen[bytes]]]:
     """A gateway of the test's own before the Triton at that address; alive, not necessarily ready."""
     port = free_port()
-    settings = {"port": str(port), "triton_url": triton_url, "model_repository": str(REPOSITORY)} | settings
+    defaults = {"port": str(port), "triton_url": triton_url, "model_repository": str(REPOSITORY), "drain_s": "0"}
+    settings = defaults | settings
     environment = {f"PCBD_{name.upper()}": value for name, value in settings.items()}
     process = subprocess.Popen([sys.executable, "-m", "gateway"], cwd=ROOT, env={**os.environ, **environment})
     try:
@@ -35,8 +37,12 @@ def gateway(triton_url: str, **settings: str) -> Iterator[tuple[httpx.Client, su
             wait_until(lambda: status(client, "/healthz") == 200)
             yield client, process
     finally:
-        process.kill()
-        process.wait()
+        process.terminate()  # and is counted in the coverage
+        try:
+            process.wait(ENDING_S)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
 
 
 def status(client: httpx.Client, path: str) -> int:
