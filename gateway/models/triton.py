@@ -43,7 +43,7 @@ CHANNEL = [
     ("grpc.max_send_message_length", -1),
     ("grpc.max_receive_message_length", -1),
     ("grpc.initial_reconnect_backoff_ms", 100),
-    ("grpc.min_reconnect_backoff_ms", 100),
+    ("grpc.min_reconnect_backoff_ms", 1000),  # also how long connecting may take, which a busy Triton may need
     ("grpc.max_reconnect_backoff_ms", 1000),
     ("grpc.use_local_subchannel_pool", 1),  # a connection of its own, not one shared with the next channel
 ]
@@ -231,7 +231,7 @@ class Triton:
             ServiceError: the model does not load; what was served before is served still.
         """
         text = config and json_format.MessageToJson(config, preserving_proto_field_name=True)
-        client = InferenceServerClient(self.url, channel_args=CHANNEL)  # of its own: it takes longer than any grace
+        client = InferenceServerClient(self.url)  # a connection of its own: it takes longer than any grace
         try:
             await client.load_model(spec.name, config=text, client_timeout=LOAD_TIMEOUT_S)
         except (InferenceServerException, grpc.RpcError) as error:

@@ -112,7 +112,7 @@ async def fingerprint_of(asked: DetectRequest, overlay: Overlay | None) -> bytes
     """A digest of picture, parameters and the kind of answer, equal whichever way they came in."""
 
     def digest() -> bytes:
-        found = hashlib.sha256(f"{overlay!r}{asked.parameters.model_dump_json()}".encode())
+        found = hashlib.sha256(f"{overlay!r}{asked.parameters!r}".encode())
         found.update(b"\0")
         found.update(asked.image)
         return found.digest()

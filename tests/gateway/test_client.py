@@ -59,7 +59,7 @@ def test_a_batch_that_breaks_off_is_told(triton: TritonServer) -> None:
         wait_until(lambda: status(http, "/readyz") == 200)
         with Client(str(http.base_url)) as client:
             lines = client.detect_batch([b"hello", *[BOARD] * 8])
-            assert next(lines).index == 0
+            next(lines)
             process.kill()
             with pytest.raises(UnreachableError, match="before all pictures were done"):
                 list(lines)

@@ -8,7 +8,9 @@ import pytest
 from pydantic import BaseModel
 
 from gateway.errors import DeadlineError, ParameterError
-from gateway.request.idempotency import Replies
+from gateway.request.body import DetectRequest
+from gateway.request.idempotency import Replies, fingerprint_of
+from gateway.request.parameters import DetectParameters
 from tests.conftest import BOARD
 
 PICTURE = BOARD.read_bytes()
@@ -102,6 +104,16 @@ def ask(url: str, key: str, **fields: str) -> httpx.Response:
     return httpx.post(
         f"{url}/detect", files={"image": PICTURE}, data=fields, headers={"Idempotency-Key": key}, timeout=60
     )
+
+
+def test_a_fingerprint_tells_pictures_and_parameters_apart() -> None:
+    def of(image: bytes, **parameters: object) -> bytes:
+        asked = DetectRequest(image, DetectParameters.model_validate(parameters))
+        return asyncio.run(fingerprint_of(asked, None))
+
+    assert of(b"one", magnification="[1, 1.5]") == of(b"one", magnification=[1, 1.5])
+    fingerprints = [of(b"one"), of(b"two"), of(b"one", magnification=2), of(b"one", regions=[[[0, 0], [9, 0], [9, 9]]])]
+    assert len(set(fingerprints)) == 4
 
 
 def test_the_same_request_sent_several_times_is_worked_on_once(gateway_url: str) -> None:
