@@ -6,8 +6,8 @@
 The files are those of docker/ as they are; only base images are stand-ins (tests/docker/stand_ins.Dockerfile), of which
 Grafana's is nothing but its health check. In the profile gpu Docker grants a GPU that is not there, and the images of a
 GPU host build and serve engines for a CPU (tests/docker/stand_ins.yaml). Images take some ten minutes and 20 GB, most
-of it torch and its like (half with torch's CPU wheel in docker/wheels/); a second run in the same --work takes them from
-the daemon's cache. Figures go to stdout as one line of JSON; exit code 1 at the first thing that does not hold.
+of it torch and its like (half with torch's CPU wheel in docker/wheels/); a second run in the same --work takes them
+from the daemon's cache. Figures go to stdout as one line of JSON; exit code 1 at the first thing that does not hold.
 """
 
 import argparse
