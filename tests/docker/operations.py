@@ -1,6 +1,7 @@
 """What operators do to a running service, by the commands of docs/docker.md: upgrade, keys, catalog, TLS."""
 
 import ssl
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -43,7 +44,7 @@ def an_upgrade_and_the_way_back_keep_key_and_catalog(service: Service) -> None:
         service.timed(name, service.up)
         for container in (service.export, service.triton, service.gateway):
             image = service.inspect(container)["Config"]["Image"]
-            require(image == f"pcb-defect-detector/{container}:{tag}", f"{container} runs {image}")
+            require(image.endswith(f":{tag}"), f"{container} runs {image}, expected {tag}")
         service.detect()  # with the key
         require(_spur(service) == changed.json(), f"the catalog after {name}: {_spur(service)}")
 
@@ -73,21 +74,41 @@ def the_catalog_is_restored(service: Service) -> None:
 
 
 def https_is_answered(service: Service) -> None:
-    certificate, key = (service.work / "secrets" / f"tls_{name}" for name in ("certificate", "key"))
-    make = ["openssl", "req", "-x509", "-nodes", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1"]
-    of = ["-days", "2", "-subj", "/CN=gateway", "-addext", "subjectAltName=IP:127.0.0.1"]
-    run([*make, *of, "-keyout", str(key), "-out", str(certificate)], service.environment)
-    key.chmod(0o644)
+    certificate = _certificate(service)
+    key = certificate.with_name("tls_key")
     service.environment |= {"TLS_CERTIFICATE_FILE": str(certificate), "TLS_KEY_FILE": str(key)}
     service.files = (*service.files, "--file=docker/compose.tls.yaml")
     service.up()
+    _trust(service, certificate)
+    service.detect()
+
+
+def a_renewed_certificate_is_served_after_a_restart(service: Service) -> None:
+    _trust(service, _certificate(service))
+    require(not service.is_ready(), "the gateway is trusted before it has the new certificate")
+    service.compose("restart", service.gateway)
+    wait_until(service.is_ready, "the gateway ready, with the new certificate")
+
+
+def _certificate(service: Service) -> Path:
+    """A new one, and its key, as new files in the place of the former."""
+    folder = service.work / "secrets"
+    make = ["openssl", "req", "-x509", "-nodes", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1"]
+    of = ["-days", "2", "-subj", "/CN=gateway", "-addext", "subjectAltName=IP:127.0.0.1"]
+    run([*make, *of, "-keyout", str(folder / "key.new"), "-out", str(folder / "certificate.new")], service.environment)
+    (folder / "key.new").chmod(0o644)
+    (folder / "key.new").replace(folder / "tls_key")
+    return (folder / "certificate.new").replace(folder / "tls_certificate")
+
+
+def _trust(service: Service, certificate: Path) -> None:
+    """Asks by https from now on, and believes this certificate alone."""
     service.client = httpx.Client(
         base_url=str(service.client.base_url).replace("http:", "https:"),
         headers=service.client.headers,
         timeout=PATIENCE_S,
         verify=ssl.create_default_context(cafile=str(certificate)),
     )
-    service.detect()
 
 
 def _key(service: Service) -> str:
