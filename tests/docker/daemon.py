@@ -35,7 +35,9 @@ def daemon(work: Path) -> Iterator[dict[str, str]]:
         "PATH": f"/usr/bin:{os.environ['PATH']}",
     }
     with (work / "dockerd.log").open("w") as log:
-        process = subprocess.Popen(["dockerd", f"--host={socket}", *options], stdout=log, stderr=log)
+        process = subprocess.Popen(
+            ["dockerd", f"--host={socket}", *options], stdout=log, stderr=log, env=_beside_a_gpu_hook(work)
+        )
     try:
         deadline = time.monotonic() + PATIENCE_S
         while subprocess.run(["docker", "info"], env=environment, capture_output=True, check=False).returncode:
@@ -47,13 +49,26 @@ def daemon(work: Path) -> Iterator[dict[str, str]]:
         process.wait(PATIENCE_S)
 
 
-def run(command: list[str], environment: dict[str, str]) -> str:
+def _beside_a_gpu_hook(work: Path) -> dict[str, str]:
+    """An environment in which dockerd grants the GPUs that a container reserves, and hands over none.
+
+    It knows the driver "nvidia" where it finds NVIDIA's hook, which is given the container's state before the start
+    (moby, daemon/nvidia_linux.go).
+    """
+    hook = work / "bin" / "nvidia-container-runtime-hook"
+    hook.parent.mkdir(exist_ok=True)
+    hook.write_text("#!/bin/sh\nexec cat > /dev/null\n")
+    hook.chmod(0o755)
+    return {**os.environ, "PATH": f"{hook.parent}:{os.environ['PATH']}"}
+
+
+def run(command: list[str], environment: dict[str, str], stdin: str = "") -> str:
     """What a command printed on stdout.
 
     Raises:
         TrialError: it failed; the end of what it said is in the message.
     """
-    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+    done = subprocess.run(command, cwd=ROOT, env=environment, input=stdin, capture_output=True, text=True, check=False)
     if done.returncode:
         raise TrialError(
             f"{' '.join(command)} ended with {done.returncode}:\n{done.stdout[-2000:]}{done.stderr[-4000:]}"
@@ -72,5 +87,5 @@ def stand_in_images(work: Path, environment: dict[str, str]) -> dict[str, str]:
         run(["docker", "import", f"{root}.tar", BASE], environment)
     for name in STAND_INS:
         build = ["docker", "build", "--network=host", "--file=tests/docker/stand_ins.Dockerfile", f"--target={name}"]
-        run([*build, f"--tag=pcbd-stand-in/{name}", "tests/docker"], environment)
+        run([*build, f"--tag=pcbd-stand-in/{name}", "."], environment)
     return {"PYTHON_IMAGE": BASE} | {f"{name.upper()}_IMAGE": f"pcbd-stand-in/{name}" for name in STAND_INS}

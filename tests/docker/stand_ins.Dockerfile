@@ -20,7 +20,8 @@ FROM debian AS grafana
 RUN mkdir --parents /www/api /var/lib/grafana && echo '{"database": "ok"}' > /www/api/health && chown 472:0 /var/lib/grafana
 ENTRYPOINT ["python3", "-m", "http.server", "3000", "--directory", "/www"]
 
-# Triton's container: the tritonserver of the nvidia-pytriton wheel, laid out as there; no GPU, no TensorRT.
+# Triton's container: the tritonserver of the nvidia-pytriton wheel, laid out as there. No GPU: where that one carries
+# TensorRT for the models' Python, this carries OpenVINO and ONNX Runtime.
 FROM debian AS triton
 RUN apt-get install --yes --no-install-recommends python3-pip \
  && python3 -m pip install --break-system-packages --no-deps --target /wheel nvidia-pytriton==0.7.0 \
@@ -29,4 +30,6 @@ RUN apt-get install --yes --no-install-recommends python3-pip \
  && mv /wheel/pytriton/tritonserver/python_backend_stubs/3.11/triton_python_backend_stub \
     /opt/tritonserver/backends/python/ \
  && mv /wheel/nvidia_pytriton.libs /opt/tritonserver/lib && rm -r /wheel
+RUN --mount=type=bind,source=constraints.txt,target=/constraints.txt \
+    python3 -m pip install --break-system-packages --constraint /constraints.txt openvino onnxruntime numpy
 ENV PATH=/opt/tritonserver/bin:${PATH} LD_LIBRARY_PATH=/opt/tritonserver/lib:/usr/lib/x86_64-linux-gnu
