@@ -22,6 +22,7 @@ from onnx import ModelProto, TensorProto
 
 from export.calibration import Calibration
 from export.runtime.engine import EngineError
+from export.tensorrt.patches import taken_back
 from export.tensorrt.tensor_types import tensor_types
 
 Method = Literal["entropy", "max"]
@@ -72,7 +73,7 @@ def rewrite(
         work = Path(name) / "graph.onnx"  # ModelOpt leaves files beside its input
         onnx.save(onnx.load(graph), work)
         if precision in QUANTIZED:
-            with contextlib.redirect_stdout(log):
+            with contextlib.redirect_stdout(log), taken_back():
                 quantize(
                     str(work),
                     quantize_mode=precision,

@@ -34,7 +34,7 @@ def content(tiny_checkpoint: Path) -> dict[str, Any]:
 
 def test_report_has_a_row_for_every_engine_and_number_of_threads(content: dict[str, Any]) -> None:
     rows = [(entry["name"], entry["threads"]) for entry in content["engines"]]
-    assert sorted(rows) == sorted((name, threads) for name in ENGINES for threads in (1, 2))
+    assert sorted(rows) == sorted((name, threads) for name in ENGINES for threads in (1, 2)), content["missing"]
     for entry in content["engines"]:
         low, high = entry["latency_ms_2_quarters"]
         assert 0 < low <= entry["latency_ms_2"] <= high

@@ -74,7 +74,7 @@ def test_a_killed_triton_leaves_nothing_behind(tmp_path: Path) -> None:
     model(tmp_path, "idle", IDLE)
     with embedded_triton(tmp_path) as server:
         (stub,) = instances(server)
-        regions = list(SHARED_MEMORY.glob(f"pcbd{os.getpid()}_*"))
+        regions = list(SHARED_MEMORY.glob(f"pcbd{os.getpid()}_{server.grpc_url.rpartition(':')[2]}_*"))
         assert regions
         os.kill(server.pid, signal.SIGKILL)
         assert server.wait() == -signal.SIGKILL
