@@ -89,6 +89,7 @@ class ModelConfig(Strict):
     ffn: int
     tile_size: int  # pixels
     boxes_per_tile: int
+    fine_tokens: bool = False  # four tokens of the grounding reading where the backbone has one
 
 
 class CameraConfig(Strict):
@@ -116,6 +117,7 @@ class PretrainedConfig(Strict):
     pretrained: str  # folder, or owner/name on the Hugging Face hub
     input_resolution: int = Field(gt=0)  # pixels, side of the square tile
     boxes_per_tile: int = Field(gt=0)
+    fine_tokens: bool = False  # four tokens of the grounding reading where the backbone has one, for small defects
     lora: LoraConfig | None  # none: every weight is trained
 
     @property
@@ -128,6 +130,7 @@ class ContinuedConfig(Strict):
     """A checkpoint of this project to go on from: its weights, its tokenizer, its shape."""
 
     checkpoint: Path  # folder that training wrote
+    add_fine_tokens: bool = False  # to one that has none: they start as copies of the tokens that it has
     lora: LoraConfig | None = None  # none: every weight is trained
 
 

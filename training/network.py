@@ -10,7 +10,7 @@ from transformers.models.florence2.configuration_florence2 import Florence2Visio
 
 from export.contract.locations import location_token
 from training.config import ModelConfig
-from training.modeling_florence2_grounding import Florence2ForGrounding, Florence2GroundingConfig
+from training.modeling_florence2_grounding import Florence2ForGrounding, Florence2GroundingConfig, GroundingHead
 from training.tokenizer import BOS, EOS, IMAGE, PAD, token_id
 
 LOCATION_AMPLITUDE = 0.1  # of the Fourier features that location embeddings start from
@@ -63,6 +63,7 @@ def build_network(config: ModelConfig, tokenizer: Tokenizer) -> Florence2ForGrou
             tile_size=config.tile_size,
             boxes_per_tile=config.boxes_per_tile,
             location_token_id=special[location_token(0)],
+            fine_tokens=config.fine_tokens,
         )
     )
     _initialise(network)
@@ -80,10 +81,29 @@ def initialise_by_fan_in(network: nn.Module) -> None:
                 nn.init.zeros_(module.bias)
 
 
+def initialise_head(head: GroundingHead) -> None:
+    """A grounding head that has yet to learn."""
+    initialise_by_fan_in(head)
+    if head.fine is not None:
+        head.fine.start_as_copies()
+
+
+def add_fine_tokens(network: Florence2ForGrounding) -> None:
+    """Gives a network fine tokens that start as copies of those it has, and nothing where it has them already."""
+    if network.grounding.fine is not None:
+        return
+    network.config.fine_tokens = True
+    head = network.new_grounding_head()
+    initialise_head(head)
+    head.load_state_dict(head.state_dict() | network.grounding.state_dict())
+    network.grounding = head
+
+
 @torch.no_grad()
 def _initialise(network: Florence2ForGrounding) -> None:
     """Matrices by fan-in, Fourier features for locations and positions."""
     initialise_by_fan_in(network)
+    initialise_head(network.grounding)
     embeddings = network.get_input_embeddings().weight
     first = network.config.location_token_id
     bins = network.grounding.num_bins

@@ -43,7 +43,7 @@ def grounding_terms(
     sigma: float,
     class_weights: Tensor | None = None,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Matching, GIoU and location losses of encoder states (B, N, D), each per positive token.
+    """Matching, GIoU and location losses of tokens (B, N, D), each per positive token.
 
     `sparse` has the sentences that hold somewhere in each of the B images: see `answer_somewhere`. A token that
     shows a defect counts `class_weights[class_id]` times in the matching loss, against every prompt.
@@ -130,8 +130,8 @@ def batch_terms(
     class_weights: Tensor | None = None,
 ) -> Terms:
     """All terms for tiles (B, S, S, 3) uint8; the generative batch, if any, asks about the first G of them."""
-    features = network.image_features(network.normalise(image))
-    states = network.encode_image(features)
+    features, early = network.look(network.normalise(image))
+    states = network.grounding_tokens(features, early)
     embeddings = network.encode_prompts(*encode_batch(tokenizer, prompts.texts))
     match, giou, location = grounding_terms(network, states, prompts, embeddings, found, sparse, sigma, class_weights)
     if generative is None:

@@ -21,8 +21,8 @@ from transformers.models.florence2.configuration_florence2 import Florence2Visio
 
 from export.contract.locations import NUM_BINS, location_token
 from export.contract.tensors import LENGTH_BUCKETS
-from training.modeling_florence2_grounding import Florence2ForGrounding, Florence2GroundingConfig, GroundingHead
-from training.network import initialise_by_fan_in
+from training.modeling_florence2_grounding import Florence2ForGrounding, Florence2GroundingConfig
+from training.network import initialise_head
 from training.published import EMBEDDINGS, TASK_TOKENS, PretrainedError, is_older_layout, read_shape, read_weights
 from training.tokenizer import BOS, EOS, IMAGE, PAD, UNK, token_id
 
@@ -34,7 +34,7 @@ VOCABULARY_MULTIPLE = 64  # transformers' conversion pads the embeddings with un
 
 
 def load_pretrained(
-    source: str | Path, *, tile_size: int, boxes_per_tile: int
+    source: str | Path, *, tile_size: int, boxes_per_tile: int, fine_tokens: bool = False
 ) -> tuple[Florence2ForGrounding, Tokenizer]:
     """A published Florence-2 in fp32 for square tiles of `tile_size` pixels, and its tokenizer.
 
@@ -62,14 +62,15 @@ def load_pretrained(
         tile_size=tile_size,
         boxes_per_tile=boxes_per_tile,
         location_token_id=special[location_token(0)],
+        fine_tokens=fine_tokens,
         image_mean=IMAGE_MEAN,
         image_std=IMAGE_STD,
     )
     with no_init_weights():  # drawing 0.23 billion numbers only to replace them takes ten seconds
         network = Florence2ForGrounding(config)
     network.tie_weights()
-    network.grounding = GroundingHead(text.d_model)
-    initialise_by_fan_in(network.grounding)
+    network.grounding = network.new_grounding_head()
+    initialise_head(network.grounding)
     network.generation_config = GenerationConfig(
         bos_token_id=special[BOS],
         eos_token_id=special[EOS],

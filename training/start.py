@@ -13,7 +13,7 @@ from training.data.dataset import Dataset, DatasetError, sentences
 from training.data.source import join_datasets, read_dataset
 from training.lora import add_adapters
 from training.modeling_florence2_grounding import Florence2ForGrounding
-from training.network import build_network
+from training.network import add_fine_tokens, build_network
 from training.pretrained import load_pretrained
 from training.prompts import PHRASINGS, Phrasings, corpus
 from training.replay import ReplayBuffer
@@ -113,5 +113,12 @@ def start_network(config: Config, dataset: Dataset) -> tuple[Florence2ForGroundi
 def _load(model: PretrainedConfig | ContinuedConfig) -> tuple[Florence2ForGrounding, Tokenizer]:
     if isinstance(model, ContinuedConfig):
         network, tokenizer, _ = load_checkpoint(model.checkpoint)
+        if model.add_fine_tokens:
+            add_fine_tokens(network)
         return network, tokenizer
-    return load_pretrained(model.pretrained, tile_size=model.tile_size, boxes_per_tile=model.boxes_per_tile)
+    return load_pretrained(
+        model.pretrained,
+        tile_size=model.tile_size,
+        boxes_per_tile=model.boxes_per_tile,
+        fine_tokens=model.fine_tokens,
+    )

@@ -20,6 +20,7 @@ from training.tokenizer import BOS, EOS, PAD, encode_batch, token_id
 MAX_CLASSES = 16  # asked for in one step
 ABSENT_CLASSES = 2  # known classes per step that the dataset does not have, so that words matter
 SENTENCES = 8  # about single defects or whole pictures, asked for in one step
+MAX_TOKENS_ACROSS = 3  # of one defect, each way
 IGNORED = -100
 
 
@@ -37,7 +38,8 @@ class Positives:
 def assign(crops: Sequence[Crop], grid: int, size: int) -> Positives:
     """The tokens whose centre lies in the central quarter of a box; the nearest one where none does.
 
-    A token inside two boxes answers for the smaller.
+    At most 3 x 3 of them, the nearest to its centre, so that a large defect does not outweigh small ones (as the
+    centre sampling of Tian et al., FCOS, 2019, has it). A token inside two boxes answers for the smaller.
     """
     step = size / grid
     centres = (np.arange(grid) + 0.5) * step
@@ -64,8 +66,10 @@ def assign(crops: Sequence[Crop], grid: int, size: int) -> Positives:
 
 def _central(centres: NDArray[np.float64], low: float, high: float) -> NDArray[np.int64]:
     middle, reach = (low + high) / 2, (high - low) / 4
-    inside = np.flatnonzero(np.abs(centres - middle) <= reach)
-    return inside if len(inside) else np.array([np.abs(centres - middle).argmin()])
+    away = np.abs(centres - middle)
+    nearest = np.argsort(away, kind="stable")[:MAX_TOKENS_ACROSS]
+    inside = nearest[away[nearest] <= reach]
+    return np.sort(inside) if len(inside) else nearest[:1]
 
 
 @dataclass(frozen=True)

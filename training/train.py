@@ -71,7 +71,7 @@ class Run:
             phrasings_of(config.data),
             batch_size=train.batch_size,
             generative_share=train.generative_share,
-            stride=math.prod(vision.patch_stride),
+            stride=math.prod(vision.patch_stride) // (2 if network.config.fine_tokens else 1),
         )
         self.stopping = EarlyStopping()
         self.commit = git_commit()  # of the code that runs, whatever is committed meanwhile
