@@ -72,6 +72,7 @@ def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ffn=128,
         tile_size=128,
         boxes_per_tile=20,
+        fine_tokens=True,
     )
     folder = tmp_path_factory.mktemp("checkpoint") / "tiny"
     manifest = {"name": "tiny", "defects": ["open", "short"], "score_threshold": 0.25}

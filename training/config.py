@@ -197,7 +197,7 @@ class TrainConfig(Strict):
     early_stopping: EarlyStoppingConfig | None = None  # none: the last averaged weights become the checkpoint
     class_weights: dict[str, Annotated[float, Field(gt=0)]] | None = None  # of the matching loss, by category id
     gradient_checkpointing: bool = False  # BART computes its activations twice instead of keeping them: less memory
-    compile: bool = False  # torch.compile of DaViT and BART: minutes before the first step
+    compile: bool = False  # torch.compile of the layers of DaViT and BART: minutes before the first step
 
     @model_validator(mode="after")
     def _decoder_last(self) -> Self:

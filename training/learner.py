@@ -20,6 +20,19 @@ from training.processes import Processes
 from training.schedule import Schedule
 
 
+def compile_layers(network: Florence2ForGrounding) -> None:
+    """torch.compile of each layer by itself, in place, so that the weights keep their names.
+
+    Layers of a kind share what was compiled where their shapes agree; a whole tower at a time takes very long. Prompts
+    and answers have another length at every step, so the language model is compiled for any.
+    """
+    tower, language_model = network.model.vision_tower, network.model.language_model
+    for layer in (*tower.convs, *(block for blocks in tower.blocks for block in blocks)):
+        layer.compile(dynamic=False)
+    for layer in (*language_model.encoder.layers, *language_model.decoder.layers):
+        layer.compile(dynamic=True)
+
+
 class Learner:
     """Takes steps; every process of a run has one, with the same weights.
 
@@ -48,9 +61,7 @@ class Learner:
         if config.gradient_checkpointing:
             self.network.model.language_model.activation_checkpointing_enable()  # transformers' DaViT has none
         if config.compile:
-            language_model = self.network.model.language_model
-            for part in (self.network.model.vision_tower, language_model.encoder, language_model.decoder):
-                part.compile()  # in place: the weights keep their names
+            compile_layers(self.network)
         self.optimizer = Optimizer(self.network, config, 0, schedule.joint_steps)
 
     def take_step(self, step: int, batches: Sequence[Batch | DecoderBatch]) -> tuple[list[Terms], float]:

@@ -183,7 +183,7 @@ class Florence2ForGrounding(Florence2ForConditionalGeneration):
         return (scaled - mean) / std
 
     def look(self, pixel_values: Tensor) -> tuple[Tensor, Tensor]:
-        """pixel_values (B, 3, S, S) -> projected image tokens (B, 1 + N, D), the spatial mean first; early (B, C, H, W).
+        """pixel_values (B, 3, S, S) -> projected image tokens (B, 1 + N, D), the mean first, and early (B, C, H, W).
 
         `early` is what DaViT's stage before the last gives. The rest is Florence2Model.get_image_features.
         """

@@ -20,7 +20,7 @@ from training.tokenizer import BOS, EOS, PAD, encode_batch, token_id
 MAX_CLASSES = 16  # asked for in one step
 ABSENT_CLASSES = 2  # known classes per step that the dataset does not have, so that words matter
 SENTENCES = 8  # about single defects or whole pictures, asked for in one step
-MAX_TOKENS_ACROSS = 3  # of one defect, each way
+CENTRE_RADIUS = 1.5  # tokens: those of one defect are at most so far from its centre each way
 IGNORED = -100
 
 
@@ -38,8 +38,8 @@ class Positives:
 def assign(crops: Sequence[Crop], grid: int, size: int) -> Positives:
     """The tokens whose centre lies in the central quarter of a box; the nearest one where none does.
 
-    At most 3 x 3 of them, the nearest to its centre, so that a large defect does not outweigh small ones (as the
-    centre sampling of Tian et al., FCOS, 2019, has it). A token inside two boxes answers for the smaller.
+    None is farther from its centre than one and a half tokens each way, so that a large defect does not outweigh
+    small ones (the centre sampling of Tian et al., FCOS, 2019). A token inside two boxes answers for the smaller.
     """
     step = size / grid
     centres = (np.arange(grid) + 0.5) * step
@@ -51,8 +51,8 @@ def assign(crops: Sequence[Crop], grid: int, size: int) -> Positives:
         area = np.prod(crop.boxes_xyxy[:, 2:] - crop.boxes_xyxy[:, :2], axis=1)
         for index in np.argsort(area, kind="stable"):
             box = crop.boxes_xyxy[index]
-            columns = _central(centres, box[0], box[2])
-            lines = _central(centres, box[1], box[3])
+            columns = _central(centres, box[0], box[2], CENTRE_RADIUS * step)
+            lines = _central(centres, box[1], box[3], CENTRE_RADIUS * step)
             for token in (int(y * grid + x) for y in lines for x in columns):
                 if token not in taken:
                     taken.add(token)
@@ -64,12 +64,10 @@ def assign(crops: Sequence[Crop], grid: int, size: int) -> Positives:
     return Positives(table[:, 0], table[:, 1], table[:, 2], placed, descriptions)
 
 
-def _central(centres: NDArray[np.float64], low: float, high: float) -> NDArray[np.int64]:
-    middle, reach = (low + high) / 2, (high - low) / 4
-    away = np.abs(centres - middle)
-    nearest = np.argsort(away, kind="stable")[:MAX_TOKENS_ACROSS]
-    inside = nearest[away[nearest] <= reach]
-    return np.sort(inside) if len(inside) else nearest[:1]
+def _central(centres: NDArray[np.float64], low: float, high: float, farthest: float) -> NDArray[np.int64]:
+    middle, reach = (low + high) / 2, min((high - low) / 4, farthest)
+    inside = np.flatnonzero(np.abs(centres - middle) <= reach)
+    return inside if len(inside) else np.array([np.abs(centres - middle).argmin()])
 
 
 @dataclass(frozen=True)

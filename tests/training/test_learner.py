@@ -17,6 +17,7 @@ from training.train import Run
 
 ALL_LEARNS = "train.stages=[{share: 1, mosaic: 0.5}]"
 SCORES = {1: 0.2, 2: 0.6, 3: 0.4, 4: 0.5, 5: 0.9}  # mAP@0.5 by step; 0 afterwards
+PLAIN = ["train.stages=[{share: 1, mosaic: 0}]", "train.precision=fp32", "train.generative_share=0"]
 PATIENT = "train.early_stopping={patience: 2, min_delta: 0.0}"
 
 
@@ -169,3 +170,16 @@ def test_gradient_checkpointing_changes_no_gradient(data: Path, tmp_path: Path) 
 def test_a_weight_of_no_class_is_named(data: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"class_weights: opne is no category.*open"):
         Run(read_config(CONFIG, [*settings(data, tmp_path / "run"), "train.class_weights={opne: 2, short: 3}"]))
+
+
+@pytest.mark.filterwarnings("default")  # the compiler warns of its own workings, and breaks where that is an error
+def test_compiled_layers_learn_the_same(data: Path, tmp_path: Path) -> None:
+    runs = {}
+    for compiled in (False, True):
+        out = tmp_path / str(compiled)
+        overrides = [*settings(data, out, steps=2), *PLAIN]
+        run = Judged(read_config(CONFIG, [*overrides, f"train.compile={compiled}"]))
+        run.train()
+        runs[compiled] = load_checkpoint(out / "checkpoint")[0].state_dict()
+    for name, weight in runs[False].items():
+        torch.testing.assert_close(runs[True][name], weight, atol=2e-3, rtol=1e-2)

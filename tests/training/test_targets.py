@@ -37,6 +37,11 @@ def test_assign_takes_the_tokens_in_the_central_quarter() -> None:
     assert torch.allclose(found.boxes_xyxy, torch.tensor([0, 0, 0.25, 0.25]).repeat(4, 1))
 
 
+def test_assign_takes_nine_tokens_at_most() -> None:
+    found = assign([crop((16, 16, 216, 216, 0))], GRID, SIZE)  # its centre, 116, lies in token 7, nearest to 6
+    assert sorted(found.token_ids.tolist()) == [y * GRID + x for y in (6, 7, 8) for x in (6, 7, 8)]
+
+
 def test_assign_gives_a_tiny_box_its_nearest_token() -> None:
     found = assign([crop(), crop((100, 40, 104, 44, 1))], GRID, SIZE)
     assert (found.image_ids.tolist(), found.token_ids.tolist()) == ([1], [2 * GRID + 6])
@@ -46,7 +51,7 @@ def test_assign_prefers_the_smaller_of_two_boxes() -> None:
     found = assign([crop((0, 0, 128, 128, 0), (48, 48, 80, 80, 1))], GRID, SIZE)
     owner = dict(zip(found.token_ids.tolist(), found.class_ids.tolist(), strict=True))
     assert owner[4 * GRID + 4] == 1
-    assert owner[5 * GRID + 5] == 0
+    assert owner[2 * GRID + 5] == 0
 
 
 def test_assign_of_empty_crops_is_empty() -> None:
