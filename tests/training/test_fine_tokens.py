@@ -8,11 +8,13 @@ from torch import Tensor
 
 from tests.training.boards import write_boards
 from tests.training.networks import SIDE, small_network
+from tests.training.published_florence2 import SMALL, write_native
 from tests.training.small_run import CONFIG, settings
 from training.checkpoint import load_checkpoint
 from training.config import read_config
 from training.modeling_florence2_grounding import FineTokens, Florence2ForGrounding
 from training.network import add_fine_tokens
+from training.pretrained import load_pretrained
 from training.train import Run
 
 TILE = 128
@@ -78,6 +80,14 @@ def test_both_what_was_there_and_what_is_new_learn(tiles: Tensor) -> None:
     for layer in (fine.split, fine.early_projection, fine.reduce, network.model.vision_tower.convs[0].conv):
         assert layer.weight.grad is not None
         assert layer.weight.grad.any()
+
+
+def test_a_published_network_gets_them_from_the_start(tmp_path: Path, tiles: Tensor) -> None:
+    folder = write_native(tmp_path / "native", SMALL)
+    network, _ = load_pretrained(folder, tile_size=TILE, boxes_per_tile=4, fine_tokens=True)
+    without, _ = load_pretrained(folder, tile_size=TILE, boxes_per_tile=4)
+    coarse = tokens(without.eval(), tiles)
+    torch.testing.assert_close(tokens(network.eval(), tiles), repeated(coarse, round(coarse.shape[1] ** 0.5)))
 
 
 def test_a_run_adds_them_to_a_checkpoint_and_they_come_back_from_the_next(tmp_path: Path, tiles: Tensor) -> None:
