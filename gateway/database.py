@@ -111,8 +111,8 @@ class Database:
         with self._translated(), self._asking.connect() as connection:
             return connection.scalars(question).one()
 
-    def glance(self, question: str) -> Value | None:
-        """One value from SQLite's file at once, for one who must not wait; None wherever that cannot be.
+    def glance(self, question: str) -> int | None:
+        """One number from SQLite's file at once, for one who must not wait; None wherever that cannot be.
 
         The one call for the event loop: the connection is held and waits for nobody, so that the answer comes from the
         system's cache in less time than handing the question to a thread takes. PostgreSQL has to be waited for.
@@ -123,11 +123,11 @@ class Database:
             if self._glancing is None:
                 name = f"{self._file.absolute().as_uri()}?mode=rw"
                 self._glancing = sqlite3.connect(name, uri=True, timeout=0, check_same_thread=False)
-            (value,) = self._glancing.execute(question).fetchone()
+            row = self._glancing.execute(question).fetchone()
         except sqlite3.Error:
             self._end_glancing()
             return None
-        return value
+        return row and int(row[0])
 
     @contextmanager
     def write(self) -> Iterator[Session]:

@@ -219,12 +219,7 @@ class Service:
     def _detections(self, read: Detections, asked_for: Sequence[Question], request_id: str) -> list[Detection]:
         found = []
         scores: dict[str, list[float]] = {}  # by the metrics' label, of which each is looked up once
-        rows = zip(
-            read.boxes_xyxy.tolist(),
-            read.scores.tolist(),
-            read.class_ids.tolist(),
-            strict=True,
-        )
+        rows = zip(read.boxes_xyxy.tolist(), read.scores.tolist(), read.class_ids.tolist(), strict=True)
         for number, ((x1, y1, x2, y2), score, index) in enumerate(rows):
             question = asked_for[index]
             defect = question.defect

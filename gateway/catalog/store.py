@@ -67,8 +67,7 @@ class CatalogStore:
 
     def revision_at_once(self) -> int | None:
         """The same without waiting; None where only `revision` can say it."""
-        revision: int | None = self._database.glance(REVISION)
-        return revision
+        return self._database.glance(REVISION)
 
     def load(self) -> tuple[int, tuple[StoredDefect, ...]]:
         """The revision and the whole catalog in order; the defects may be newer than the revision, never older."""

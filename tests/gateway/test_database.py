@@ -90,7 +90,7 @@ def test_a_glance_sees_every_commit_and_waits_for_nobody(tmp_path: Path) -> None
     others.migrate()
     for number in range(5):
         with others.write() as session:
-            session.execute(text(f"UPDATE catalog_revision SET revision = {number}"))
+            session.execute(text("UPDATE catalog_revision SET revision = :number"), {"number": number})
             assert mine.glance(question) == max(0, number - 1)  # what is not committed yet
         assert mine.glance(question) == number
     mine.close()
