@@ -8,6 +8,7 @@ from types import FrameType
 
 from gateway.access.server import BoundedServer
 from gateway.app import create_app
+from gateway.heap import keep_large_blocks
 from gateway.settings import Settings
 from gateway.telemetry.logs import configure_logs
 from gateway.telemetry.tracing import export_spans
@@ -44,6 +45,7 @@ class DrainingServer(BoundedServer):
 
 def serve(listener: socket | None = None) -> None:
     """One worker; on a socket that it shares with others, or on one of its own."""
+    keep_large_blocks()
     settings = Settings()
     configure_logs(settings.log_level, settings.log_format)
     export_spans()

@@ -218,28 +218,27 @@ class Service:
 
     def _detections(self, read: Detections, asked_for: Sequence[Question], request_id: str) -> list[Detection]:
         found = []
-        rows = zip(
-            read.boxes_xyxy.tolist(),
-            read.scores.tolist(),
-            read.class_ids.tolist(),
-            strict=True,
-        )
-        for number, (corners, score, index) in enumerate(rows):
-            x1, y1, x2, y2 = (round(value, 2) for value in corners)
+        scores: dict[str, list[float]] = {}  # by the metrics' label, of which each is looked up once
+        rows = zip(read.boxes_xyxy.tolist(), read.scores.tolist(), read.class_ids.tolist(), strict=True)
+        for number, ((x1, y1, x2, y2), score, index) in enumerate(rows):
             question = asked_for[index]
-            label = question.defect.id if question.defect else OTHER_WORDS
-            self.metrics.detections.labels(label).inc()
-            self.metrics.scores.labels(label).observe(score)
+            defect = question.defect
+            scores.setdefault(defect.id if defect else OTHER_WORDS, []).append(score)
             found.append(
                 Detection(
                     id=f"{request_id}-{number}",
-                    defect=question.defect.id if question.defect else None,
-                    severity=question.defect.severity if question.defect else None,
+                    defect=defect.id if defect else None,
+                    severity=defect.severity if defect else None,
                     prompt=question.prompt,
                     score=round(score, 6),
-                    box=Box(x1=x1, y1=y1, x2=x2, y2=y2),
+                    box=Box(x1=round(x1, 2), y1=round(y1, 2), x2=round(x2, 2), y2=round(y2, 2)),
                 )
             )
+        for label, each in scores.items():
+            self.metrics.detections.labels(label).inc(len(each))
+            observe = self.metrics.scores.labels(label).observe
+            for score in each:
+                observe(score)
         return found
 
 

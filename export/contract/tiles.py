@@ -72,24 +72,21 @@ def place_tiles(
 
     Arguments are those of `merge_tiles`.
     """
-    num_prompts = scores.shape[2]
+    thresholds = np.broadcast_to(np.asarray(score_threshold, dtype=np.float32), (scores.shape[2],))
+    # Few of all; what is below its threshold as a whole box stays so when it turns out to be cut.
+    tile_ids, box_ids, class_ids = np.nonzero(scores >= thresholds)  # (N,) each
+    kept = scores[tile_ids, box_ids, class_ids]
     limit = np.array([*resolution_wh, *resolution_wh], dtype=np.float32)
-    offset = np.concatenate([origins, origins], axis=1).astype(np.float32)[:, None, :]
-    placed = boxes * np.float32(tile) + offset  # (T, K, 4)
+    offset = origins.astype(np.float32)[tile_ids][:, [0, 1, 0, 1]]  # (N, 4)
+    in_tile = boxes[tile_ids, box_ids] * np.float32(tile)
     # An edge is inner where the image goes on beyond it.
-    near_start = (boxes[..., :2] * tile <= EDGE_PIXELS) & (offset[..., :2] > 0)
-    near_end = (boxes[..., 2:] * tile >= tile - EDGE_PIXELS) & (offset[..., :2] + tile < limit[:2])
-    cut = (near_start | near_end).any(axis=-1)  # (T, K)
-    honest = np.where(cut[..., None], scores * np.float32(CUT_SCORE_FACTOR), scores)
-    thresholds = np.broadcast_to(np.asarray(score_threshold, dtype=np.float32), (num_prompts,))
-    tile_ids, box_ids, class_ids = np.nonzero(honest >= thresholds)
-    found = Detections(
-        boxes_xyxy=np.clip(placed[tile_ids, box_ids], 0, limit),
-        scores=honest[tile_ids, box_ids, class_ids],
-        class_ids=class_ids.astype(np.int64),
-    )
-    whole = (found.boxes_xyxy[:, 2:] > found.boxes_xyxy[:, :2]).all(axis=1)  # padding lies outside the image
-    return found.take(whole)
+    near_start = (in_tile[:, :2] <= EDGE_PIXELS) & (offset[:, :2] > 0)
+    near_end = (in_tile[:, 2:] >= tile - EDGE_PIXELS) & (offset[:, :2] + tile < limit[:2])
+    near = near_start | near_end
+    kept = np.where(near[:, 0] | near[:, 1], kept * np.float32(CUT_SCORE_FACTOR), kept)
+    placed = np.minimum(np.maximum(in_tile + offset, 0), limit)
+    whole = (placed[:, 2] > placed[:, 0]) & (placed[:, 3] > placed[:, 1])  # padding lies outside the image
+    return Detections(placed, kept, class_ids).take(whole & (kept >= thresholds[class_ids]))
 
 
 def best_candidates(found: Detections, most: int) -> Detections:

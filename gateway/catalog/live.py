@@ -1,7 +1,8 @@
 """The catalog as this worker knows it, never older than the request that asks for it.
 
 Every request has the revision read, one number from one row, and the catalog is loaded again when it has changed; what
-another worker has committed is therefore live for the next request here. Requests that come together share a reading.
+another worker has committed is therefore live for the next request here. Where the database cannot say it at once,
+a thread asks, and requests that come together share a reading.
 While the database is away the last known catalog goes on being used, at first the seeds, and the database is tried
 again every `interval_s`.
 """
@@ -43,6 +44,8 @@ class LiveCatalog:
 
     async def current(self) -> Catalog:
         """The catalog as it was committed when this was called, or the last known one while the database is away."""
+        if self._prepared and not self._away and self.store.revision_at_once() == self._latest.revision:
+            return self._latest
         clock = asyncio.get_running_loop().time
         asked_at = clock()
         if not self._away:

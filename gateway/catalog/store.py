@@ -1,4 +1,4 @@
-"""The catalog in the database: reads it, changes it, and keeps who changed what. Every call blocks.
+"""The catalog in the database: reads it, changes it, and keeps who changed what. Every call but one blocks.
 
 A change takes the catalog's one revision row first, so changes come one after the other in every worker.
 """
@@ -21,6 +21,7 @@ from gateway.errors import ConflictError, DatabaseError, NotFoundError, Paramete
 
 SEEDING = "seed"  # the actor of the first twelve
 CATALOG = "the catalog"  # its name in messages
+REVISION = f"SELECT revision FROM {RevisionRow.__tablename__}"  # noqa: S608 - a table's name
 
 
 class Change(BaseModel):
@@ -63,6 +64,10 @@ class CatalogStore:
     def revision(self) -> int:
         """Counts every change; the cheapest question that there is."""
         return self._database.scalar(select(RevisionRow.revision))
+
+    def revision_at_once(self) -> int | None:
+        """The same without waiting; None where only `revision` can say it."""
+        return self._database.glance(REVISION)
 
     def load(self) -> tuple[int, tuple[StoredDefect, ...]]:
         """The revision and the whole catalog in order; the defects may be newer than the revision, never older."""

@@ -76,7 +76,7 @@ async def scan(
                 bands = picture.bands(sorted(set(origins[:, 1].tolist())), side)
                 while band := next(bands, None) if held else await asyncio.to_thread(next, bands, None):
                     tops, pixels = band
-                    own = origins[np.isin(origins[:, 1], tops)]
+                    own = origins if held else origins[np.isin(origins[:, 1], tops)]
                     # Batches of equal size: two instances finish together.
                     for batch in np.array_split(own, -(-len(own) // DETECTOR.max_batch_size)):
                         await room.acquire()

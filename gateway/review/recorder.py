@@ -24,6 +24,7 @@ LOG = logging.getLogger("gateway.review")
 QUEUE_RECORDS = 1000
 QUEUE_IMAGE_BYTES = 128 * 2**20  # of the pictures in the queue; beyond, records go without theirs
 BATCH_RECORDS = 100  # in one transaction
+GATHER_S = 0.01  # for others to come; and the answer is out before its recording takes the interpreter's lock
 CLOSE_TIMEOUT_S = 10.0  # for what is in the queue when the gateway stops
 
 
@@ -103,6 +104,7 @@ class Recorder:
     async def _run(self) -> None:
         while True:
             records = [await self._queue.get()]
+            await asyncio.sleep(GATHER_S)
             while len(records) < BATCH_RECORDS and not self._queue.empty():
                 records.append(self._queue.get_nowait())
             try:

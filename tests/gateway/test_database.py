@@ -1,7 +1,9 @@
 """The database: its tables come about by migrations, on SQLite and on PostgreSQL alike."""
 
+import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -17,6 +19,7 @@ from gateway.database import Base, Database, migration_config
 from gateway.errors import DatabaseError
 from gateway.settings import Settings
 from tests.conftest import ROOT
+from tests.gateway.postgresql import PostgreSQL
 
 WORKERS = 3
 PREPARE = "import sys; from gateway.database import Database; from gateway.catalog.store import CatalogStore; "
@@ -76,6 +79,34 @@ def test_an_error_in_a_transaction_undoes_all_of_it(database: Database) -> None:
         fail()
     with database.read() as session:
         assert session.execute(text("SELECT revision FROM catalog_revision")).scalar_one() == 0
+    database.close()
+
+
+def test_a_glance_sees_every_commit_and_waits_for_nobody(tmp_path: Path) -> None:
+    url, question = f"sqlite:///{tmp_path}/gateway.db", "SELECT revision FROM catalog_revision"
+    mine, others = Database(url), Database(url)
+    assert mine.glance(question) is None  # there is no file yet, and none is made
+    assert not list(tmp_path.iterdir())
+    others.migrate()
+    for number in range(5):
+        with others.write() as session:
+            session.execute(text("UPDATE catalog_revision SET revision = :number"), {"number": number})
+            assert mine.glance(question) == max(0, number - 1)  # what is not committed yet
+        assert mine.glance(question) == number
+    mine.close()
+    others.close()
+    with closing(sqlite3.connect(tmp_path / "gateway.db", isolation_level=None)) as alone:
+        alone.execute("PRAGMA locking_mode=EXCLUSIVE")
+        alone.execute("BEGIN IMMEDIATE")
+        assert mine.glance(question) is None
+    assert mine.glance(question) == 4
+    mine.close()
+
+
+def test_postgresql_has_to_be_waited_for(postgresql_server: PostgreSQL) -> None:
+    database = Database(postgresql_server.create())
+    database.migrate()
+    assert database.glance("SELECT revision FROM catalog_revision") is None
     database.close()
 
 

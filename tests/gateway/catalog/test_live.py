@@ -55,6 +55,23 @@ def test_a_change_of_one_worker_is_live_at_once_in_the_other(stores: tuple[Catal
     asyncio.run(follow())
 
 
+def test_sqlite_says_at_once_that_nothing_has_changed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    database, metrics = Database(f"sqlite:///{tmp_path}/gateway.db"), Metrics()
+    store = CatalogStore(database)
+
+    async def ask() -> None:
+        async with LiveCatalog(store, RARELY_S, metrics) as live:
+            monkeypatch.setattr(store, "revision", lambda: pytest.fail("a thread was asked"))
+            known = await live.current()
+            assert await live.current() is known
+            monkeypatch.undo()
+            await asyncio.to_thread(store.put, GLUE, "me", ANY)
+            assert "red_glue" in (await live.current()).by_id
+
+    asyncio.run(ask())
+    database.close()
+
+
 def test_the_last_known_catalog_is_used_while_the_database_is_away(postgresql_server: PostgreSQL) -> None:
     database = Database(postgresql_server.create())
     store = CatalogStore(database)
@@ -93,6 +110,7 @@ def test_a_database_that_hangs_delays_one_request_only(database_url: str, monkey
     async def hang() -> None:
         async with LiveCatalog(store, RARELY_S, metrics) as live:
             known = await live.current()
+            monkeypatch.setattr(store, "revision_at_once", lambda: None)
             monkeypatch.setattr(store, "revision", lambda: goes_on.wait() and 1)
             assert await live.current() is known
             assert up(metrics) == 0
