@@ -155,7 +155,7 @@ def _soft_loss(network: Florence2ForGrounding, logits: Tensor, labels: Tensor, s
     first, bins = network.config.location_token_id, network.grounding.num_bins
     log_probabilities = logits.log_softmax(-1)[:, first : first + bins]
     targets = location_targets(labels - first + 0.5, sigma, bins)
-    return cast(Tensor, -(targets * log_probabilities).sum())
+    return -(targets * log_probabilities).sum()
 
 
 def batch_terms(
