@@ -131,14 +131,15 @@ def _answer(
         )
         cache = output.past_key_values
         logits = network.lm_head(output.last_hidden_state)[0, len(certain) - 1 :]
-        kept = cache.get_seq_length() - (len(logits) - 1)
+        left = len(logits) - 1  # columns to forget
         take(logits[0])
         for draft, behind in zip(drafts, logits[1:], strict=not asked):
             if abs(answer[-1] - draft) > DRAFT_TOLERANCE or len(answer) == GENERATED_TOKENS:
                 break
-            kept += 1
+            left -= 1
             take(behind)
-        cache.crop(kept)
+        if left:
+            cache.crop(-left)
         drafts = (logits[1:, ids[locations]].argmax(-1) + vocabulary.first_location).tolist() if asked else []
         certain = answer[-1:]
     return vocabulary.token_ids[answer + [vocabulary.pad] * (GENERATED_TOKENS - len(answer))]

@@ -99,7 +99,7 @@ class Generator:
             tokens[row, : len(own_tokens)], states[row, : len(own_states)] = own_tokens, own_states
         step = {
             "TOKENS": tokens,
-            "POSITION": np.array([[answer.position] for answer in answers]),
+            "POSITION": np.array([[0 if answer.done else answer.position] for answer in answers]),
             "ALLOWED": self._grammar.allowed_in(states),
         }
         response = self._decoder.run({**step, **passed, **caches})
