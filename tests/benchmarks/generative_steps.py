@@ -5,9 +5,9 @@
 
 Engines of ONNX Runtime, fp32, one thread, are built from the checkpoint. Every class of the boards is asked for by a
 prompt of its own about every tile, eight prompts in a batch, as the service does; the ways of reading take turns, batch
-by batch. Times are of the decoder's loop alone: what image and prompts cost before it is the same for all. Choose boards
-that nothing was learned from and that no published figure is judged on. Progress goes to stderr, one JSON object to
-stdout.
+by batch. Times are of the decoder's loop alone: what image and prompts cost before it is the same for all. Choose
+boards that nothing was learned from and that no published figure is judged on. Progress goes to stderr, one JSON object
+to stdout.
 """
 
 import argparse

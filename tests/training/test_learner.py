@@ -169,3 +169,14 @@ def test_gradient_checkpointing_changes_no_gradient(data: Path, tmp_path: Path) 
 def test_a_weight_of_no_class_is_named(data: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"class_weights: opne is no category.*open"):
         Run(read_config(CONFIG, [*settings(data, tmp_path / "run"), "train.class_weights={opne: 2, short: 3}"]))
+
+
+def test_slots_learn_in_both_stages_and_come_with_the_checkpoint(data: Path, tmp_path: Path) -> None:
+    run = Judged(read_config(CONFIG, [*settings(data, tmp_path / "run"), "train.box_slots=true"]))
+    run.train()
+    network, _, _ = load_checkpoint(tmp_path / "run" / "checkpoint")
+    assert network.box_slots is not None
+    kept = network.box_slots.detach().half()
+    first, *_, last = (weights["box_slots"] for _, weights in sorted(run.judged.items()))
+    assert not torch.equal(first, last)
+    assert torch.equal(kept, last)
