@@ -94,7 +94,7 @@ class Learner:
         for parameter in decoder.parameters():
             parameter.requires_grad_(id(parameter) not in shared)
         if self.network.box_slots is not None:
-            self.network.box_slots.requires_grad_(self.config.box_slots)
+            self.network.box_slots.requires_grad_(True)
         self.optimizer = Optimizer(self.network, self.config, self.schedule.joint_steps, self.schedule.steps)
 
     def state_dict(self) -> dict[str, Any]:

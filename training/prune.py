@@ -66,6 +66,7 @@ def crop_losses(
     size = network.config.tile_size
     grid = size // math.prod(network.config.vision_config.patch_stride)
     arrays, words = np.random.default_rng(seed), random.Random(seed)
+    torch.manual_seed(seed)  # of the boxes that slots are judged by
     for start in tqdm(range(0, images, BATCH_SIZE), desc="importance", unit="batch", file=sys.stderr, disable=None):
         crops = [sampler.draw(size, False, arrays) for _ in range(min(BATCH_SIZE, images - start))]
         generative = draw_generative_batch(dataset.categories, crops[:1], size, tokenizer, words)

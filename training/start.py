@@ -114,7 +114,7 @@ def _with_slots(network: Florence2ForGrounding, config: Config) -> Florence2ForG
     if config.train.box_slots and network.box_slots is None:
         network.add_box_slots()
     if network.box_slots is not None:
-        network.box_slots.requires_grad_(config.train.box_slots)
+        network.box_slots.requires_grad_(True)  # adapters have frozen them
     return network
 
 

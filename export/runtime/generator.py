@@ -31,8 +31,10 @@ class Generator:
         max_tokens: int = GENERATED_TOKENS,
         step_tokens: int = STEP_TOKENS,
     ) -> None:
-        """`max_tokens` of one answer bound its time; no more than the caches hold. With one of `step_tokens` none is
-        guessed."""
+        """`max_tokens` of one answer bound its time; no more than the caches hold.
+
+        `step_tokens` are fed to the decoder at once at most; with 1 nothing is guessed.
+        """
         self._vision, self._encoder, self._decoder = vision, encoder, decoder
         self._vocabulary, self._max_tokens, self._step_tokens = vocabulary, max_tokens, step_tokens
         self._grammar = Grammar(vocabulary, 1)
