@@ -1,11 +1,12 @@
 """One answer under way: what the decoder is fed next, and what of its response counts.
 
 Behind what is certain come guesses, fed in the same step. Behind an x1 these are the slots, if there are any: what is
-read there drafts x2 and y2, and no column of them stays. Else they are tokens: the drafts, the label of the box before,
-or the rest of a known label of which the first token was read. The decoder says of each place what comes behind it,
-so a guess stands where just this was read in front of it, a drafted location where one at most DRAFT_TOLERANCE bins
-away was; behind a guess that does not stand nothing counts. Labels guessed therefore change no answer, and a draft no
-more than so small a change of an input does; what is read is the answer, never the draft. Knows nothing of networks.
+read there drafts x2 and y2, and no column of them stays. Else they are tokens: the drafts, the label of the box before
+once there were two boxes (most answers have one or none), or the rest of a known label of which a token was read. The
+decoder says of each place what comes behind it, so a guess stands where just this was read in front of it, a drafted
+location where one at most DRAFT_TOLERANCE bins away was; behind a guess that does not stand nothing counts. Labels
+guessed therefore change no answer, and a draft no more than so small a change of an input does; what is read is the
+answer, never the draft. Knows nothing of networks.
 """
 
 from export.contract.locations import DRAFT_TOLERANCE, NUM_BINS
@@ -67,7 +68,8 @@ class Answer:
             return self._slots
         if self._state == LABELLED:
             return self._rest_of_label()
-        return self._drafts + self._label if self._state == START or self._drafts else []
+        again = self._label if self._label_before else []
+        return self._drafts + again if self._state == START or self._drafts else []
 
     def _rest_of_label(self) -> list[int]:
         known = [self._label_before, *map(list, self._vocabulary.labels)]

@@ -48,7 +48,7 @@ class Generator:
         present = answers  # in the batch, in the order of the arrays' rows
         while not all(answer.done for answer in present):
             going = [row for row, answer in enumerate(present) if not answer.done]
-            if 2 * len(going) <= len(present):  # else copying the rest would cost more than its rows
+            if 4 * len(going) <= 3 * len(present):  # else copying the rest would cost more than the rows that ended
                 present = [present[row] for row in going]
                 passed, caches = ({name: array[going] for name, array in each.items()} for each in (passed, caches))
             self._step(present, passed, caches)
