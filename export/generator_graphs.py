@@ -1,4 +1,4 @@
-"""The generative reading as PyTorch modules that become ONNX graphs: see once, read each prompt, decode step by step.
+"""The generative reading as PyTorch modules that become ONNX graphs: see once, read each prompt, decode in steps.
 
 All read the checkpoint's own layers; the attention of the decoder is written out here, because its caches have a
 fixed capacity: `transformers` would let them grow by a column a step. Which tensors pass between them stands in
@@ -14,8 +14,9 @@ from torch.nn import functional as F  # noqa: N812
 from transformers.models.bart.modeling_bart import BartAttention
 
 from export.checkpoint import Checkpoint, CheckpointError
+from export.contract.defects import DEFECTS
 from export.contract.locations import NUM_BINS, SCORE_WINDOW
-from export.contract.tensors import GENERATED_TOKENS
+from export.contract.tensors import GENERATED_TOKENS, STEP_TOKENS
 from export.runtime.grammar import Vocabulary
 
 HIDDEN = -3e4  # added to a logit that must not count: exp() of it is 0, and half precision holds it
@@ -23,7 +24,7 @@ LEAST_PROBABILITY = 1e-9  # a logarithm must stay finite
 
 
 def read_vocabulary(checkpoint: Checkpoint) -> Vocabulary:
-    """The tokens that an answer can hold, and <s>, which every answer follows.
+    """The tokens that an answer can hold, and <s>, which every answer follows; the labels that training wrote.
 
     Raises:
         CheckpointError: the tokenizer lacks one of the special tokens.
@@ -39,6 +40,15 @@ def read_vocabulary(checkpoint: Checkpoint) -> Vocabulary:
     def index(token: int) -> int:
         return int(np.searchsorted(token_ids, token))
 
+    def label(name: str) -> tuple[int, ...]:
+        return tuple(map(index, checkpoint.tokenizer.encode(name, add_special_tokens=False).ids))
+
+    labels = [
+        label(names[0])
+        for defect in DEFECTS
+        if defect.id in checkpoint.defects
+        for names in (defect.names_en, defect.names_zh)
+    ]
     return Vocabulary(
         token_ids=token_ids,
         bos=index(special["<s>"]),
@@ -46,7 +56,18 @@ def read_vocabulary(checkpoint: Checkpoint) -> Vocabulary:
         eos=index(special["</s>"]),
         start=index(config.text_config.decoder_start_token_id),
         first_location=index(config.location_token_id),
+        slots=0 if (slots := box_slots(checkpoint)) is None else len(slots),
+        labels=tuple(dict.fromkeys(labels)),
     )
+
+
+def box_slots(checkpoint: Checkpoint) -> Tensor | None:
+    """The inputs (2, D) that stand for a box's y1 and x2 before these are read, where the checkpoint has learned any.
+
+    The code of older checkpoints knows of none.
+    """
+    slots: nn.Parameter | None = getattr(checkpoint.network, "box_slots", None)
+    return None if slots is None else slots.detach()
 
 
 class GeneratorVision(nn.Module):
@@ -87,10 +108,11 @@ class GeneratorEncoder(nn.Module):
 
 
 class GeneratorDecoder(nn.Module):
-    """TOKEN, POSITION, ALLOWED, what the encoder gave, the caches -> NEXT, LOG_PROB, this place's columns."""
+    """TOKENS, POSITION, ALLOWED, what the encoder gave, the caches -> NEXT, LOG_PROB, these places' columns."""
 
     table: Tensor
     positions: Tensor
+    slots: Tensor | None
 
     def __init__(self, checkpoint: Checkpoint) -> None:
         super().__init__()
@@ -109,80 +131,94 @@ class GeneratorDecoder(nn.Module):
         self.first_location = vocabulary.first_location
         # Tied in Florence-2: the same table tells what a token means and how well a state fits it.
         self.register_buffer("table", network.lm_head.weight[torch.from_numpy(vocabulary.token_ids)].detach())
-        self.register_buffer(
-            "positions",
-            decoder.embed_positions.weight[decoder.embed_positions.offset :][: GENERATED_TOKENS + 1].detach(),
-        )
+        learned = decoder.embed_positions.weight[decoder.embed_positions.offset :][: GENERATED_TOKENS + 1].detach()
+        # A step may reach over the end of the longest answer; what comes out there is not read.
+        self.register_buffer("positions", F.pad(learned, (0, 0, 0, STEP_TOKENS - 1)))
+        self.register_buffer("slots", box_slots(checkpoint))
 
     def forward(
-        self, token: Tensor, position: Tensor, allowed: Tensor, encoder_bias: Tensor, *states: Tensor
+        self, tokens: Tensor, position: Tensor, allowed: Tensor, encoder_bias: Tensor, *states: Tensor
     ) -> tuple[Tensor, ...]:
         """One step; `states` are the keys and values of all layers, first the encoder's, then the caches."""
         passed, caches = states[: len(states) // 2], states[len(states) // 2 :]
-        filled = torch.arange(GENERATED_TOKENS, device=position.device) < position  # (B, T)
+        filled = torch.arange(GENERATED_TOKENS, device=position.device) < position  # (B, C)
         cache_bias = (~filled).to(encoder_bias.dtype) * HIDDEN
-        hidden = F.embedding(token, self.table) * self.embed_scale + F.embedding(position, self.positions)
-        hidden = self.embedding_norm(hidden)  # (B, 1, D)
+        places = torch.arange(tokens.shape[1], device=position.device)
+        causal_bias = (places > places[:, None]).to(encoder_bias.dtype) * HIDDEN  # (T, T)
+        hidden = self._embed(tokens) + F.embedding(position + places, self.positions)
+        hidden = self.embedding_norm(hidden)  # (B, T, D)
         columns: list[Tensor] = []
         for layer, cross_keys, cross_values, self_keys, self_values in zip(
             self.layers, passed[::2], passed[1::2], caches[::2], caches[1::2], strict=True
         ):
-            attended, key, value = _attend_cache(layer.self_attn, hidden, self_keys, self_values, cache_bias)
+            biases = (cache_bias, causal_bias)
+            attended, key, value = _attend_cache(layer.self_attn, hidden, self_keys, self_values, *biases)
             hidden = layer.self_attn_layer_norm(hidden + attended)
             attended = _attend_encoder(layer.encoder_attn, hidden, cross_keys, cross_values, encoder_bias)
             hidden = layer.encoder_attn_layer_norm(hidden + attended)
             hidden = layer.final_layer_norm(hidden + layer.fc2(layer.activation_fn(layer.fc1(hidden))))
             columns += [key, value]
-        logits = F.linear(hidden[:, 0], self.table).float()  # (B, V)
+        logits = F.linear(hidden, self.table).float()  # (B, T, V)
         best, log_prob = self._choose(logits.masked_fill(allowed == 0, HIDDEN))
         return best, log_prob, *columns
 
+    def _embed(self, tokens: Tensor) -> Tensor:
+        """Tokens (B, T) -> (B, T, D); indices behind the vocabulary's are of the slots."""
+        if self.slots is None:
+            scaled: Tensor = F.embedding(tokens, self.table) * self.embed_scale
+            return scaled
+        is_slot = tokens >= len(self.table)
+        known = F.embedding(tokens.masked_fill(is_slot, 0), self.table) * self.embed_scale
+        slot = F.embedding((tokens - len(self.table)).masked_fill(~is_slot, 0), self.slots)
+        return torch.where(is_slot[..., None], slot, known)
+
     def _choose(self, logits: Tensor) -> tuple[Tensor, Tensor]:
-        """The best token (B, 1), and the logarithm of its probability, for a location that of its neighbourhood.
+        """The best tokens (B, T), and the logarithms of their probabilities, for a location that of its neighbourhood.
 
         The softmax is written out: OpenVINO's ReduceLogSumExp is wrong for more than one item.
         """
         best = logits.argmax(-1, keepdim=True)
         weights = (logits - logits.amax(-1, keepdim=True)).exp()
-        indices = torch.arange(logits.shape[1], device=logits.device)
+        indices = torch.arange(logits.shape[-1], device=logits.device)
         is_location = (indices >= self.first_location) & (indices < self.first_location + NUM_BINS)
         near = ((indices - best).abs() <= SCORE_WINDOW) & is_location
         located = (best >= self.first_location) & (best < self.first_location + NUM_BINS)
         counted = (near & located) | (indices == best)
         probability = (weights * counted).sum(-1, keepdim=True) / weights.sum(-1, keepdim=True)
-        return best, probability.clamp(min=LEAST_PROBABILITY).log()
+        return best.squeeze(-1), probability.clamp(min=LEAST_PROBABILITY).log().squeeze(-1)
 
 
 def _heads(attention: BartAttention, states: Tensor) -> Tensor:
-    """(B, 1, D) -> (B, H, 1, W)."""
+    """(B, T, D) -> (B, H, T, W)."""
     heads: Tensor = states.unflatten(-1, (attention.num_heads, attention.head_dim)).transpose(1, 2)
     return heads
 
 
 def _project(attention: BartAttention, attended: Tensor) -> Tensor:
-    """(B, H, 1, W) -> (B, 1, D)."""
+    """(B, H, T, W) -> (B, T, D)."""
     projected: Tensor = attention.out_proj(attended.transpose(1, 2).flatten(2))
     return projected
 
 
 def _attend_encoder(attention: BartAttention, hidden: Tensor, keys: Tensor, values: Tensor, bias: Tensor) -> Tensor:
-    """Keys (B, H, W, S), values (B, H, S, W) and bias (B, S) of the encoder -> (B, 1, D)."""
+    """Keys (B, H, W, S), values (B, H, S, W) and bias (B, S) of the encoder -> (B, T, D)."""
     query = _heads(attention, attention.q_proj(hidden) * attention.scaling)
     weights = (query @ keys + bias[:, None, None]).float().softmax(-1)
     return _project(attention, weights.to(values.dtype) @ values)
 
 
 def _attend_cache(
-    attention: BartAttention, hidden: Tensor, keys: Tensor, values: Tensor, bias: Tensor
+    attention: BartAttention, hidden: Tensor, keys: Tensor, values: Tensor, cache_bias: Tensor, causal_bias: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Cached keys (B, H, W, T), values (B, H, T, W), their bias (B, T) -> (B, 1, D) and this place's own columns.
+    """Cached keys (B, H, W, C), values (B, H, C, W), their bias (B, C) -> (B, T, D) and these places' own columns.
 
-    The place attends to the cache and to itself without the two being joined: that would copy the cache.
+    The places attend to the cache and, as `causal_bias` (T, T) lets them, to each other without the two being joined:
+    that would copy the cache.
     """
     query = _heads(attention, attention.q_proj(hidden) * attention.scaling)
     key = _heads(attention, attention.k_proj(hidden)).transpose(2, 3)
     value = _heads(attention, attention.v_proj(hidden))
-    scores = torch.cat([query @ keys + bias[:, None, None], query @ key], dim=-1)
+    scores = torch.cat([query @ keys + cache_bias[:, None, None], query @ key + causal_bias], dim=-1)
     weights = scores.float().softmax(-1).to(values.dtype)
-    attended = weights[..., :-1] @ values + weights[..., -1:] * value
+    attended = weights[..., :GENERATED_TOKENS] @ values + weights[..., GENERATED_TOKENS:] @ value
     return _project(attention, attended), key, value

@@ -1,7 +1,8 @@
 """Whether a generator answers what PyTorch answers: the same greedy tokens, image by image and prompt by prompt.
 
-Twice: left to itself, and at each place knowing PyTorch's tokens so far (teacher forcing), so that one other token does
-not spoil all behind it. In fp32 both must be all of them; in less the second says how often it would choose otherwise.
+Twice: left to itself, reading a box at once where the checkpoint has learned that, and at each place knowing PyTorch's
+tokens so far (teacher forcing), so that one other token does not spoil all behind it. In fp32 both must be all of them;
+in less the second says how often it would choose otherwise.
 
 The reference decodes with the checkpoint's own network and `transformers`' growing cache over the whole vocabulary, so
 it shares with the engines nothing but the grammar.
@@ -15,9 +16,10 @@ import torch
 from numpy.typing import NDArray
 
 from export.checkpoint import Checkpoint
+from export.contract.locations import DRAFT_TOLERANCE, NUM_BINS
 from export.contract.tensors import GENERATED_TOKENS, GENERATOR
 from export.contract.tiles import cut_tiles, tile_origins
-from export.generator_graphs import read_vocabulary
+from export.generator_graphs import box_slots, read_vocabulary
 from export.runtime.engine import Arrays
 from export.runtime.generator import Generator
 from export.runtime.grammar import Grammar
@@ -36,16 +38,20 @@ def compare(
         `first_difference`, where its answers part; and `finite`, whether no log-prob is NaN or infinite.
     """
     inputs, asked = _inputs(checkpoint, images, prompts)
-    expected = greedy_tokens(checkpoint, inputs)
+    one_by_one = greedy_tokens(checkpoint, inputs)
+    expected = one_by_one if box_slots(checkpoint) is None else greedy_tokens(checkpoint, inputs, parallel=True)
     batches = [
         slice(start, start + GENERATOR.max_batch_size) for start in range(0, len(asked), GENERATOR.max_batch_size)
     ]
     got = [generator.run({name: array[batch] for name, array in inputs.items()}) for batch in batches]
     followed = np.concatenate(
-        [generator.follow({name: array[batch] for name, array in inputs.items()}, expected[batch]) for batch in batches]
+        [
+            generator.follow({name: array[batch] for name, array in inputs.items()}, one_by_one[batch])
+            for batch in batches
+        ]
     )
     tokens, log_probs = (np.concatenate([batch[name] for batch in got]) for name in ("TOKENS", "LOG_PROBS"))
-    said = expected != checkpoint.tokenizer.token_to_id("<pad>")  # (B, T), </s> among them
+    said = one_by_one != checkpoint.tokenizer.token_to_id("<pad>")  # (B, T), </s> among them
     differs = expected != tokens
     first = None
     if differs.any():
@@ -61,54 +67,82 @@ def compare(
         "answers": len(asked),
         "tokens": int(said.sum()),
         "same_answers": float((~differs.any(1)).mean()),
-        "token_agreement": float((followed == expected)[said].mean()),
+        "token_agreement": float((followed == one_by_one)[said].mean()),
         "first_difference": first,
         "finite": bool(np.isfinite(log_probs).all()),
     }
 
 
 @torch.inference_mode()
-def greedy_tokens(checkpoint: Checkpoint, inputs: Arrays) -> NDArray[np.int64]:
+def greedy_tokens(checkpoint: Checkpoint, inputs: Arrays, *, parallel: bool = False) -> NDArray[np.int64]:
     """PyTorch's greedy answers (B, GENERATED_TOKENS) under the grammar, as vocabulary ids with <pad> after </s>.
 
     Args:
         checkpoint: its network is run in fp32, one answer after the other, so that no padding is involved.
         inputs: GENERATOR's, the batch in front.
+        parallel: whether boxes are read at once, through the checkpoint's slots.
     """
+    slots = box_slots(checkpoint) if parallel else None
     rows = [
-        _answer(checkpoint, *(torch.from_numpy(inputs[tensor.name][row : row + 1]) for tensor in GENERATOR.inputs))
+        _answer(
+            checkpoint, slots, *(torch.from_numpy(inputs[tensor.name][row : row + 1]) for tensor in GENERATOR.inputs)
+        )
         for row in range(len(inputs["IMAGE"]))
     ]
     return np.stack(rows)
 
 
 def _answer(
-    checkpoint: Checkpoint, image: torch.Tensor, input_ids: torch.Tensor, attention_mask: torch.Tensor
+    checkpoint: Checkpoint,
+    slots: torch.Tensor | None,
+    image: torch.Tensor,
+    input_ids: torch.Tensor,
+    attention_mask: torch.Tensor,
 ) -> NDArray[np.int64]:
     network: Any = checkpoint.network
     vocabulary = read_vocabulary(checkpoint)
-    language_model = network.model.language_model
+    encoder, decoder = network.model.language_model.encoder, network.model.language_model.decoder
     input_ids = input_ids[:, attention_mask[0].bool()]
     features = network.image_features(network.normalise(image))
-    embeds = torch.cat([features, network.get_input_embeddings()(input_ids)], dim=1)
-    states = language_model.encoder(inputs_embeds=embeds).last_hidden_state
+    states = encoder(
+        inputs_embeds=torch.cat([features, network.get_input_embeddings()(input_ids)], 1)
+    ).last_hidden_state
     grammar = Grammar(vocabulary, 1)
     ids = torch.from_numpy(vocabulary.token_ids)
-    answer = np.full(GENERATED_TOKENS, vocabulary.token_ids[vocabulary.pad])
-    tokens, cache = ids[[vocabulary.start, vocabulary.bos]][None], None
-    for place in range(GENERATED_TOKENS):
-        output = language_model.decoder(
-            input_ids=tokens, encoder_hidden_states=states, past_key_values=cache, use_cache=True
+    locations = slice(vocabulary.first_location, vocabulary.first_location + NUM_BINS)
+    answer: list[int] = []
+    located = 0
+
+    def take(logits: torch.Tensor) -> None:
+        nonlocal located
+        best = logits[ids].masked_fill(torch.from_numpy(grammar.allowed()[0] == 0), float("-inf")).argmax()
+        grammar.advance(best[None].numpy())
+        answer.append(int(best))
+        located += locations.start <= answer[-1] < locations.stop
+
+    certain, cache = [vocabulary.start, vocabulary.bos], None
+    drafts: list[int] = []  # of x2 and y2
+    while not grammar.done and len(answer) < GENERATED_TOKENS:
+        asked = slots is not None and located % 4 == 1  # behind an x1
+        embeds = decoder.embed_tokens(ids[certain + drafts])
+        embeds = torch.cat([embeds, slots]) if slots is not None and asked else embeds
+        output = decoder(
+            inputs_embeds=embeds[None], encoder_hidden_states=states, past_key_values=cache, use_cache=True
         )
         cache = output.past_key_values
-        logits = network.lm_head(output.last_hidden_state[:, -1])[:, ids]
-        best = logits.masked_fill(torch.from_numpy(grammar.allowed() == 0), float("-inf")).argmax(-1)
-        grammar.advance(best.numpy())
-        tokens = ids[best][None]
-        answer[place] = tokens.item()
-        if grammar.done:
-            break
-    return answer
+        logits = network.lm_head(output.last_hidden_state)[0, len(certain) - 1 :]
+        left = len(logits) - 1  # columns to forget
+        take(logits[0])
+        for draft, behind in zip(drafts, logits[1:], strict=not asked):
+            if abs(answer[-1] - draft) > DRAFT_TOLERANCE or len(answer) == GENERATED_TOKENS:
+                break
+            left -= 1
+            take(behind)
+        if left:
+            cache.crop(-left)
+        drafts = (logits[1:, ids[locations]].argmax(-1) + vocabulary.first_location).tolist() if asked else []
+        certain = answer[-1:]
+    return vocabulary.token_ids[answer + [vocabulary.pad] * (GENERATED_TOKENS - len(answer))]
 
 
 def _inputs(

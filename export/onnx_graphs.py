@@ -26,7 +26,7 @@ from export.contract.tensors import (
 from export.generator_graphs import GeneratorDecoder, GeneratorEncoder, GeneratorVision, read_vocabulary
 
 OPSET = 18
-SAMPLE = {"prompts": PROMPT_BUCKETS[0], "length": LENGTH_BUCKETS[0], "encoded": LENGTH_BUCKETS[0]}
+SAMPLE = {"prompts": PROMPT_BUCKETS[0], "length": LENGTH_BUCKETS[0], "encoded": LENGTH_BUCKETS[0], "step": 3}
 SAMPLE_BATCH = 2  # with 1 the exporter takes the batch for a constant
 
 

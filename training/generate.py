@@ -4,6 +4,7 @@ The grammar, as Florence-2 writes detections: `<s> (label <loc_x1><loc_y1><loc_x
 being one or more text tokens. Probabilities are taken over the tokens that it allows.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -13,12 +14,13 @@ from numpy.typing import NDArray
 from tokenizers import Tokenizer
 from torch import Tensor
 
-from export.contract.locations import dequantise
+from export.contract.locations import DRAFT_TOLERANCE, SCORE_WINDOW, dequantise
+from training.decoding import Decoding
 from training.modeling_florence2_grounding import Florence2ForGrounding
-from training.tokenizer import BOS, EOS, PAD, SPECIAL_TOKENS, encode_batch, token_id
+from training.tokenizer import BOS, EOS, PAD, SPECIAL_TOKENS, token_id
 
-SCORE_WINDOW = 6  # bins each side: soft targets spread a location's probability over its neighbours
 MAX_TOKENS = 160  # of one answer
+LEAST_PROBABILITY = 1e-9  # a logarithm must stay finite
 
 
 @dataclass(frozen=True)
@@ -60,46 +62,72 @@ class Grammar:
         located = self.is_location[tokens]
         self.labelled = (self.labelled | self.is_text[tokens]) & ~located
         self.locations = (self.locations + located) % 4
-        self.done |= tokens == self.eos
+        self.done = self.done | (tokens == self.eos)
 
 
 @torch.inference_mode()
 def generate(
-    network: Florence2ForGrounding, tokenizer: Tokenizer, features: Tensor, prompts: Sequence[str]
+    network: Florence2ForGrounding,
+    tokenizer: Tokenizer,
+    features: Tensor,
+    prompts: Sequence[str],
+    *,
+    parallel: bool = True,
 ) -> list[Answer]:
-    """Answers each prompt about the image features (B, 1 + N, D) in the same place of the batch."""
-    language_model = network.model.language_model
-    input_ids, attention_mask = encode_batch(tokenizer, prompts)
-    mask = torch.cat([attention_mask.new_ones(features.shape[:2]), attention_mask], dim=1)
-    embeds = torch.cat([features, network.get_input_embeddings()(input_ids)], dim=1)
-    states = language_model.encoder(inputs_embeds=embeds, attention_mask=mask).last_hidden_state
-    grammar = Grammar(network, tokenizer, len(prompts))
-    tokens = torch.tensor([grammar.eos, grammar.bos]).repeat(len(prompts), 1)  # decoder start, forced BOS
-    cache = None
-    chosen: list[Tensor] = []
-    confidence: list[Tensor] = []
-    while len(chosen) < MAX_TOKENS and not grammar.done.all():
-        output = language_model.decoder(
-            input_ids=tokens,
-            encoder_hidden_states=states,
-            encoder_attention_mask=mask,
-            past_key_values=cache,
-            use_cache=True,
-        )
-        cache = output.past_key_values
-        logits = network.lm_head(output.last_hidden_state[:, -1]).masked_fill(~grammar.allowed(), float("-inf"))
-        probabilities = logits.softmax(-1)
-        best = probabilities.argmax(-1)
-        grammar.advance(best)
-        chosen.append(best)
-        confidence.append(_window_mass(probabilities, best, grammar.is_location))
-        tokens = best[:, None]
-    if not chosen:
+    """Answers each prompt about the image features (B, 1 + N, D) in the same place of the batch.
+
+    One token a step; but a network with slots reads a box's locations at once, unless `parallel` is false. Behind x1
+    the slots draft x2 and y2; one step later, when y1 is known, these are read as always, the draft standing in place
+    of x2. A draft more than DRAFT_TOLERANCE bins from what is read counts for nothing, nor does what was read behind
+    it. So an answer can differ from that of one token a step only by what so small a change of an input does.
+    """
+    if not prompts:
         return []
-    return [
-        _parse(ids, mass, grammar, tokenizer, network.config.location_token_id)
-        for ids, mass in zip(torch.stack(chosen, 1), torch.stack(confidence, 1), strict=True)
-    ]
+    decoding = Decoding(network, tokenizer, features, prompts)
+    grammar = Grammar(network, tokenizer, len(prompts))
+    embed = network.model.language_model.decoder.embed_tokens
+    first, last = network.config.location_token_id, network.config.location_token_id + network.grounding.num_bins
+    slots = network.box_slots if parallel else None
+    answers: list[list[tuple[int, float]]] = [[] for _ in prompts]
+
+    def take(logits: Tensor, rows: Tensor) -> Tensor:
+        """The best token of logits (B, vocabulary) where `rows` (B,) is true and the answer goes on, else <pad>."""
+        probabilities = logits.masked_fill(~grammar.allowed(), float("-inf")).softmax(-1)
+        best = probabilities.argmax(-1)
+        mass = _window_mass(probabilities, best, grammar.is_location)
+        taken = best.masked_fill(~rows, grammar.pad)
+        grammar.advance(taken)  # <pad> changes nothing
+        for answer, token, probability in zip(answers, taken.tolist(), mass.tolist(), strict=True):
+            if token != grammar.pad:
+                answer.append((token, probability))
+        return taken
+
+    everywhere = torch.ones(len(prompts), dtype=torch.bool)
+    nowhere = ~everywhere
+    tokens = torch.full((len(prompts),), grammar.bos)  # forced behind the decoder's start
+    decoding.step(embed(torch.full((len(prompts), 1), grammar.eos)))
+    decoding.keep(everywhere.long())
+    drafts = torch.full((len(prompts), 2), first)
+    drafted = nowhere  # where `drafts` stand for the x2 and y2 behind `tokens`
+    while not grammar.done.all():
+        begun = (grammar.locations == 1) if slots is not None else nowhere  # `tokens` is an x1
+        embeds = embed(tokens[:, None])
+        if slots is not None and (begun | drafted).any():
+            embeds = torch.cat([embeds, torch.where(begun[:, None, None], slots, embed(drafts))], dim=1)
+        logits = decoding.step(embeds)
+        tokens = take(logits[:, 0], everywhere)
+        kept = torch.ones_like(tokens)
+        near = drafted
+        for place in range(1, logits.shape[1]):
+            near = near & ((tokens - drafts[:, place - 1]).abs() <= DRAFT_TOLERANCE)
+            kept += near
+            tokens = torch.where(near, take(logits[:, place], near), tokens)
+        decoding.keep(kept)
+        if logits.shape[1] > 1:
+            drafts = logits[:, 1:, first:last].argmax(-1) + first
+        drafted = begun
+        grammar.done |= torch.tensor([len(answer) >= MAX_TOKENS for answer in answers])
+    return [_parse(answer[:MAX_TOKENS], grammar, tokenizer, first) for answer in answers]
 
 
 def _window_mass(probabilities: Tensor, best: Tensor, is_location: Tensor) -> Tensor:
@@ -113,7 +141,8 @@ def _window_mass(probabilities: Tensor, best: Tensor, is_location: Tensor) -> Te
     return torch.where(is_location[best], near.sum(1), exact)
 
 
-def _parse(ids: Tensor, mass: Tensor, grammar: Grammar, tokenizer: Tokenizer, first_location: int) -> Answer:
+def _parse(answer: Sequence[tuple[int, float]], grammar: Grammar, tokenizer: Tokenizer, first_location: int) -> Answer:
+    """Labels, boxes and scores from an answer's tokens and their probabilities."""
     labels: list[str] = []
     bins: list[list[int]] = []
     scores: list[float] = []
@@ -121,9 +150,10 @@ def _parse(ids: Tensor, mass: Tensor, grammar: Grammar, tokenizer: Tokenizer, fi
     box: list[int] = []
     logs: list[float] = []
     label_log = 0.0
-    for token, probability in zip(ids.tolist(), mass.clamp(min=1e-9).log().tolist(), strict=True):
-        if token in (grammar.eos, grammar.pad):
+    for token, mass in answer:
+        if token == grammar.eos:
             break
+        probability = math.log(max(mass, LEAST_PROBABILITY))
         if not grammar.is_location[token]:
             text.append(token)
             label_log += probability

@@ -104,6 +104,8 @@ class Learner:
         shared = {id(parameter) for parameter in (self.network.get_input_embeddings().weight,)}
         for parameter in decoder.parameters():
             parameter.requires_grad_(id(parameter) not in shared)
+        if self.network.box_slots is not None:
+            self.network.box_slots.requires_grad_(True)
         self.optimizer = Optimizer(self.network, self.config, self.schedule.joint_steps, self.schedule.steps)
 
     def state_dict(self) -> dict[str, Any]:

@@ -5,8 +5,9 @@ trust_remote_code=True)` rebuilds it anywhere. It therefore knows torch and tran
 of this project.
 
 The backbone is transformers' native Florence2: DaViT, projector, BART encoder and decoder. The
-generative reading is the parent class unchanged. The grounding reading runs the BART encoder over the
-image tokens alone and over each prompt alone:
+generative reading is the parent class unchanged; two learned vectors may stand in for locations that are not
+read yet, so that several are read at once. The grounding reading runs the BART encoder over the image tokens
+alone and over each prompt alone:
 
     match   sigmoid(scale * <image token, prompt embedding> + bias)
     box     four distributions over the location vocabulary, scored against the tied embeddings of
@@ -42,6 +43,7 @@ class Florence2GroundingConfig(Florence2Config):
     image_std: float | list[float] | tuple[float, ...] = (0.5, 0.5, 0.5)  # a single number stands for all channels
     fine_tokens: bool = False  # the grounding reading has four tokens where the backbone has one
     pruned_ffn: dict[str, int] | None = None  # hidden channels left in pruned feed-forward blocks, by module name
+    box_slots: bool = False  # whether the network has learned to read a box's locations at once
 
 
 class FineTokens(nn.Module):
@@ -162,12 +164,30 @@ class Florence2ForGrounding(Florence2ForConditionalGeneration):
             block = self.get_submodule(name)
             block.fc1 = nn.Linear(block.fc1.in_features, channels)
             block.fc2 = nn.Linear(channels, block.fc2.out_features)
+        self.box_slots: nn.Parameter | None = None
+        if config.box_slots:
+            self.add_box_slots()
         self.post_init()
+
+    def add_box_slots(self) -> None:
+        """Gives the decoder the inputs (2, D) that stand in place of a box's y1 and x2 while these are not known.
+
+        Behind x1 they are where x2 and y2 are read. (Gloeckle et al., Better & Faster Large Language Models via
+        Multi-token Prediction, 2024, reads several tokens at once with heads of their own instead.)
+        """
+        self.config.box_slots = True
+        width = self.config.text_config.d_model
+        self.box_slots = nn.Parameter(torch.randn(2, width) * self.location_embeddings.detach().std())
 
     def new_grounding_head(self) -> GroundingHead:
         """A head that has learned nothing, as the configuration wants it."""
         early_channels = self.config.vision_config.embed_dim[-2] if self.config.fine_tokens else None
         return GroundingHead(self.config.text_config.d_model, early_channels)
+
+    @property
+    def grounding_stride(self) -> int:
+        """Pixels that a token of the grounding reading stands for, each way."""
+        return math.prod(self.config.vision_config.patch_stride) // (2 if self.config.fine_tokens else 1)
 
     @property
     def location_embeddings(self) -> Tensor:

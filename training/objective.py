@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import cast
 
 import torch
 from tokenizers import Tokenizer
@@ -102,6 +101,7 @@ def language_term(
         encoder_attention_mask=mask,
         use_cache=False,
     ).last_hidden_state
+    slots = slot_term(network, states, mask, batch.labels, tokenizer, sigma)
     real = batch.labels != IGNORED
     labels = batch.labels[real]
     if not len(labels):
@@ -112,10 +112,49 @@ def language_term(
     text = F.cross_entropy(logits[~located], labels[~located], reduction="sum")
     if not located.any():
         return text / len(labels)
-    # The soft target lies within the location tokens; the mass outside them is a mistake like any other.
-    log_probabilities = logits[located].log_softmax(-1)[:, first : first + network.grounding.num_bins]
-    targets = location_targets(labels[located] - first + 0.5, sigma, network.grounding.num_bins)
-    return cast(Tensor, (text - (targets * log_probabilities).sum()) / len(labels))
+    return (text + _soft_loss(network, logits[located], labels[located], sigma)) / len(labels) + slots
+
+
+def slot_term(
+    network: Florence2ForGrounding, states: Tensor, mask: Tensor, labels: Tensor, tokenizer: Tokenizer, sigma: float
+) -> Tensor:
+    """Loss per location of x2 and y2 read behind x1 alone, of one box of each answer (G, T); 0 without slots.
+
+    The answer is cut behind the x1 of a box that torch's global generator chooses, and the slots stand where y1 and
+    x2 would. `states` and `mask` are the encoder's.
+    """
+    first = network.config.location_token_id
+    located = (labels >= first) & (labels < first + network.grounding.num_bins)
+    starts = located & (located.cumsum(1) % 4 == 1)  # x1 of each box
+    boxed = starts.any(1)
+    if network.box_slots is None or not boxed.any():
+        return states.new_zeros(())
+    labels, starts = labels[boxed], starts[boxed]
+    x1 = torch.multinomial(starts.float(), 1)  # (g, 1) its index in the labels; as an input it stands one behind
+    rows, ends = torch.arange(len(labels), device=labels.device)[:, None], x1 + torch.tensor([2, 3]).to(x1.device)
+    decoder = network.model.language_model.decoder
+    embeds = decoder.embed_tokens(decoder_inputs(labels, tokenizer))
+    # What stands behind the slots is not cut off: nothing before it looks there.
+    embeds = embeds.index_put((rows, ends), network.box_slots.to(embeds.dtype).expand(len(labels), -1, -1))
+    decoded = decoder(
+        inputs_embeds=embeds,
+        encoder_hidden_states=states[boxed],
+        encoder_attention_mask=mask[boxed],
+        use_cache=False,
+    ).last_hidden_state
+    logits = network.lm_head(decoded[rows, ends]).float()  # (g, 2, vocabulary)
+    return _soft_loss(network, logits.flatten(0, 1), labels[rows, ends].flatten(), sigma) / ends.numel()
+
+
+def _soft_loss(network: Florence2ForGrounding, logits: Tensor, labels: Tensor, sigma: float) -> Tensor:
+    """Sum of the cross-entropies of logits (N, vocabulary) against soft targets around locations (N,).
+
+    The soft target lies within the location tokens; the mass outside them is a mistake like any other.
+    """
+    first, bins = network.config.location_token_id, network.grounding.num_bins
+    log_probabilities = logits.log_softmax(-1)[:, first : first + bins]
+    targets = location_targets(labels - first + 0.5, sigma, bins)
+    return -(targets * log_probabilities).sum()
 
 
 def batch_terms(

@@ -11,7 +11,6 @@ Runs on a GPU where there is one. Progress goes to stderr; the last line of stdo
 import argparse
 import hashlib
 import json
-import math
 import random
 import sys
 from collections.abc import Iterator
@@ -64,8 +63,9 @@ def crop_losses(
     """The loss of training on `images` crops of the dataset, a scalar per batch."""
     sampler = CropSampler(dataset, CROPS)
     size = network.config.tile_size
-    grid = size // math.prod(network.config.vision_config.patch_stride)
+    grid = size // network.grounding_stride
     arrays, words = np.random.default_rng(seed), random.Random(seed)
+    torch.manual_seed(seed)  # of the boxes that slots are judged by
     for start in tqdm(range(0, images, BATCH_SIZE), desc="importance", unit="batch", file=sys.stderr, disable=None):
         crops = [sampler.draw(size, False, arrays) for _ in range(min(BATCH_SIZE, images - start))]
         generative = draw_generative_batch(dataset.categories, crops[:1], size, tokenizer, words)

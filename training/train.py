@@ -9,7 +9,6 @@ log.jsonl, tensorboard/, state.pt and checkpoint/.
 
 import argparse
 import dataclasses
-import math
 import sys
 import time
 from collections import deque
@@ -71,7 +70,7 @@ class Run:
             phrasings_of(config.data),
             batch_size=train.batch_size,
             generative_share=train.generative_share,
-            stride=math.prod(vision.patch_stride) // (2 if network.config.fine_tokens else 1),
+            stride=network.grounding_stride,
         )
         self.stopping = EarlyStopping()
         self.commit = git_commit()  # of the code that runs, whatever is committed meanwhile

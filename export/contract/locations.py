@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 NUM_BINS = 1000
+DRAFT_TOLERANCE = 6  # bins: a location drafted so close to the one that is read stands in its place for those behind it
 SCORE_WINDOW = 6  # bins each side: soft targets spread a location's probability over its neighbours
 
 

@@ -13,6 +13,7 @@ A Triton model owns one graph, or as the generator several; what passes between 
 
     image_tokens  tokens of an image                        fixed by a checkpoint
     encoded       tokens of an image and a prompt together  varies with `length`
+    step          tokens that the decoder takes at once     varies, up to STEP_TOKENS
     heads         attention heads of the decoder            fixed by a checkpoint
     head_width    width of one of them                      fixed by a checkpoint
     vocabulary    tokens that the generator knows           fixed by a checkpoint
@@ -36,7 +37,9 @@ NARROWED: Mapping[DType, DType] = {"INT64": "INT32"}  # as plans of TensorRT 8.5
 # Requests are batched by Triton only when their shapes agree: few buckets, many batches.
 PROMPT_BUCKETS = (16, 64)
 LENGTH_BUCKETS = (32, 128)
-VARYING = ("prompts", "length", "encoded")
+STEP_BUCKETS = (1, 4, 8)  # a bucket serves the sizes above the one before it: nothing is padded
+STEP_TOKENS = STEP_BUCKETS[-1]  # three locations of a box and a label of up to five tokens
+VARYING = ("prompts", "length", "encoded", "step")
 GENERATED_TOKENS = 160  # of one answer at most: 31 boxes with a label of one token and </s>
 
 INSTANCES = 2  # of each model; a Python-backend instance is a process, so each gets its share of the cores
@@ -143,9 +146,10 @@ def graph_spec(spec: ModelSpec, graph: str, layers: int) -> GraphSpec:
     """The tensors of a model's graph; `layers` are the decoder's, of no account where there is one graph.
 
     What one graph gives the next takes under the same name: the image's tokens, which all prompts about it share, and
-    what the encoder makes of them and a prompt. The decoder takes one step: it gets the token before, its place and the
-    caches, whose columns are keys transposed or values, one for each place below POSITION. It answers with the next
-    token and the columns of this place, which the caller writes into the caches.
+    what the encoder makes of them and a prompt. The decoder takes one step: it gets tokens that follow each other, the
+    place of the first and the caches, whose columns are keys transposed or values, one for each place below POSITION.
+    Each token sees those before it. It answers with the token that comes next behind each and with their columns, of
+    which the caller writes those that are to stay into the caches.
     """
     if graphs(spec) == (graph,):
         return GraphSpec(graph, spec.inputs, spec.outputs)
@@ -166,17 +170,17 @@ def graph_spec(spec: ModelSpec, graph: str, layers: int) -> GraphSpec:
             TensorSpec(f"SELF_VALUES_{layer}", "FP32", ("heads", GENERATED_TOKENS, "head_width")),
         ]
         columns += [
-            TensorSpec(f"NEW_KEYS_{layer}", "FP32", ("heads", "head_width", 1)),
-            TensorSpec(f"NEW_VALUES_{layer}", "FP32", ("heads", 1, "head_width")),
+            TensorSpec(f"NEW_KEYS_{layer}", "FP32", ("heads", "head_width", "step")),
+            TensorSpec(f"NEW_VALUES_{layer}", "FP32", ("heads", "step", "head_width")),
         ]
     if graph == "encoder":
         return GraphSpec(graph, (features, *words), tuple(passed))
     step = (
-        TensorSpec("TOKEN", "INT64", (1,)),  # index into the generator's vocabulary, as NEXT is
+        TensorSpec("TOKENS", "INT64", ("step",)),  # indices into the generator's vocabulary, as NEXT; its slots behind
         TensorSpec("POSITION", "INT64", (1,)),  # 0 for the token that starts the decoder
-        TensorSpec("ALLOWED", "UINT8", ("vocabulary",)),  # 1 where the grammar allows a token
+        TensorSpec("ALLOWED", "UINT8", ("step", "vocabulary")),  # 1 where the grammar allows a token behind each
     )
-    answer = (TensorSpec("NEXT", "INT64", (1,)), TensorSpec("LOG_PROB", "FP32", (1,)))
+    answer = (TensorSpec("NEXT", "INT64", ("step",)), TensorSpec("LOG_PROB", "FP32", ("step",)))
     return GraphSpec(graph, (*step, *passed, *caches), (*answer, *columns))
 
 

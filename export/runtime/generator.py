@@ -1,19 +1,22 @@
 """The generative reading: one model that owns its engines, vision, encoder and decoder, and the loop over the last.
 
-Greedy, under the grammar of export/runtime/grammar.py. An image that several prompts of a batch are about is seen once.
-What the encoder says of an image and its prompt is handed to every step of the decoder; the decoder's caches have a
-fixed capacity and are filled here, so no array ever grows.
+Greedy, under the grammar of export/runtime/grammar.py, several tokens a step where export/runtime/answer.py has
+guesses. An image that several prompts of a batch are about is seen once. What the encoder says of an image and its
+prompt is handed to every step of the decoder; the decoder's caches have a fixed capacity and are filled here, so no
+array ever grows. Answers that have ended leave the batch.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from export.contract.tensors import GENERATED_TOKENS, GENERATOR, graphs
+from export.contract.tensors import GENERATED_TOKENS, GENERATOR, STEP_TOKENS, graphs
+from export.runtime.answer import Answer
 from export.runtime.engine import Arrays, Engine, load_engine
-from export.runtime.grammar import Grammar, Vocabulary
+from export.runtime.grammar import DONE, START, Grammar, Vocabulary
 
 
 class Generator:
@@ -26,49 +29,87 @@ class Generator:
         decoder: Engine,
         vocabulary: Vocabulary,
         max_tokens: int = GENERATED_TOKENS,
+        step_tokens: int = STEP_TOKENS,
     ) -> None:
-        """`max_tokens` of one answer bound its time; no more than the caches hold."""
+        """`max_tokens` of one answer bound its time; no more than the caches hold.
+
+        `step_tokens` are fed to the decoder at once at most; with 1 nothing is guessed.
+        """
         self._vision, self._encoder, self._decoder = vision, encoder, decoder
-        self._vocabulary, self._max_tokens = vocabulary, max_tokens
+        self._vocabulary, self._max_tokens, self._step_tokens = vocabulary, max_tokens, step_tokens
+        self._grammar = Grammar(vocabulary, 1)
 
     def run(self, inputs: Arrays) -> dict[str, NDArray[Any]]:
         """Answers a batch of images (B, S, S, 3) and prompts (B, L), until all answers have ended."""
-        return self._decode(inputs, None)
+        passed = self._encoder.run(self._seen(inputs))
+        caches = _empty_caches(passed)
+        vocabulary, batch = self._vocabulary, len(inputs["INPUT_IDS"])
+        answers = [Answer(vocabulary, self._grammar, self._max_tokens, self._step_tokens) for _ in range(batch)]
+        present = answers  # in the batch, in the order of the arrays' rows
+        while not all(answer.done for answer in present):
+            going = [row for row, answer in enumerate(present) if not answer.done]
+            if 4 * len(going) <= 3 * len(present):  # else copying the rest would cost more than the rows that ended
+                present = [present[row] for row in going]
+                passed, caches = ({name: array[going] for name, array in each.items()} for each in (passed, caches))
+            self._step(present, passed, caches)
+        tokens = np.full((batch, GENERATED_TOKENS), vocabulary.pad)
+        log_probs = np.zeros((batch, GENERATED_TOKENS), np.float32)
+        for row, answer in enumerate(answers):
+            tokens[row, : len(answer.tokens)] = answer.tokens
+            log_probs[row, : len(answer.tokens)] = answer.log_probs
+        return {"TOKENS": vocabulary.token_ids[tokens], "LOG_PROBS": log_probs}
 
     def follow(self, inputs: Arrays, answers: NDArray[np.int64]) -> NDArray[np.int64]:
         """The token that it would choose at each place of given answers (B, T), knowing what stands before the place.
 
         So one other choice does not count again at every place behind it (teacher forcing). <pad> is followed by <pad>.
         """
-        tokens: NDArray[np.int64] = self._decode(inputs, answers)["TOKENS"]
-        return tokens
-
-    def _decode(self, inputs: Arrays, answers: NDArray[np.int64] | None) -> dict[str, NDArray[Any]]:
         passed = self._encoder.run(self._seen(inputs))
         caches = _empty_caches(passed)
-        vocabulary, batch = self._vocabulary, len(inputs["INPUT_IDS"])
-        grammar = Grammar(vocabulary, batch)
-        tokens = np.full((batch, GENERATED_TOKENS), vocabulary.pad)
-        log_probs = np.zeros((batch, GENERATED_TOKENS), np.float32)
-        token = np.full((batch, 1), vocabulary.start)
-        for place in range(self._max_tokens + 1):
-            position = np.full((batch, 1), place)
-            step = {"TOKEN": token, "POSITION": position, "ALLOWED": grammar.allowed()}
-            answer = self._decoder.run({**step, **passed, **caches})
-            if place < self._max_tokens:  # the last token has no successor
-                _write(answer, caches, place)
-            if place == 0:
-                token = np.full((batch, 1), vocabulary.bos)  # forced: an answer begins behind it
-                continue
-            token = answer["NEXT"]
-            tokens[:, place - 1] = token[:, 0]
-            log_probs[:, place - 1] = answer["LOG_PROB"][:, 0]
-            if answers is not None:
-                token = np.searchsorted(vocabulary.token_ids, answers[:, place - 1 : place])
-            grammar.advance(token[:, 0])
-            if grammar.done:
-                break
-        return {"TOKENS": vocabulary.token_ids[tokens], "LOG_PROBS": log_probs}
+        vocabulary, grammar = self._vocabulary, self._grammar
+        given = np.searchsorted(vocabulary.token_ids, answers)
+        fed = np.pad(given[:, :-1], ((0, 0), (2, 0)), constant_values=vocabulary.bos)  # its answer begins behind <s>
+        fed[:, 0] = vocabulary.start
+        states = [[START, START] for _ in given]
+        for own, row in zip(states, given[:, :-1], strict=True):
+            for token in row:
+                own.append(grammar.state_behind(own[-1], token))
+        chosen = []
+        for place in range(0, fed.shape[1], self._step_tokens):
+            step = slice(place, place + self._step_tokens)
+            answer = self._decoder.run(
+                {
+                    "TOKENS": fed[:, step],
+                    "POSITION": np.full((len(fed), 1), place),
+                    "ALLOWED": grammar.allowed_in(np.array(states)[:, step]),
+                    **passed,
+                    **caches,
+                }
+            )
+            for row in range(len(fed)):
+                _write(answer, caches, row, place, fed[:, step].shape[1])
+            chosen.append(answer["NEXT"])
+        tokens: NDArray[np.int64] = vocabulary.token_ids[np.concatenate(chosen, axis=1)[:, 1:]]
+        return tokens
+
+    def _step(self, answers: Sequence[Answer], passed: Arrays, caches: dict[str, NDArray[np.float32]]) -> None:
+        """Takes each answer as far as one pass of the decoder goes."""
+        fed = [([self._vocabulary.pad], [DONE]) if answer.done else answer.inputs() for answer in answers]
+        shape = len(answers), max(len(tokens) for tokens, _ in fed)
+        tokens, states = np.full(shape, self._vocabulary.pad), np.full(shape, DONE)
+        for row, (own_tokens, own_states) in enumerate(fed):
+            tokens[row, : len(own_tokens)], states[row, : len(own_states)] = own_tokens, own_states
+        step = {
+            "TOKENS": tokens,
+            "POSITION": np.array([[0 if answer.done else answer.position] for answer in answers]),
+            "ALLOWED": self._grammar.allowed_in(states),
+        }
+        response = self._decoder.run({**step, **passed, **caches})
+        following, log_probs = response["NEXT"].tolist(), response["LOG_PROB"].tolist()
+        for row, answer in enumerate(answers):
+            if not answer.done:
+                place = answer.position
+                _write(response, caches, row, place, answer.take(following[row], log_probs[row]))
 
     def _seen(self, inputs: Arrays) -> dict[str, NDArray[Any]]:
         """The encoder's inputs: what each image looks like in place of the image."""
@@ -103,10 +144,12 @@ def _empty_caches(passed: Arrays) -> dict[str, NDArray[np.float32]]:
     return caches
 
 
-def _write(answer: Arrays, caches: dict[str, NDArray[np.float32]], place: int) -> None:
+def _write(answer: Arrays, caches: dict[str, NDArray[np.float32]], row: int, place: int, count: int) -> None:
+    """Puts the first `count` columns of a step of one answer into its caches; what stands behind them is for no one."""
+    end = min(place + count, GENERATED_TOKENS)
     for name, cache in caches.items():
-        column = answer[name.replace("SELF", "NEW")]
+        columns = answer[name.replace("SELF", "NEW")][row]
         if "KEYS" in name:
-            cache[..., place] = column[..., 0]
+            cache[row, :, :, place:end] = columns[:, :, : end - place]
         else:
-            cache[:, :, place] = column[:, :, 0]
+            cache[row, :, place:end] = columns[:, : end - place]

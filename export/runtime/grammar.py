@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from export.contract.locations import NUM_BINS
 
 FILE = "vocabulary.json"
-START, LABELLED, *_, DONE = range(6)  # states: before a label, in one, after 1, 2 and 3 locations of a box, the end
+# States: before a label, in one, after 1, 2 and 3 locations of a box, the end.
+START, LABELLED, X1_READ, Y1_READ, X2_READ, DONE = range(6)
 
 
 class VocabularyError(ValueError):
@@ -31,6 +32,8 @@ class Vocabulary:
     eos: int
     start: int  # what the decoder is given before <s>
     first_location: int  # <loc_0>; the other 999 follow
+    slots: int  # learned inputs in place of a box's y1 and x2, with the indices behind the vocabulary's: 2, or 0
+    labels: tuple[tuple[int, ...], ...]  # that the checkpoint learned to write; others are possible
 
     def save(self, folder: Path) -> None:
         """Writes it beside the engines of a version."""
@@ -48,7 +51,9 @@ class Vocabulary:
         path = folder / FILE
         try:
             content = json.loads(path.read_text(encoding="utf-8"))
-            return cls(**{**content, "token_ids": np.array(content["token_ids"], dtype=np.int64)})
+            token_ids = np.array(content["token_ids"], dtype=np.int64)
+            labels = tuple(map(tuple, content["labels"]))
+            return cls(**{**content, "token_ids": token_ids, "labels": labels})
         except (OSError, ValueError, TypeError, KeyError) as error:
             raise VocabularyError(
                 f"{path} is not the vocabulary of a generator ({error!r}); export the model again"
@@ -65,8 +70,8 @@ class Grammar:
         text[[vocabulary.bos, vocabulary.pad, vocabulary.eos]] = 0
         end[vocabulary.eos] = nothing[vocabulary.pad] = 1
         self._allowed = np.stack([text | end, text | location, location, location, location, nothing])  # (6, V)
-        # The next state, from each state by the kind of token: text, location, </s> or <pad>.
-        self._kinds = np.where(text, 0, np.where(location, 1, 2))  # (V,)
+        # The next state, from each state by the kind of token: text, location or slot, </s> or <pad>.
+        self._kinds = np.append(np.where(text, 0, np.where(location, 1, 2)), np.full(vocabulary.slots, 1))
         self._next = np.array([[1, 0, 5], [1, 2, 5], [2, 3, 5], [3, 4, 5], [4, 0, 5], [5, 5, 5]])
         self._states = np.full(batch, START)
 
@@ -77,9 +82,17 @@ class Grammar:
 
     def allowed(self) -> NDArray[np.uint8]:
         """(B, V) 1 where a token may come next."""
-        allowed: NDArray[np.uint8] = self._allowed[self._states]
-        return allowed
+        return self.allowed_in(self._states)
 
     def advance(self, tokens: NDArray[np.int64]) -> None:
         """Takes note of the tokens (B,) that were chosen."""
         self._states = self._next[self._states, self._kinds[tokens]]
+
+    def allowed_in(self, states: NDArray[np.int64]) -> NDArray[np.uint8]:
+        """(..., V) 1 where a token may come next in states (...)."""
+        allowed: NDArray[np.uint8] = self._allowed[states]
+        return allowed
+
+    def state_behind(self, state: int, token: int) -> int:
+        """The state that a token or a slot leads to."""
+        return int(self._next[state, self._kinds[token]])

@@ -1,9 +1,9 @@
 """Optimisation profiles: the shapes that a plan is tuned for, from the contract's buckets.
 
 One profile for each combination of a batch bucket and a bucket of every other varying axis. Prompts and token
-lengths come padded to exactly a bucket's size; a batch bucket serves the sizes above the bucket before it. The
-ranges do not overlap on purpose: where several profiles take a batch, Triton's TensorRT backend picks by a
-distance to the optimum that compares wrong axes (`EvaluateTensorRTContext`, main of July 2026).
+lengths come padded to exactly a bucket's size; a bucket of the batch or of a step serves the sizes above the bucket
+before it. The ranges do not overlap on purpose: where several profiles take a batch, Triton's TensorRT backend picks
+by a distance to the optimum that compares wrong axes (`EvaluateTensorRTContext`, main of July 2026).
 """
 
 import itertools
@@ -13,12 +13,13 @@ from typing import NamedTuple
 
 import onnx
 
-from export.contract.tensors import LENGTH_BUCKETS, PROMPT_BUCKETS, VARYING, ModelSpec
+from export.contract.tensors import LENGTH_BUCKETS, PROMPT_BUCKETS, STEP_BUCKETS, VARYING, ModelSpec
 from export.runtime.engine import EngineError
 
 BATCH = "batch"  # name of the first axis of every input, as the exporter writes it
 BATCH_BUCKETS = (1, 4, 8)
 ENCODED = "encoded"  # axis of the generator's decoder: image tokens and then the prompt's
+STEP = "step"  # another: tokens that it takes at once
 
 
 class Range(NamedTuple):
@@ -43,16 +44,24 @@ def buckets(image_tokens: int) -> dict[str, tuple[int, ...]]:
         "prompts": PROMPT_BUCKETS,
         "length": LENGTH_BUCKETS,
         ENCODED: tuple(image_tokens + length for length in LENGTH_BUCKETS),
+        STEP: STEP_BUCKETS,
     }
 
 
 def combinations(sizes_by_axis: Mapping[str, Sequence[int]], max_batch_size: int) -> list[dict[str, tuple[int, int]]]:
     """(least, greatest) of the batch and of each varying axis, one dictionary per profile, in plan order."""
-    batches = batch_buckets(max_batch_size)
-    sides = [list(zip((1, *(size + 1 for size in batches)), batches, strict=False))]
     names = sorted(sizes_by_axis)
-    sides += [[(size, size) for size in sizes_by_axis[name]] for name in names]
+    sides = [_ranges(batch_buckets(max_batch_size))]
+    sides += [
+        _ranges(sizes_by_axis[name]) if name == STEP else [(size, size) for size in sizes_by_axis[name]]
+        for name in names
+    ]
     return [dict(zip((BATCH, *names), sizes, strict=True)) for sizes in itertools.product(*sides)]
+
+
+def _ranges(sizes: Sequence[int]) -> list[tuple[int, int]]:
+    """(least, greatest) of each bucket, from 1 up without a gap."""
+    return list(zip((1, *(size + 1 for size in sizes)), sizes, strict=False))
 
 
 def graph_profiles(graph: Path, max_batch_size: int, image_tokens: int = 0) -> list[Profile]:

@@ -6,19 +6,22 @@
 
 Two pieces of work: one prompt about one tile, and twelve prompts about the same tile. Two baselines in PyTorch, fp32:
 `generate` once per prompt, and `generate` for all prompts at once with the image encoded once. Every answer has
---tokens tokens, so all do the same work. The grounding head finds boxes for the same prompts without decoding; its
-prompts are encoded beforehand, as the service does, or anew. Everything is timed in turns, so that what else the
-machine does strikes all alike; beside the time on the clock stands the processor time of all threads. Progress goes to
-stderr, one JSON object to stdout.
+--tokens tokens, so all do the same work. The generator reads one token a step, guesses labels (jump-forward), or also
+reads boxes at once (parallel) where the checkpoint has slots; `steps` are those of the decoder. The grounding head
+finds boxes for the same prompts without decoding; its prompts are encoded beforehand, as the service does, or anew.
+Everything is timed in turns, so that what else the machine does strikes all alike; beside the time on the clock stands
+the processor time of all threads. Progress goes to stderr, one JSON object to stdout.
 """
 
 import argparse
+import dataclasses
 import json
 import os
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -29,13 +32,14 @@ from tqdm import tqdm
 
 from export.checkpoint import Checkpoint, load_checkpoint
 from export.contract.defects import DEFECTS
-from export.contract.tensors import DETECTOR, GENERATED_TOKENS, GENERATOR, MODELS, PROMPT_ENCODER, graphs
+from export.contract.tensors import DETECTOR, GENERATED_TOKENS, GENERATOR, MODELS, PROMPT_ENCODER, STEP_TOKENS, graphs
 from export.contract.tiles import cut_tiles
 from export.engines import build_engine, precision_of
 from export.generator_graphs import read_vocabulary
 from export.onnx_graphs import write_onnx
 from export.runtime.engine import ENGINES, Arrays, Engine
 from export.runtime.generator import Generator
+from export.runtime.grammar import Vocabulary
 from export.verify import padded, read_images
 from tests.benchmarks.transformers_generate import transformers_generate
 from tests.conftest import BOARD, CHECKPOINT
@@ -48,15 +52,16 @@ Run = Callable[[], object]
 
 
 class Endless:
-    """A decoder that does not end its answers: each has as many tokens as it may."""
+    """A decoder that does not end its answers: each has as many tokens as it may. Counts its steps."""
 
     def __init__(self, decoder: Engine, eos: int) -> None:
-        self.decoder, self.eos = decoder, eos
+        self.decoder, self.eos, self.steps = decoder, eos, 0
 
     def run(self, inputs: Arrays) -> dict[str, NDArray[Any]]:
         """One step of a batch."""
+        self.steps += 1
         allowed = inputs["ALLOWED"].copy()
-        allowed[:, self.eos] = 0
+        allowed[..., self.eos] = 0
         return self.decoder.run({**inputs, "ALLOWED": allowed})
 
 
@@ -86,6 +91,15 @@ def load(folder: Path, threads: int) -> dict[str, Engine]:
     return {path.stem: ENGINES[path.suffix](path, threads) for path in folder.iterdir() if path.suffix in ENGINES}
 
 
+def ways_of_reading(vocabulary: Vocabulary) -> dict[str, tuple[Vocabulary, int]]:
+    """What a generator is told, and the most tokens of a step, by name of the way."""
+    ways = {
+        "one at a time": (vocabulary, 1),
+        "jump-forward": (dataclasses.replace(vocabulary, slots=0), STEP_TOKENS),
+    }
+    return ways | ({"parallel": (vocabulary, STEP_TOKENS)} if vocabulary.slots else {})
+
+
 def runs_of(checkpoint: Checkpoint, folder: Path, threads: int, inputs: Arrays, tokens: int) -> dict[str, Run]:
     """Everything that is timed for a batch of prompts about one tile, by name; the baseline first."""
     vocabulary = read_vocabulary(checkpoint)
@@ -97,12 +111,13 @@ def runs_of(checkpoint: Checkpoint, folder: Path, threads: int, inputs: Arrays, 
     }
     words = {tensor.name: inputs[tensor.name] for tensor in PROMPT_ENCODER.inputs}
 
-    def add(name: str, generator: Generator, encoder: Engine, detector: Engine) -> None:
+    def add(name: str, generators: Mapping[str, Run], encoder: Engine, detector: Engine) -> None:
         def prompts() -> NDArray[np.float32]:
             return padded(encoder.run(words)["PROMPT_EMBEDDINGS"])[None]
 
         known = prompts()
-        runs[f"generator, {name}"] = lambda: generator.run(inputs)
+        for way, run in generators.items():
+            runs[f"generator, {name}, {way}"] = run
         runs[f"grounding, {name}"] = lambda: detector.run({"IMAGE": inputs["IMAGE"][:1], "PROMPT_EMBEDDINGS": known})
         runs[f"grounding and its prompts, {name}"] = lambda: detector.run(
             {"IMAGE": inputs["IMAGE"][:1], "PROMPT_EMBEDDINGS": prompts()}
@@ -111,30 +126,52 @@ def runs_of(checkpoint: Checkpoint, folder: Path, threads: int, inputs: Arrays, 
     for target, precision in BUILT:
         engines = {spec.name: load(folder / f"{target}_{precision}" / spec.name, threads) for spec in MODELS}
         vision, encoder, decoder = (engines[GENERATOR.name][graph] for graph in graphs(GENERATOR))
-        endless = Endless(decoder, vocabulary.eos)
+        generators = {
+            way: partial(_read, vision, encoder, Endless(decoder, vocabulary.eos), told, tokens, step_tokens, inputs)
+            for way, (told, step_tokens) in ways_of_reading(vocabulary).items()
+        }
         add(
             f"{target} {precision}",
-            Generator(vision, encoder, endless, vocabulary, tokens),
+            generators,
             engines[PROMPT_ENCODER.name]["model"],
             engines[DETECTOR.name]["model"],
         )
     return runs
 
 
+def _read(
+    vision: Engine,
+    encoder: Engine,
+    decoder: Endless,
+    vocabulary: Vocabulary,
+    tokens: int,
+    step_tokens: int,
+    inputs: Arrays,
+) -> int:
+    """Answers a batch; returns how many steps that took."""
+    before = decoder.steps
+    Generator(vision, encoder, decoder, vocabulary, tokens, step_tokens).run(inputs)
+    return decoder.steps - before
+
+
 def medians_of(runs: Mapping[str, Run], rounds: int, label: str) -> dict[str, dict[str, float]]:
     """The medians of each run's durations in milliseconds, on the clock and of the processor; they take turns."""
     clock: dict[str, list[float]] = {name: [] for name in runs}
     processor: dict[str, list[float]] = {name: [] for name in runs}
+    steps: dict[str, int] = {}
     for _ in tqdm(range(WARM_UP + rounds), desc=label, unit="round", file=sys.stderr, disable=None):
         for name, run in runs.items():
             started = time.perf_counter(), time.process_time()
-            run()
+            answer = run()
+            if isinstance(answer, int):
+                steps[name] = answer
             clock[name].append((time.perf_counter() - started[0]) * 1e3)
             processor[name].append((time.process_time() - started[1]) * 1e3)
     return {
         name: {
             "ms": round(float(np.median(clock[name][WARM_UP:])), 2),
             "processor_ms": round(float(np.median(processor[name][WARM_UP:])), 2),
+            **({"steps": steps[name]} if name in steps else {}),
         }
         for name in runs
     }

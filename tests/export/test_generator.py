@@ -127,7 +127,10 @@ def parsed(folder: Path, outputs: Arrays) -> list[Answer]:
     grammar = TrainingGrammar(network, tokenizer, 1)
     return [
         _parse(
-            torch.from_numpy(tokens), torch.from_numpy(logs).exp(), grammar, tokenizer, network.config.location_token_id
+            list(zip(tokens.tolist(), np.exp(logs).tolist(), strict=True)),
+            grammar,
+            tokenizer,
+            network.config.location_token_id,
         )
         for tokens, logs in zip(outputs["TOKENS"], outputs["LOG_PROBS"], strict=True)
     ]
@@ -208,8 +211,9 @@ class Mistaken:
 
     def run(self, inputs: Arrays) -> dict[str, NDArray[Any]]:
         outputs = self.engine.run(inputs)
-        if inputs["POSITION"][1, 0] == self.place:
-            outputs["NEXT"][1] += 1
+        columns = self.place - inputs["POSITION"][1:2, 0]  # of the second answer, while it is in the batch
+        if all(0 <= column < outputs["NEXT"].shape[1] for column in columns):
+            outputs["NEXT"][1:2, columns] += 1
         return outputs
 
 

@@ -10,7 +10,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
-from export.contract.tensors import DETECTOR, LENGTH_BUCKETS, PROMPT_BUCKETS, PROMPT_ENCODER
+from export.contract.tensors import DETECTOR, LENGTH_BUCKETS, PROMPT_BUCKETS, PROMPT_ENCODER, STEP_TOKENS
 from export.runtime.engine import EngineError
 from export.tensorrt.builder import build, is_available
 from export.tensorrt.cuda import device
@@ -81,6 +81,14 @@ def test_graph_profiles_count_the_image_tokens_of_the_decoder(tmp_path: Path) ->
     path = write_graph(tmp_path / "decoder.onnx", {"BIAS": ["batch", "encoded"]})
     encoded = {profile["BIAS"].best[1] for profile in graph_profiles(path, 1, image_tokens=257)}
     assert encoded == {257 + length for length in LENGTH_BUCKETS}
+
+
+def test_graph_profiles_serve_every_size_of_a_step_once(tmp_path: Path) -> None:
+    profiles = graph_profiles(write_graph(tmp_path / "decoder.onnx", {"TOKENS": ["batch", "step"]}), 1)
+    served = [
+        size for profile in profiles for size in range(profile["TOKENS"].least[1], profile["TOKENS"].greatest[1] + 1)
+    ]
+    assert served == list(range(1, STEP_TOKENS + 1))
 
 
 def test_graph_profiles_name_an_axis_without_buckets(tmp_path: Path) -> None:

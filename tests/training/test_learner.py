@@ -183,3 +183,14 @@ def test_compiled_layers_learn_the_same(data: Path, tmp_path: Path) -> None:
         runs[compiled] = load_checkpoint(out / "checkpoint")[0].state_dict()
     for name, weight in runs[False].items():
         torch.testing.assert_close(runs[True][name], weight, atol=2e-3, rtol=1e-2)
+
+
+def test_slots_learn_in_both_stages_and_come_with_the_checkpoint(data: Path, tmp_path: Path) -> None:
+    run = Judged(read_config(CONFIG, [*settings(data, tmp_path / "run"), "train.box_slots=true"]))
+    run.train()
+    network, _, _ = load_checkpoint(tmp_path / "run" / "checkpoint")
+    assert network.box_slots is not None
+    kept = network.box_slots.detach().half()
+    first, *_, last = (weights["box_slots"] for _, weights in sorted(run.judged.items()))
+    assert not torch.equal(first, last)
+    assert torch.equal(kept, last)

@@ -1,11 +1,15 @@
 import math
+from types import SimpleNamespace
 
 import pytest
 import torch
+from torch import Tensor, nn
 
 from tests.training.networks import small_network
-from training.objective import answer_somewhere, grounding_terms
-from training.targets import GroundingPrompts, Positives
+from training.objective import answer_somewhere, grounding_terms, slot_term
+from training.prompts import corpus
+from training.targets import IGNORED, GroundingPrompts, Positives
+from training.tokenizer import train_tokenizer
 
 PROMPTS = GroundingPrompts(["scratch", "a scratch along the edge"], [0, "a scratch along the edge"])
 
@@ -51,3 +55,42 @@ def test_a_token_counts_as_its_class_is_weighted(class_weights: list[float] | No
         network, torch.rand(1, 4, 32), prompts, torch.rand(2, 32), found, [()], sigma=5.0, class_weights=weights
     )
     assert match.item() == pytest.approx(expected * math.log(2))
+
+
+class Said(nn.Module):
+    """A decoder that says even odds for everything, but one half for <loc_30> in the fifth place."""
+
+    def __init__(self, embed_tokens: nn.Module) -> None:
+        super().__init__()
+        self.embed_tokens = embed_tokens
+        self.inputs_embeds = torch.empty(0)
+
+    def forward(self, inputs_embeds: Tensor, **_: object) -> SimpleNamespace:
+        self.inputs_embeds = inputs_embeds
+        logits = torch.zeros(*inputs_embeds.shape[:2], 1100)
+        logits[:, 4, 130] = math.log(1099)
+        return SimpleNamespace(last_hidden_state=logits)
+
+
+def test_slots_are_judged_by_the_x2_and_y2_of_a_box_cut_behind_its_x1() -> None:
+    network, tokenizer = small_network(), train_tokenizer(corpus(), 600)
+    network.add_box_slots()
+    language_model = network.model.language_model
+    language_model.decoder = said = Said(language_model.decoder.embed_tokens)
+    network.lm_head = nn.Identity()
+    # <s> label <loc_10> <loc_20> <loc_30> <loc_40> </s>; the second answer has no box and counts for nothing.
+    labels = torch.tensor([[0, 50, 110, 120, 130, 140, 2], [0, 2, *[IGNORED] * 5]])
+    states, mask = torch.zeros(2, 3, 32), torch.ones(2, 3)
+    loss = slot_term(network, states, mask, labels, tokenizer, sigma=0.01)  # so narrow that one bin is right
+    assert loss.item() == pytest.approx((math.log(2) + math.log(1100)) / 2)
+    fed = said.embed_tokens(torch.tensor([[2, 0, 50, 110]]))
+    assert network.box_slots is not None
+    torch.testing.assert_close(said.inputs_embeds[:, :4], fed)
+    torch.testing.assert_close(said.inputs_embeds[0, 4:6], network.box_slots.data)
+    assert slot_term(network, states, mask, labels[1:], tokenizer, sigma=5.0) == 0
+
+
+def test_a_network_without_slots_is_not_judged_by_them() -> None:
+    labels = torch.tensor([[0, 50, 110, 120, 130, 140, 2]])
+    tokenizer = train_tokenizer(corpus(), 600)
+    assert slot_term(small_network(), torch.zeros(1, 3, 32), torch.ones(1, 3), labels, tokenizer, sigma=5.0) == 0
