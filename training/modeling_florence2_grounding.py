@@ -187,7 +187,8 @@ class Florence2ForGrounding(Florence2ForConditionalGeneration):
     @property
     def grounding_stride(self) -> int:
         """Pixels that a token of the grounding reading stands for, each way."""
-        return math.prod(self.config.vision_config.patch_stride) // (2 if self.config.fine_tokens else 1)
+        stride: int = math.prod(self.config.vision_config.patch_stride)
+        return stride // 2 if self.config.fine_tokens else stride
 
     @property
     def location_embeddings(self) -> Tensor:

@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from export.checkpoint import load_checkpoint as load_for_export
-from export.contract.tensors import GENERATED_TOKENS, GENERATOR, STEP_TOKENS, graph_spec, graphs
+from export.contract.tensors import GENERATOR, STEP_TOKENS, graph_spec, graphs
 from export.contract.tiles import cut_tiles
 from export.generator_graphs import read_vocabulary
 from export.generator_parity import compare, greedy_tokens
@@ -38,6 +38,7 @@ def slotted(tiny_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> 
         embeddings[network.config.location_token_id :] *= 2
         for layer in decoder.layers:
             layer.encoder_attn.out_proj.weight.mul_(6)
+    torch.manual_seed(0)
     network.add_box_slots()
     folder = tmp_path_factory.mktemp("checkpoint") / "slotted"
     save_checkpoint(folder, network, tokenizer, manifest, log="")
@@ -142,13 +143,13 @@ def test_boxes_read_at_once_are_those_of_training_and_of_the_gate(
         outputs["TOKENS"], of_training(slotted, pictures(), PROMPTS, parallel=True), strict=True
     ):
         np.testing.assert_allclose((boxes_of(tokens, first) + 0.5) / 1000, expected.boxes_xyxy, atol=1e-6)
-    alone = Generator(*engines(slotted), vocabulary, step_tokens=1).run(inputs)
-    same = (alone["TOKENS"] == outputs["TOKENS"]).all()
-    assert same == (tolerance == 0)  # what falls back every time is what one token a step gives
-    if tolerance == 0:
+    single = engines(slotted)
+    alone = Generator(*single, vocabulary, step_tokens=1).run(inputs)
+    if tolerance == 0:  # what falls back every time is what one token a step gives
+        np.testing.assert_array_equal(alone["TOKENS"], outputs["TOKENS"])
         np.testing.assert_allclose(alone["LOG_PROBS"], outputs["LOG_PROBS"], atol=1e-4)
     if tolerance == 1000:
-        assert len(parts[-1].steps) < GENERATED_TOKENS
+        assert len(parts[-1].steps) < len(single[-1].steps)
     assert max(size for _, size in parts[-1].steps) <= STEP_TOKENS
 
 
