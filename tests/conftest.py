@@ -52,7 +52,7 @@ def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     from training.checkpoint import save_checkpoint
     from training.config import ModelConfig
-    from training.network import build_network
+    from training.network import add_fine_tokens, build_network
     from training.prompts import corpus
     from training.tokenizer import train_tokenizer
 
@@ -72,11 +72,12 @@ def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ffn=128,
         tile_size=128,
         boxes_per_tile=20,
-        fine_tokens=True,
     )
     folder = tmp_path_factory.mktemp("checkpoint") / "tiny"
     manifest = {"name": "tiny", "defects": ["open", "short"], "score_threshold": 0.25}
-    save_checkpoint(folder, build_network(shape, tokenizer).eval(), tokenizer, manifest, log="")
+    network = build_network(shape, tokenizer).eval()
+    add_fine_tokens(network)
+    save_checkpoint(folder, network, tokenizer, manifest, log="")
     return folder
 
 

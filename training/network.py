@@ -103,7 +103,8 @@ def add_fine_tokens(network: Florence2ForGrounding) -> None:
 def _initialise(network: Florence2ForGrounding) -> None:
     """Matrices by fan-in, Fourier features for locations and positions."""
     initialise_by_fan_in(network)
-    initialise_head(network.grounding)
+    if network.grounding.fine is not None:
+        network.grounding.fine.start_as_copies()
     embeddings = network.get_input_embeddings().weight
     first = network.config.location_token_id
     bins = network.grounding.num_bins

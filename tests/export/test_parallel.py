@@ -27,17 +27,9 @@ TOLERANCES = (0, 60, 1000)  # bins: nothing that random weights draft stands, so
 
 
 @pytest.fixture(scope="module")
-def slotted(tiny_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The random checkpoint with slots, and with weights that make it write different boxes."""
-    network, tokenizer, manifest = load_checkpoint(tiny_checkpoint)
-    decoder = network.model.language_model.decoder
-    embeddings = network.get_input_embeddings().weight
-    with torch.no_grad():
-        decoder.embed_positions.weight.mul_(10 / decoder.embed_positions.weight.std())
-        embeddings[tokenizer.token_to_id("</s>")] *= 4
-        embeddings[network.config.location_token_id :] *= 2
-        for layer in decoder.layers:
-            layer.encoder_attn.out_proj.weight.mul_(6)
+def slotted(talkative: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same with slots."""
+    network, tokenizer, manifest = load_checkpoint(talkative)
     torch.manual_seed(0)
     network.add_box_slots()
     folder = tmp_path_factory.mktemp("checkpoint") / "slotted"
