@@ -27,7 +27,7 @@ def native(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def load(folder: Path) -> Florence2ForGrounding:
     torch.manual_seed(0)
-    return load_pretrained(folder, tile_size=96, boxes_per_tile=4)[0].eval()
+    return load_pretrained(folder, tile_size=96, boxes_per_tile=4, fine_tokens=True)[0].eval()
 
 
 @torch.no_grad()

@@ -247,7 +247,8 @@ def test_a_fine_tuned_checkpoint_passes_the_gate_of_the_export(older: Path, tmp_
     preprocessing = json.loads((folder / "preprocessor_config.json").read_text())
     assert preprocessing["image_mean"] == [0.485, 0.456, 0.406]
     before = load(older, 128).half().float().state_dict()
-    changed = {name for name, weight in network.state_dict().items() if not torch.equal(weight, before[name])}
+    after = network.state_dict()
+    changed = {name for name, weight in before.items() if not torch.equal(weight, after[name])}
     assert any(name.startswith("model.vision_tower.blocks.0") for name in changed)
     repository = tmp_path / "models"
     assert (
