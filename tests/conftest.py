@@ -52,7 +52,7 @@ def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     from training.checkpoint import save_checkpoint
     from training.config import ModelConfig
-    from training.network import add_fine_tokens, build_network, initialise_by_fan_in
+    from training.network import add_fine_tokens, build_network
     from training.prompts import corpus
     from training.tokenizer import train_tokenizer
 
@@ -77,7 +77,9 @@ def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     manifest = {"name": "tiny", "defects": ["open", "short"], "score_threshold": 0.25}
     network = build_network(shape, tokenizer).eval()
     add_fine_tokens(network)
-    initialise_by_fan_in(network.grounding)  # copies would tie, and which of them wins is any engine's own choice
+    assert network.grounding.fine is not None
+    for layer in (network.grounding.fine.early_projection, network.grounding.fine.reduce):
+        torch.nn.init.normal_(layer.weight, std=0.02)  # copies would tie, and which wins is any engine's own choice
     save_checkpoint(folder, network, tokenizer, manifest, log="")
     return folder
 

@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from tokenizers import Tokenizer
 from tqdm import tqdm
 
@@ -92,27 +93,41 @@ def evaluate_generative(
         tiles = torch.from_numpy(cut_tiles(image, origins, tile))
         features = network.image_features(network.normalise(tiles)).repeat_interleave(len(prompts), 0)
         answers = generate(network, tokenizer, features, prompts * len(tiles))
-        most = max(1, max(len(answer.scores) for answer in answers))
-        boxes = np.zeros((len(tiles), len(prompts) * most, 4), np.float32)
-        scores = np.zeros((len(tiles), len(prompts) * most, len(prompts)), np.float32)
-        for index, answer in enumerate(answers):
-            tile_id, prompt_id = divmod(index, len(prompts))
-            rows = slice(prompt_id * most, prompt_id * most + len(answer.scores))
-            boxes[tile_id, rows] = answer.boxes_xyxy
-            scores[tile_id, rows, prompt_id] = answer.scores
-        found.append(
-            merge_tiles(
-                boxes,
-                scores,
-                origins,
-                resolution_wh,
-                tile,
-                score_threshold=SCORE_THRESHOLD,
-                nms_threshold=NMS_THRESHOLD,
-                max_detections=MAX_DETECTIONS,
-            )
-        )
+        read = [(answer.boxes_xyxy, answer.scores) for answer in answers]
+        found.append(merge_answers(read, len(prompts), origins, resolution_wh, tile))
     return judge(dataset, found)
+
+
+def merge_answers(
+    answers: Sequence[tuple[NDArray[np.float32], NDArray[np.float32]]],
+    prompts: int,
+    origins: NDArray[np.int64],
+    resolution_wh: tuple[int, int],
+    tile: int,
+) -> Detections:
+    """What the generative reading says of one image's tiles, in boxes of the image; class_ids index the prompts.
+
+    `answers` are boxes (N, 4), as fractions of the tile, and scores (N,) for each prompt about each tile, those about
+    a tile side by side.
+    """
+    most = max(1, max(len(scores) for _, scores in answers))
+    boxes = np.zeros((len(origins), prompts * most, 4), np.float32)
+    scores = np.zeros((len(origins), prompts * most, prompts), np.float32)
+    for index, (own_boxes, own_scores) in enumerate(answers):
+        tile_id, prompt_id = divmod(index, prompts)
+        rows = slice(prompt_id * most, prompt_id * most + len(own_scores))
+        boxes[tile_id, rows] = own_boxes
+        scores[tile_id, rows, prompt_id] = own_scores
+    return merge_tiles(
+        boxes,
+        scores,
+        origins,
+        resolution_wh,
+        tile,
+        score_threshold=SCORE_THRESHOLD,
+        nms_threshold=NMS_THRESHOLD,
+        max_detections=MAX_DETECTIONS,
+    )
 
 
 def main() -> int:

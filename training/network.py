@@ -10,7 +10,7 @@ from transformers.models.florence2.configuration_florence2 import Florence2Visio
 
 from export.contract.locations import location_token
 from training.config import ModelConfig
-from training.modeling_florence2_grounding import Florence2ForGrounding, Florence2GroundingConfig, GroundingHead
+from training.modeling_florence2_grounding import FineTokens, Florence2ForGrounding, Florence2GroundingConfig
 from training.tokenizer import BOS, EOS, IMAGE, PAD, token_id
 
 LOCATION_AMPLITUDE = 0.1  # of the Fourier features that location embeddings start from
@@ -72,20 +72,19 @@ def build_network(config: ModelConfig, tokenizer: Tokenizer) -> Florence2ForGrou
 
 @torch.no_grad()
 def initialise_by_fan_in(network: nn.Module) -> None:
-    """Matrices and convolutions of a network, or a part of one, to unit gain; BART's 0.02 is for one width only."""
+    """Matrices and convolutions of a network, or a part of one, to unit gain; BART's 0.02 is for one width only.
+
+    Fine tokens start as copies of the tokens that they come from.
+    """
     for module in network.modules():
         if isinstance(module, nn.Linear | nn.Conv2d):
             fan_in = module.weight[0].numel()
             nn.init.trunc_normal_(module.weight, std=fan_in**-0.5)
             if module.bias is not None:
                 nn.init.zeros_(module.bias)
-
-
-def initialise_head(head: GroundingHead) -> None:
-    """A grounding head that has yet to learn."""
-    initialise_by_fan_in(head)
-    if head.fine is not None:
-        head.fine.start_as_copies()
+    for module in network.modules():
+        if isinstance(module, FineTokens):
+            module.start_as_copies()
 
 
 def add_fine_tokens(network: Florence2ForGrounding) -> None:
@@ -94,7 +93,7 @@ def add_fine_tokens(network: Florence2ForGrounding) -> None:
         return
     network.config.fine_tokens = True
     head = network.new_grounding_head()
-    initialise_head(head)
+    initialise_by_fan_in(head)
     head.load_state_dict(head.state_dict() | network.grounding.state_dict())
     network.grounding = head
 
@@ -103,8 +102,6 @@ def add_fine_tokens(network: Florence2ForGrounding) -> None:
 def _initialise(network: Florence2ForGrounding) -> None:
     """Matrices by fan-in, Fourier features for locations and positions."""
     initialise_by_fan_in(network)
-    if network.grounding.fine is not None:
-        network.grounding.fine.start_as_copies()
     embeddings = network.get_input_embeddings().weight
     first = network.config.location_token_id
     bins = network.grounding.num_bins

@@ -22,7 +22,7 @@ from transformers.models.florence2.configuration_florence2 import Florence2Visio
 from export.contract.locations import NUM_BINS, location_token
 from export.contract.tensors import LENGTH_BUCKETS
 from training.modeling_florence2_grounding import Florence2ForGrounding, Florence2GroundingConfig
-from training.network import initialise_head
+from training.network import initialise_by_fan_in
 from training.published import EMBEDDINGS, TASK_TOKENS, PretrainedError, is_older_layout, read_shape, read_weights
 from training.tokenizer import BOS, EOS, IMAGE, PAD, UNK, token_id
 
@@ -70,7 +70,7 @@ def load_pretrained(
         network = Florence2ForGrounding(config)
     network.tie_weights()
     network.grounding = network.new_grounding_head()
-    initialise_head(network.grounding)
+    initialise_by_fan_in(network.grounding)
     network.generation_config = GenerationConfig(
         bos_token_id=special[BOS],
         eos_token_id=special[EOS],

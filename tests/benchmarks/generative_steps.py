@@ -25,7 +25,7 @@ from tqdm import tqdm
 from export.checkpoint import Checkpoint, load_checkpoint
 from export.contract.boxes import Detections
 from export.contract.tensors import GENERATOR, graphs
-from export.contract.tiles import cut_tiles, merge_tiles, tile_origins
+from export.contract.tiles import cut_tiles, tile_origins
 from export.generator_graphs import read_vocabulary
 from export.onnx_graphs import write_onnx
 from export.runtime.engine import Arrays, Engine, OnnxRuntimeEngine
@@ -34,9 +34,8 @@ from gateway.models.generator import read_boxes
 from tests.benchmarks.generative_speed import ways_of_reading
 from training.data.dataset import Dataset
 from training.data.source import read_dataset
-from training.evaluate import LOCATE, NMS_THRESHOLD, SCORE_THRESHOLD, class_names, judge
+from training.evaluate import LOCATE, class_names, judge, merge_answers
 from training.images import read_image
-from training.metrics import MAX_DETECTIONS
 from training.prompts import PHRASINGS
 
 
@@ -124,7 +123,7 @@ def measure(checkpoint: Checkpoint, dataset: Dataset) -> dict[str, Any]:
             same += int((said["jump-forward"] == said["one at a time"]).all(1).sum())
         for way, all_boxes in own.items():
             boxes[way] += sum(len(scores) for _, scores in all_boxes)
-            found[way].append(_merge(all_boxes, origins, classes, image, tile))
+            found[way].append(merge_answers(all_boxes, classes, origins, (image.shape[1], image.shape[0]), tile))
     return {
         "boards": len(dataset.samples),
         "answers": answers,
@@ -145,34 +144,6 @@ def measure(checkpoint: Checkpoint, dataset: Dataset) -> dict[str, Any]:
             for way in generators
         },
     }
-
-
-def _merge(
-    answers: list[tuple[NDArray[np.float32], NDArray[np.float32]]],
-    origins: NDArray[np.int64],
-    classes: int,
-    image: NDArray[np.uint8],
-    tile: int,
-) -> Detections:
-    """The answers about one board, those about a tile side by side, as `training.evaluate` merges them."""
-    most = max(1, max(len(scores) for _, scores in answers))
-    boxes = np.zeros((len(origins), classes * most, 4), np.float32)
-    scores = np.zeros((len(origins), classes * most, classes), np.float32)
-    for index, (own_boxes, own_scores) in enumerate(answers):
-        tile_id, prompt_id = divmod(index, classes)
-        rows = slice(prompt_id * most, prompt_id * most + len(own_scores))
-        boxes[tile_id, rows] = own_boxes
-        scores[tile_id, rows, prompt_id] = own_scores
-    return merge_tiles(
-        boxes,
-        scores,
-        origins,
-        (image.shape[1], image.shape[0]),
-        tile,
-        score_threshold=SCORE_THRESHOLD,
-        nms_threshold=NMS_THRESHOLD,
-        max_detections=MAX_DETECTIONS,
-    )
 
 
 def main() -> None:

@@ -180,6 +180,8 @@ def test_compiled_layers_learn_the_same(data: Path, tmp_path: Path) -> None:
         overrides = [*settings(data, out, steps=2), *PLAIN]
         run = Judged(read_config(CONFIG, [*overrides, f"train.compile={compiled}"]))
         run.train()
+        encoder = run.learner.network.model.language_model.encoder
+        assert all((layer._compiled_call_impl is not None) == compiled for layer in encoder.layers)
         runs[compiled] = load_checkpoint(out / "checkpoint")[0].state_dict()
     for name, weight in runs[False].items():
         torch.testing.assert_close(runs[True][name], weight, atol=2e-3, rtol=1e-2)
