@@ -45,6 +45,10 @@ PHRASINGS: Phrasings = {
         "search for {label} everywhere",
         "something like {label}",
         "please find {label} for me",
+        "{label} on the assembly",
+        "{label} anywhere on this PCB",
+        "this assembly has {label}",
+        "{label} somewhere on it",
     ),
     "zh": (
         "{label}",
@@ -79,6 +83,10 @@ PHRASINGS: Phrasings = {
         "请标出{label}",
         "类似{label}的缺陷",
         "扫描整板查找{label}",
+        "PCB上的{label}",
+        "整块板子上的{label}",
+        "这块线路板的{label}",
+        "板上任何位置的{label}",
     ),
 }
 BABBLE_SHARE = 0.4  # of the prompts; the phrasings themselves are too few to tell what only asks

@@ -18,11 +18,12 @@ ENGLISH = frozenset(
     identify box boxes draw drawing rectangle rectangles around outline area areas region regions place places spots
     position positions location locations image picture photo board boards pcb circuit defect defects fault faults
     problem problems sign signs occur occurs occurring appear appears exist exists have has having whether visible
-    present possible existing still maybe alert alerts something similar everywhere am m
+    present possible existing still maybe alert alerts something similar everywhere anywhere
+    somewhere assembly am m
     """.split()  # noqa: SIM905 - a list of words reads as words
 )
 CHINESE = """
-    有没有 是不是 电路板 线路板 看一下 找出来 标出来 圈出来 框出来 帮忙 帮我 寻找 查找
+    有没有 是不是 电路板 线路板 板子 任何 看一下 找出来 标出来 圈出来 框出来 帮忙 帮我 寻找 查找
     找出 找到 检测 检查 查看 看看 识别 定位 标出 标记 标注 圈出 框出 指出 列出 给出
     报告 搜索 扫描 显示 没有 是否 存在 出现 哪里 哪儿 哪些 什么 地方 位置 区域 缺陷
     问题 图像 图片 照片 画面 所有 全部 情况 方框 请问 可能 是 请 我 要 想 需 帮
