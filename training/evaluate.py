@@ -2,15 +2,17 @@
 
     python -m training.evaluate --checkpoint training/checkpoints/pcb_twelve --data ../shared/data/deeppcb
     python -m training.evaluate --checkpoint C --data heldout/annotations.json --described blemish
+    python -m training.evaluate --checkpoint C --data D --reading grounding --reference B --max-drop 0.02
 
 The second asks for what was never labelled in training by its descriptions, each a class of its own: zero-shot.
+The third ends with exit code 1 where C finds less than B does, for a pipeline to stop there.
 Progress goes to stderr; the last line of stdout is one JSON object.
 """
 
 import argparse
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -130,8 +132,13 @@ def merge_answers(
     )
 
 
+def drops(figures: Mapping[Language, Figures], reference: Mapping[Language, Figures]) -> dict[Language, float]:
+    """How much mAP@0.5 lies below the reference's, by language; negative where it lies above."""
+    return {language: round(reference[language].map50 - own.map50, 4) for language, own in figures.items()}
+
+
 def main() -> int:
-    """Runs the command line; 2 for a checkpoint or dataset that cannot be used."""
+    """Runs the command line; 1 where a reference finds more, 2 for a checkpoint or dataset that cannot be used."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--checkpoint", type=Path, required=True)
     parser.add_argument("--data", type=Path, required=True, help="COCO file or DeepPCB folder")
@@ -140,9 +147,16 @@ def main() -> int:
     parser.add_argument("--reading", choices=("grounding", "generative", "both"), default="both")
     text = "how large tiles show the image, in the grounding reading; several are looks of their own"
     parser.add_argument("--magnification", type=float, nargs="+", default=[1.0], help=text)
+    text = "a checkpoint that the grounding reading is compared with, by mAP@0.5 in each language"
+    parser.add_argument("--reference", type=Path, metavar="CHECKPOINT", help=text)
+    text = "how far below the reference is good enough; beyond it the exit code is 1"
+    parser.add_argument("--max-drop", type=float, default=0.0, help=text)
     arguments = parser.parse_args()
+    if arguments.reference is not None and arguments.reading == "generative":
+        parser.error("--reference compares the grounding reading; ask for --reading grounding or both")
     try:
         network, tokenizer, manifest = load_checkpoint(arguments.checkpoint)
+        reference = None if arguments.reference is None else load_checkpoint(arguments.reference)
         dataset = read_dataset(arguments.data, arguments.split)
         if arguments.described:
             dataset = by_description(dataset, arguments.described)
@@ -153,11 +167,22 @@ def main() -> int:
     if arguments.reading != "generative":
         grounding = evaluate_grounding(network, tokenizer, dataset, magnifications=arguments.magnification)
         report["grounding"] = {language: figures.as_json() for language, figures in grounding.items()}
+        if reference is not None:
+            other = evaluate_grounding(*reference[:2], dataset, magnifications=arguments.magnification)
+            report["reference"] = {language: figures.as_json() for language, figures in other.items()}
+            report["drop"] = drops(grounding, other)
     if arguments.reading != "grounding":
         report["generative"] = {
             language: evaluate_generative(network, tokenizer, dataset, language).as_json() for language in LANGUAGES
         }
     print(json.dumps(report))  # noqa: T201
+    worst = max(report.get("drop", {}).values(), default=arguments.max_drop)
+    if worst > arguments.max_drop:
+        fault = (
+            f"mAP@0.5 lies {worst:.4f} below that of {arguments.reference}, at most {arguments.max_drop:g} is allowed"
+        )
+        print(f"refused: {fault}; train longer, or replay more of what was learned", file=sys.stderr)  # noqa: T201
+        return 1
     return 0
 
 

@@ -21,6 +21,7 @@ OTHER_KIND = ("image/tiff", "tiff")  # no other picture is ever answered
 PATH = re.compile(r"\d{4}/\d\d/\d\d/[0-9a-f]{32}\.(?:jpg|png|bmp|tiff)")  # nothing else is ever listed or deleted
 STAGE = re.compile(PATH.pattern + r"#\d+")  # what a write to a folder that was broken off leaves
 TIMEOUT = timedelta(seconds=10)
+PIECE_BYTES = 2**16  # at least, of a picture: about what is held for each client that takes it
 
 
 class ImageStore:
@@ -57,14 +58,19 @@ class ImageStore:
         return path, media_type
 
     def get(self, path: str) -> bytes:
-        """The bytes of a picture.
+        """The bytes of a picture; raises as `open` does."""
+        return b"".join(self.open(path)[1])
+
+    def open(self, path: str) -> tuple[int, Iterator[bytes]]:
+        """The size of a picture in bytes, and its bytes piece by piece, which are read as they are asked for.
 
         Raises:
             NotFoundError: it is not there.
-            ImageStoreError: the store cannot be read.
+            ImageStoreError: the store cannot be read; also while the pieces are.
         """
         try:
-            return bytes(obstore.get(self._store, path).bytes())
+            found = obstore.get(self._store, path)
+            return found.meta["size"], _pieces(found)
         except FileNotFoundError:
             raise NotFoundError(f"the image store has no {path} any more") from None
         except (BaseError, OSError) as error:
@@ -110,6 +116,13 @@ class ImageStore:
         for path in stages:
             path.unlink(missing_ok=True)
         return len(stages)
+
+
+def _pieces(found: "obstore.GetResult") -> Iterator[bytes]:
+    try:
+        yield from map(bytes, found.stream(min_chunk_size=PIECE_BYTES))
+    except (BaseError, OSError) as error:
+        raise _failure("read", error) from error
 
 
 def _failure(verb: str, error: Exception) -> ImageStoreError:

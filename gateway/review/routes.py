@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from typing import Annotated, Any, TypeVar
 
 from fastapi import APIRouter, Depends, Header, Path, Request, Response
+from fastapi.responses import StreamingResponse
 from pydantic import BaseModel, ValidationError
 
 from gateway.access.actor import actor_of
@@ -74,9 +75,9 @@ async def get_image(request_id: Name, review: ReviewNeeded) -> Response:
     kept = await asyncio.to_thread(review.store.image_of, request_id)
     if review.images is None:
         raise NotFoundError("this gateway keeps no pictures; set PCBD_IMAGE_STORE to where they are")
-    data = await asyncio.to_thread(review.images.get, kept.path)
+    size_bytes, pieces = await asyncio.to_thread(review.images.open, kept.path)
     headers = {"X-Content-Type-Options": "nosniff", "Cache-Control": "private, no-cache"}
-    return Response(data, headers=headers, media_type=kept.media_type)
+    return StreamingResponse(pieces, headers=headers | {"Content-Length": str(size_bytes)}, media_type=kept.media_type)
 
 
 @ROUTER.post(

@@ -30,8 +30,8 @@ def _halved(name: str) -> Callable[[Path], None]:
     return lambda version: (version / name).write_bytes((version / name).read_bytes()[:100_000]) and None
 
 
-def _removed(name: str) -> Callable[[Path], None]:
-    return lambda version: (version / name).unlink()
+def _removed(pattern: str) -> Callable[[Path], None]:
+    return lambda version: next(version.glob(pattern)).unlink()
 
 
 # What is done to a version of a model; in a start the configuration that Triton reads is damaged in the same way.
@@ -40,7 +40,7 @@ CASES: dict[str, tuple[str, Callable[[Path], None]]] = {
     "weights missing": ("prompt_encoder", _removed("model.bin")),
     "graph cut": ("detector", _halved("model.xml")),
     "graph of another kind": ("prompt_encoder", _written("model.xml", "<html/>")),
-    "decoder missing": ("generator", _removed("decoder.xml")),
+    "decoder missing": ("generator", _removed("decoder.*")),
     "model.py missing": ("detector", _removed("model.py")),
     "model.py is no Python": ("generator", _written("model.py", "def")),
     "model.py without a model": ("detector", _written("model.py", "x = 1")),

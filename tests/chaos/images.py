@@ -21,7 +21,7 @@ from tests.chaos.trial import Outcome, Scale
 EXPECTED = {"200", "413", "415", "422"}
 SLOW_S = 2.0
 CLIENTS = 4
-ONE_TILE = {"prompt": "短路", "regions": "[[0, 0, 9, 9]]"}  # the stub takes no batches
+ONE_TILE = {"prompt": "短路", "regions": "[[0, 0, 0.5, 0.5]]"}  # the stub takes no batches; a tile may begin at 1
 
 
 def images(grounds: Grounds, scale: Scale, outcome: Outcome) -> None:

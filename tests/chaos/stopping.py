@@ -2,6 +2,7 @@
 
 import signal
 import time
+from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
@@ -33,7 +34,9 @@ def _judge_triton(grounds: Grounds, times: int, outcome: Outcome) -> None:
     with grounds.gateway(max_in_flight="64", deadline_s="30") as gateway:
         stops = [_stop_triton(grounds, gateway) for _ in range(times)]
     outcome.note("stops_of_triton", times)
-    outcome.same("triton_lost", sum(lost for _, lost, _, _ in stops), 0)
+    outcome.same(
+        "triton_answers", dict(sum((answers for _, answers, _, _ in stops), Counter())), {"200": UNDER_WAY * times}
+    )
     outcome.same("triton_exit_codes", sorted({code for _, _, code, _ in stops}), [0])
     outcome.most("triton_stopped_s", max(seconds for *_, seconds in stops), 30)
 
@@ -58,8 +61,8 @@ def _stop_gateway(grounds: Grounds) -> tuple[int, int, int, float]:
         return under_way, lost, code, time.monotonic() - began
 
 
-def _stop_triton(grounds: Grounds, gateway: Gateway) -> tuple[int, int, int, float]:
-    """As `_stop_gateway`, of Triton."""
+def _stop_triton(grounds: Grounds, gateway: Gateway) -> tuple[int, Counter[str], int, float]:
+    """Requests under way, how often each answer came, Triton's exit code, and the seconds until then."""
     with ThreadPoolExecutor(1) as pool, grounds.delayed(GATHERING_S):
         load = Load(gateway.url)
         asking = pool.submit(load.by_clients, UNDER_WAY, UNDER_WAY)
@@ -71,7 +74,7 @@ def _stop_triton(grounds: Grounds, gateway: Gateway) -> tuple[int, int, int, flo
         asking.result()
     grounds.triton.start()
     gateway.wait_ready()
-    return under_way, UNDER_WAY - load.statuses()["200"], code, seconds
+    return under_way, load.statuses(), code, seconds
 
 
 def _wait_for(count: Callable[[], float], least: int) -> int:

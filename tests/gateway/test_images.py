@@ -11,6 +11,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
+from simplejpeg import decode_jpeg
 
 from gateway.errors import ImageError, MediaTypeError, TooLargeError
 from gateway.pictures.images import decode
@@ -56,6 +57,19 @@ def test_decode_scales_16_bit_gray_to_8(kind: str) -> None:
     deep: NDArray[np.uint16] = np.array([[0, 257, 65535], [128 * 257, 256, 1000]], np.uint16)
     pixels = decode(encoded(Image.fromarray(deep), kind), PIXELS)
     assert pixels[..., 0].tolist() == [[0, 1, 255], [128, 0, 3]]
+
+
+@pytest.mark.parametrize("kind", ["PNG", "TIFF"])
+def test_decode_of_16_bits_holds_no_second_picture(kind: str) -> None:
+    image = Image.fromarray(np.full((1000, 1000), 257, np.uint16))
+    data = encoded(image, kind)
+    tracemalloc.start()
+    try:
+        decode(data, PIXELS)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 2 * 1000 * 1000 * 3
 
 
 def test_decode_leaves_the_pixels_where_the_file_has_them() -> None:
@@ -155,6 +169,19 @@ def test_packed_text_within_a_picture_is_not_unpacked_without_bound() -> None:
         assert tracemalloc.get_traced_memory()[1] < 20 * 2**20
     finally:
         tracemalloc.stop()
+
+
+def test_decode_reads_a_jpeg_with_damage_in_it_but_to_its_end() -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
+    whole = encoded(Image.fromarray(noise), "JPEG", progressive=True)
+    damaged = bytearray(whole)
+    damaged[len(whole) // 2] ^= 0xFF
+    with pytest.raises(ValueError, match="Corrupt"):
+        decode_jpeg(bytes(damaged), "RGB")  # else this would test nothing
+    pixels = decode(bytes(damaged), PIXELS)
+    assert np.array_equal(pixels, np.asarray(Image.open(io.BytesIO(damaged)).convert("RGB")))
+    with pytest.raises(ImageError, match="truncated"):
+        decode(bytes(damaged[: len(damaged) * 3 // 4]), PIXELS)
 
 
 @pytest.mark.parametrize("size", [(70_000, 1), (1, 70_000)])

@@ -150,6 +150,17 @@ def test_evaluate_ends_with_one_json_object(trained: Path) -> None:
             assert len(figures["ap50"]) == 6
 
 
+@pytest.mark.parametrize(("max_drop", "status"), [("0", 0), ("-0.01", 1)])  # -0.01: it has to be better by so much
+def test_evaluate_refuses_what_finds_less_than_a_reference(trained: Path, max_drop: str, status: int) -> None:
+    checkpoint, data = str(trained / "run" / "checkpoint"), str(trained / "data")
+    against = ("--reading", "grounding", "--reference", checkpoint, f"--max-drop={max_drop}")
+    result = run_module("training.evaluate", "--checkpoint", checkpoint, "--data", data, *against)
+    assert result.returncode == status, result.stderr
+    report = json.loads(result.stdout.splitlines()[-1])
+    assert report["reference"] == report["grounding"]
+    assert report["drop"] == {"en": 0, "zh": 0}
+
+
 def test_load_checkpoint_names_what_is_missing(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match=r"config\.json"):
         load_checkpoint(tmp_path)

@@ -82,6 +82,15 @@ def test_a_picture_comes_back_as_it_was_sent(images: ImageStore, kind: str, medi
         images.get(path)
 
 
+def test_a_large_picture_comes_in_pieces(images: ImageStore) -> None:
+    data = bytes(10) + os.urandom(1_000_000)
+    path, _ = images.put(data, AT)
+    size_bytes, pieces = images.open(path)
+    lengths = [len(piece) for piece in pieces]
+    assert sum(lengths) == size_bytes == len(data)
+    assert len(lengths) > 2  # a bucket sends them as long as it likes
+
+
 def test_only_pictures_of_its_own_are_listed_and_swept(tmp_path: Path) -> None:
     images = ImageStore(f"file://{tmp_path}")
     path, _ = images.put(b"BM", AT)
