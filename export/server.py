@@ -122,10 +122,16 @@ class TritonServer:
         """Waits until Triton says that it and all its models are ready.
 
         Raises:
-            ServerError: it died or took too long; its last log lines are in the message.
+            ServerError: it died, one of its instances did, for which it would wait for ever, or it took too long; its
+                last log lines are in the message.
         """
-        deadline = time.monotonic() + timeout_s
+        looked, dead = time.monotonic(), self._dead_instances()
+        deadline = looked + timeout_s
         while not self.is_ready():
+            if time.monotonic() - looked > INSTANCE_CHECK_S:
+                looked, former, dead = time.monotonic(), dead, self._dead_instances()
+                if dead & former:
+                    raise ServerError("a model instance failed and died before Triton was ready:\n" + self._tail())
             code = self._process.poll() if self._process else None
             if code is not None:
                 raise ServerError(f"Triton exited with code {code} before it was ready:\n" + self._tail())

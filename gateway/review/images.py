@@ -21,7 +21,7 @@ OTHER_KIND = ("image/tiff", "tiff")  # no other picture is ever answered
 PATH = re.compile(r"\d{4}/\d\d/\d\d/[0-9a-f]{32}\.(?:jpg|png|bmp|tiff)")  # nothing else is ever listed or deleted
 STAGE = re.compile(PATH.pattern + r"#\d+")  # what a write to a folder that was broken off leaves
 TIMEOUT = timedelta(seconds=10)
-PIECE_BYTES = 2**16  # at least, of a picture: about what is held for each client that takes it
+PIECE_BYTES = 2**19  # at least, of a picture: about what is held for each client that takes it
 
 
 class ImageStore:

@@ -55,6 +55,13 @@ def test_a_model_that_cannot_be_loaded_is_named_with_its_cause(tmp_path: Path) -
         pass
 
 
+def test_a_model_without_its_program_is_named_and_not_waited_for(tmp_path: Path) -> None:
+    model(tmp_path, "empty", IDLE)
+    (tmp_path / "empty" / "1" / "model.py").unlink()  # Triton itself waits for ever
+    with pytest.raises(ServerError, match=r"died(.|\n)*empty/1/model\.py"), embedded_triton(tmp_path):
+        pass
+
+
 def test_a_missing_repository_is_named(tmp_path: Path) -> None:
     with pytest.raises(ServerError, match="nowhere"):
         TritonServer(tmp_path / "nowhere").start()

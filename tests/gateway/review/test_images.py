@@ -83,7 +83,7 @@ def test_a_picture_comes_back_as_it_was_sent(images: ImageStore, kind: str, medi
 
 
 def test_a_large_picture_comes_in_pieces(images: ImageStore) -> None:
-    data = bytes(10) + os.urandom(1_000_000)
+    data = bytes(10) + os.urandom(4_000_000)
     path, _ = images.put(data, AT)
     size_bytes, pieces = images.open(path)
     lengths = [len(piece) for piece in pieces]
