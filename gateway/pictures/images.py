@@ -16,6 +16,7 @@ from PIL import Image
 from simplejpeg import decode_jpeg  # type: ignore[import-untyped]
 
 from gateway.errors import ImageError, MediaTypeError, TooLargeError
+from gateway.pictures.libtiff import silence_libtiff
 
 FORMATS = ("JPEG", "PNG", "BMP", "TIFF")
 MEDIA_TYPES = ("image/jpeg", "image/png", "image/bmp", "image/x-ms-bmp", "image/tiff")
@@ -24,6 +25,7 @@ QUICK_MODES = ("L", "RGB")  # of a JPEG: libjpeg-turbo alone gives what Pillow g
 DEPTH_16 = ("I;16", "I;16L", "I;16B", "I;16N", "I")  # gray; Pillow itself reduces 16-bit colour to 8 bits
 
 Image.MAX_IMAGE_PIXELS = None  # it would only warn up to twice its value; `decode` checks the header
+silence_libtiff()
 
 
 def decode(data: bytes, max_pixels: int) -> NDArray[np.uint8]:
