@@ -29,6 +29,7 @@ from types import FrameType, TracebackType
 
 START_TIMEOUT_S = 120.0
 STOP_TIMEOUT_S = 20.0
+DEAD_INSTANCE_STOP_TIMEOUT_S = 2.0  # for tiles at the others; Triton itself would wait for the dead one
 INSTANCE_CHECK_S = 1.0
 LOG_LINES_KEPT = 40
 PR_SET_PDEATHSIG = 1
@@ -153,7 +154,7 @@ class TritonServer:
                 former, dead = dead, self._dead_instances()
                 if dead & former and not self._asked_to_stop:  # twice: one that Triton unloads is reaped at once
                     sys.stderr.write("error: a model instance died and Triton does not replace it; stopping Triton\n")
-                    self.stop()
+                    self.stop(DEAD_INSTANCE_STOP_TIMEOUT_S)
                     return 1
             else:
                 self._clean_up()
@@ -178,13 +179,13 @@ class TritonServer:
         if self._process is not None and self._process.poll() is None:
             self._process.send_signal(number)
 
-    def stop(self) -> None:
-        """Ends Triton: SIGTERM, and SIGKILL after STOP_TIMEOUT_S."""
+    def stop(self, timeout_s: float = STOP_TIMEOUT_S) -> None:
+        """Ends Triton: SIGTERM, and SIGKILL after `timeout_s`."""
         if self._process is None:
             return
         self.signal(signal.SIGTERM)
         try:
-            self._process.wait(STOP_TIMEOUT_S)
+            self._process.wait(timeout_s)
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
