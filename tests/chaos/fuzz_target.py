@@ -75,6 +75,7 @@ def main() -> None:
         "runs": arguments.runs,
         "seed": SEED,
         "max_len": LARGEST_BYTES,
+        "keep_seed": 1,  # those too that differ in C alone
         "timeout": HANG_S,
         "rss_limit_mb": RSS_MB,
         "artifact_prefix": f"{folder}/findings/",

@@ -34,16 +34,14 @@ CONNECTION_LOST = 0
 def memory(grounds: Grounds, scale: Scale, outcome: Outcome) -> None:
     """What was killed answers again within 10 s, the other one has served on, and the alert fires while it is away."""
     times = scale.number(5, 1)
+    outcome.note("kills_each", times)
     try:
-        groups = MemoryGroup(GATEWAY_MB * 2**20), MemoryGroup(TRITON_MB * 2**20)
+        with MemoryGroup(GATEWAY_MB * 2**20) as group:
+            _gateway(grounds, group, times, outcome)
+        with MemoryGroup(TRITON_MB * 2**20) as group:
+            _triton(grounds, group, times, scale, outcome)
     except GroupError as error:
         outcome.note("not_here", str(error))
-        return
-    outcome.note("kills_each", times)
-    with groups[0] as group:
-        _gateway(grounds, group, times, outcome)
-    with groups[1] as group:
-        _triton(grounds, group, times, scale, outcome)
 
 
 def _gateway(grounds: Grounds, group: MemoryGroup, times: int, outcome: Outcome) -> None:
@@ -69,6 +67,7 @@ def _gateway(grounds: Grounds, group: MemoryGroup, times: int, outcome: Outcome)
             wait_until(lambda: not watching.fires("PcbdGatewayDown"), "the alert on the gateway to be taken back")
     outcome.same("gateway_exit_codes", sorted(codes), [-signal.SIGKILL])
     outcome.same("gateway_killed_by_the_kernel", group.kills(), times)
+    outcome.note("gateway_back_each_s", [round(each, 1) for each in back_s])
     outcome.quick("gateway_back_s", max(back_s), BACK_S)
     outcome.same("answers_of_the_gateway_beside_it", sorted(other.statuses()), ["200"])
     outcome.same("triton_survived", grounds.triton.server.pid, triton)
@@ -109,6 +108,7 @@ def _triton(grounds: Grounds, group: MemoryGroup, times: int, scale: Scale, outc
         triton.stop()
     outcome.least("killed_by_the_kernel_in_triton", group.kills(), times)
     outcome.note("triton_ended_after_the_kill_s", max(away_s))
+    outcome.note("triton_back_each_s", [round(each, 1) for each in back_s])
     outcome.quick("triton_back_s", max(back_s), BACK_S)
     judge_answers(load, scale, outcome)
     outcome.least("refused_while_triton_was_away", load.statuses()["503"], 1)
