@@ -23,6 +23,7 @@ MEDIA_TYPES = ("image/jpeg", "image/png", "image/bmp", "image/x-ms-bmp", "image/
 MAX_SIDE = 65_535  # pixels, as in JPEG: tiles of a longer and thinner picture would be mostly padding
 QUICK_MODES = ("L", "RGB")  # of a JPEG: libjpeg-turbo alone gives what Pillow gives, sooner and without a second copy
 DEPTH_16 = ("I;16", "I;16L", "I;16B", "I;16N", "I")  # gray; Pillow itself reduces 16-bit colour to 8 bits
+STRIP_ROWS = 256  # made RGB at once: copies of a whole picture take up to 20 bytes a pixel beside Pillow's own 4
 
 Image.MAX_IMAGE_PIXELS = None  # it would only warn up to twice its value; `decode` checks the header
 silence_libtiff()
@@ -72,10 +73,19 @@ def decode(data: bytes, max_pixels: int) -> NDArray[np.uint8]:
 
 
 def _as_rgb(image: Image.Image) -> NDArray[np.uint8]:
-    if image.mode in DEPTH_16:
-        levels = np.asarray(image).astype(np.int64) // 257
-        gray = np.clip(levels, 0, 255).astype(np.uint8)
-        return np.repeat(gray[..., None], 3, axis=2)
     if image.mode == "F":
         raise ValueError("floating-point pixels have no fixed range; send 8 or 16 bits")
-    return np.asarray(image.convert("RGB"))
+    image.load()
+    pixels = np.empty((image.height, image.width, 3), np.uint8)
+    for top in range(0, image.height, STRIP_ROWS):
+        end = min(top + STRIP_ROWS, image.height)
+        pixels[top:end] = _strip_as_rgb(image.crop((0, top, image.width, end)))
+    return pixels
+
+
+def _strip_as_rgb(strip: Image.Image) -> NDArray[np.uint8]:
+    """(H, W, 3), or (H, W, 1) of gray."""
+    if strip.mode in DEPTH_16:
+        levels = np.asarray(strip).astype(np.int64) // 257
+        return np.clip(levels, 0, 255).astype(np.uint8)[..., None]
+    return np.asarray(strip if strip.mode == "RGB" else strip.convert("RGB"))

@@ -1,6 +1,8 @@
 import contextlib
 import io
 import struct
+import subprocess
+import sys
 import tracemalloc
 import zlib
 from collections.abc import Callable
@@ -16,6 +18,7 @@ from gateway.errors import ImageError, MediaTypeError, TooLargeError
 from gateway.pictures.images import decode
 from gateway.pictures.picture import open_picture
 from gateway.settings import Settings
+from tests.conftest import ROOT
 
 PIXELS = 1_000_000
 GRAY = np.arange(40 * 30, dtype=np.uint32).reshape(30, 40).astype(np.uint8)
@@ -175,3 +178,25 @@ def test_decode_never_fails_otherwise() -> None:
             damaged[places] = rng.integers(0, 256, len(places))
             with contextlib.suppress(ImageError, MediaTypeError, TooLargeError):
                 assert decode(damaged.tobytes(), PIXELS).shape[2] == 3
+
+
+PEAK = """
+import sys
+from pathlib import Path
+from gateway.pictures.images import decode
+
+def peak_kilobytes():
+    return int(next(line for line in Path("/proc/self/status").open() if line.startswith("VmHWM")).split()[1])
+
+data = sys.stdin.buffer.read()
+before = peak_kilobytes()
+decode(data, 2**24)
+print((peak_kilobytes() - before) * 1024 / 2**24)
+"""
+
+
+@pytest.mark.parametrize(("mode", "most"), [("RGB", 9), ("1", 6), ("I;16", 8)])
+def test_decode_takes_no_more_than_pillows_pixels_and_its_own(mode: str, most: float) -> None:
+    """In bytes a pixel; three of them are the answer."""
+    command, data = [sys.executable, "-c", PEAK], encoded(Image.new(mode, (4096, 4096)), "PNG")
+    assert float(subprocess.run(command, cwd=ROOT, input=data, capture_output=True, check=True).stdout) < most
