@@ -30,7 +30,7 @@ SEED = 11
 
 
 class Tally:
-    """Decodes, by what they came to; the slowest one."""
+    """Decodes, by what they came to; the slowest one, in seconds of the processor."""
 
     def __init__(self, file: Path, runs: int) -> None:
         self._file = file
@@ -61,7 +61,7 @@ def main() -> None:
     settings, tally = Settings(), Tally(folder / "tally.json", arguments.runs)
 
     def decode_one(data: bytes) -> None:
-        began = time.perf_counter()
+        began = time.process_time()  # nothing in it waits, and other processes' share of the machine is none of its
         try:
             picture = open_picture(data, settings)
             if not isinstance(picture, WholePicture):  # a line scan is read as it is asked for
@@ -69,7 +69,7 @@ def main() -> None:
             result = type(picture).__name__
         except (ImageError, MediaTypeError, TooLargeError) as error:
             result = type(error).__name__
-        tally.add(result, time.perf_counter() - began, data)
+        tally.add(result, time.process_time() - began, data)
 
     options = {
         "runs": arguments.runs,

@@ -94,7 +94,8 @@ class StubTriton:
         deadline = time.monotonic() + PATIENCE_S
         while not self._answers("http", "/v2/health/ready"):
             if self._process.poll() is not None or time.monotonic() > deadline:
-                raise RuntimeError(f"the stub Triton did not become ready; its log is {self._log}")
+                said = self._log.read_text(errors="replace")[-2000:]
+                raise RuntimeError(f"the stub Triton did not become ready, exit code {self._process.poll()}: {said}")
             time.sleep(0.02)
 
     @property
