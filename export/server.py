@@ -29,6 +29,7 @@ from types import FrameType, TracebackType
 
 START_TIMEOUT_S = 120.0
 STOP_TIMEOUT_S = 20.0
+DEAD_INSTANCE_STOP_TIMEOUT_S = 2.0  # for tiles at the others; Triton itself would wait for the dead one
 INSTANCE_CHECK_S = 1.0
 LOG_LINES_KEPT = 40
 PR_SET_PDEATHSIG = 1
@@ -131,6 +132,7 @@ class TritonServer:
             if time.monotonic() - looked > INSTANCE_CHECK_S:
                 looked, former, dead = time.monotonic(), dead, self._dead_instances()
                 if dead & former:
+                    self.stop(DEAD_INSTANCE_STOP_TIMEOUT_S)
                     raise ServerError("a model instance failed and died before Triton was ready:\n" + self._tail())
             code = self._process.poll() if self._process else None
             if code is not None:
@@ -159,7 +161,7 @@ class TritonServer:
                 former, dead = dead, self._dead_instances()
                 if dead & former and not self._asked_to_stop:  # twice: one that Triton unloads is reaped at once
                     sys.stderr.write("error: a model instance died and Triton does not replace it; stopping Triton\n")
-                    self.stop()
+                    self.stop(DEAD_INSTANCE_STOP_TIMEOUT_S)
                     return 1
             else:
                 self._clean_up()
@@ -184,13 +186,13 @@ class TritonServer:
         if self._process is not None and self._process.poll() is None:
             self._process.send_signal(number)
 
-    def stop(self) -> None:
-        """Ends Triton: SIGTERM, and SIGKILL after STOP_TIMEOUT_S."""
+    def stop(self, timeout_s: float = STOP_TIMEOUT_S) -> None:
+        """Ends Triton: SIGTERM, and SIGKILL after `timeout_s`."""
         if self._process is None:
             return
         self.signal(signal.SIGTERM)
         try:
-            self._process.wait(STOP_TIMEOUT_S)
+            self._process.wait(timeout_s)
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()

@@ -16,15 +16,17 @@ from PIL import Image
 from simplejpeg import decode_jpeg  # type: ignore[import-untyped]
 
 from gateway.errors import ImageError, MediaTypeError, TooLargeError
+from gateway.pictures.libtiff import silence_libtiff
 
 FORMATS = ("JPEG", "PNG", "BMP", "TIFF")
 MEDIA_TYPES = ("image/jpeg", "image/png", "image/bmp", "image/x-ms-bmp", "image/tiff")
 MAX_SIDE = 65_535  # pixels, as in JPEG: tiles of a longer and thinner picture would be mostly padding
 QUICK_MODES = ("L", "RGB")  # of a JPEG: libjpeg-turbo alone gives what Pillow gives, sooner and without a second copy
-BAND_ROWS = 256
 DEPTH_16 = ("I;16", "I;16L", "I;16B", "I;16N", "I")  # gray; Pillow itself reduces 16-bit colour to 8 bits
+STRIP_ROWS = 256  # made RGB at once
 
 Image.MAX_IMAGE_PIXELS = None  # it would only warn up to twice its value; `decode` checks the header
+silence_libtiff()
 
 
 def decode(data: bytes, max_pixels: int) -> NDArray[np.uint8]:
@@ -78,17 +80,20 @@ def _jpeg(data: bytes, image: Image.Image) -> NDArray[np.uint8]:
 
 
 def _as_rgb(image: Image.Image) -> NDArray[np.uint8]:
-    """Band by band: of a large picture there is no copy but the one that is returned."""
+    """Strip by strip: of a large picture there is no copy but the one that is returned."""
     if image.mode == "F":
         raise ValueError("floating-point pixels have no fixed range; send 8 or 16 bits")
     image.load()
-    width, height = image.size
-    pixels = np.empty((height, width, 3), np.uint8)
-    for top in range(0, height, BAND_ROWS):
-        band = image.crop((0, top, width, min(top + BAND_ROWS, height)))
-        if image.mode in DEPTH_16:
-            levels = np.asarray(band).astype(np.int32) // 257
-            pixels[top : top + BAND_ROWS] = np.clip(levels, 0, 255)[..., None]
-        else:
-            pixels[top : top + BAND_ROWS] = np.asarray(band.convert("RGB"))
+    pixels = np.empty((image.height, image.width, 3), np.uint8)
+    for top in range(0, image.height, STRIP_ROWS):
+        end = min(top + STRIP_ROWS, image.height)
+        pixels[top:end] = _strip_as_rgb(image.crop((0, top, image.width, end)))
     return pixels
+
+
+def _strip_as_rgb(strip: Image.Image) -> NDArray[np.uint8]:
+    """(H, W, 3), or (H, W, 1) of gray."""
+    if strip.mode in DEPTH_16:
+        levels = np.asarray(strip).astype(np.int32) // 257
+        return np.clip(levels, 0, 255).astype(np.uint8)[..., None]
+    return np.asarray(strip if strip.mode == "RGB" else strip.convert("RGB"))

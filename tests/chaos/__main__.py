@@ -29,6 +29,7 @@ from tests.chaos.grounds import Grounds
 from tests.chaos.images import images
 from tests.chaos.injection import injection
 from tests.chaos.keys import keys
+from tests.chaos.memory import memory
 from tests.chaos.pressure import growth, overload, steady
 from tests.chaos.requests import requests
 from tests.chaos.slow import slow
@@ -44,6 +45,7 @@ TRIALS: dict[int, tuple[str, Callable[[Grounds, Scale, Outcome], None]]] = {
     5: ("Triton stuck", stuck),
     6: ("network cut", cut),
     7: ("SIGTERM", sigterm),
+    8: ("out of memory", memory),
     9: ("disk full, root read-only", disk),
     10: ("damaged repository", corrupt),
     11: ("damaged pictures", images),

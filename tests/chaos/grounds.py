@@ -44,16 +44,21 @@ class Gateway:
             "log_format": "json",
             **settings,
         }
+        self._prefix = prefix
+        self.start()
+        self.client = httpx.Client(base_url=self.url, timeout=PATIENCE_S)
+
+    def start(self) -> None:
+        """Starts it, again if it has ended; returns at once."""
         environment = {f"PCBD_{name.upper()}": value for name, value in self.settings.items()}
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
-                [*prefix, sys.executable, "-m", "gateway"],
+                [*self._prefix, sys.executable, "-m", "gateway"],
                 cwd=ROOT,
                 env={**os.environ, **environment},
                 stderr=log,
                 preexec_fn=stop_with_parent,
             )
-        self.client = httpx.Client(base_url=self.url, timeout=PATIENCE_S)
 
     def status(self, path: str) -> int:
         """Of a GET; 0 where nobody answers."""

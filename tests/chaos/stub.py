@@ -1,7 +1,7 @@
 """The stub: the real Triton with Python models of a fixed time, in a process that can be killed and started again.
 
 Two instances of the detector answer one tile each in `STUB_S`, so its capacity is known and is Triton's, not the
-processor's: 40 tiles a second. `delay` changes the time while it serves. Knows no gateway.
+processor's: 40 tiles a second. `delay` changes the time while it serves, `workspace` its memory. Knows no gateway.
 """
 
 import re
@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 import urllib.request
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -23,7 +24,7 @@ from tests.conftest import REPOSITORY, ROOT
 
 STUB_S = 0.05
 PATIENCE_S = 60.0
-MODEL = '''"""Answers with eight boxes above the threshold, after as many seconds as the file delay_s says."""
+MODEL = '''"""Answers with eight boxes above the threshold, with as much time and memory as its files say."""
 
 import time
 from pathlib import Path
@@ -34,7 +35,8 @@ import triton_python_backend_utils as pb_utils
 
 class TritonPythonModel:
     def initialize(self, args):
-        self.delay = Path(args["model_repository"]) / args["model_version"] / "delay_s"
+        folder = Path(args["model_repository"]) / args["model_version"]
+        self.delay, self.workspace = folder / "delay_s", folder / "workspace_mb"
 
     def execute(self, requests):
         return [pb_utils.InferenceResponse(output_tensors=self._outputs(request)) for request in requests]
@@ -43,6 +45,7 @@ class TritonPythonModel:
         ids = pb_utils.get_input_tensor_by_name(request, "INPUT_IDS")
         if ids is not None:
             return [pb_utils.Tensor("PROMPT_EMBEDDINGS", np.ones((ids.shape()[0], 192), np.float32))]
+        workspace = np.ones(int(self.workspace.read_text()) << 20, np.uint8)
         time.sleep(float(self.delay.read_text()))
         rows, prompts, _ = pb_utils.get_input_tensor_by_name(request, "PROMPT_EMBEDDINGS").shape()
         corners = np.random.default_rng(0).random((rows, 100, 2), np.float32) * 0.8
@@ -54,34 +57,45 @@ class TritonPythonModel:
 
 
 class StubTriton:
-    """One Triton on ports of its own; its log is the file `log` beside its repository."""
+    """One Triton on ports of its own, started by the command `prefix`; its log is triton.log beside its repository."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, prefix: Sequence[str] = ()) -> None:
         self.repository = folder / "models"
+        self._prefix = prefix
         self._log = folder / "triton.log"
         self._ports = {name: free_port() for name in ("http", "grpc", "metrics")}
         self.url = f"127.0.0.1:{self._ports['grpc']}"
+        self.metrics = f"127.0.0.1:{self._ports['metrics']}"
         self._process: subprocess.Popen[bytes] | None = None
         _lay_out(self.repository)
         self.delay(STUB_S)
+        self.workspace(0)
 
     def delay(self, seconds: float) -> None:
         """What a tile takes from now on."""
-        file = self.repository / "detector" / "1" / "delay_s"
+        self._tell("delay_s", str(seconds))
+
+    def workspace(self, megabytes: int) -> None:
+        """The memory that the detector takes while it looks at a tile, from now on."""
+        self._tell("workspace_mb", str(megabytes))
+
+    def _tell(self, name: str, value: str) -> None:
+        file = self.repository / "detector" / "1" / name
         partial = file.with_suffix(".partial")
-        partial.write_text(str(seconds))
+        partial.write_text(value)
         partial.replace(file)
 
     def start(self) -> None:
         """Starts it and waits until it is ready."""
-        command = [sys.executable, "-m", "export.server", "--model-repository", str(self.repository)]
+        command = [*self._prefix, sys.executable, "-m", "export.server", "--model-repository", str(self.repository)]
         command += [f"--{name}-port={port}" for name, port in self._ports.items()]
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(command, cwd=ROOT, stdout=log, stderr=log, preexec_fn=stop_with_parent)
         deadline = time.monotonic() + PATIENCE_S
         while not self._answers("http", "/v2/health/ready"):
             if self._process.poll() is not None or time.monotonic() > deadline:
-                raise RuntimeError(f"the stub Triton did not become ready; its log is {self._log}")
+                said = self._log.read_text(errors="replace")[-2000:]
+                raise RuntimeError(f"the stub Triton did not become ready, exit code {self._process.poll()}: {said}")
             time.sleep(0.02)
 
     @property
@@ -95,6 +109,10 @@ class StubTriton:
         """SIGKILL to tritonserver; its launcher notices, removes what it leaves, and ends."""
         self.server.kill()
         self._launcher.wait(PATIENCE_S)
+
+    def wait(self) -> int:
+        """Until it has ended by itself; its launcher's exit code."""
+        return self._launcher.wait(PATIENCE_S)
 
     def terminate(self) -> int:
         """SIGTERM to the launcher, as an orchestrator sends it; its exit code."""
@@ -119,7 +137,7 @@ class StubTriton:
 
     def pending(self) -> float:
         """Requests to the detector that wait for an instance, as Triton's metrics have it."""
-        with urllib.request.urlopen(f"http://127.0.0.1:{self._ports['metrics']}/metrics", timeout=5) as answer:
+        with urllib.request.urlopen(f"http://{self.metrics}/metrics", timeout=5) as answer:
             text = answer.read().decode()
         return float(re.findall(r'nv_inference_pending_request_count\{model="detector".*\} (\S+)', text)[0])
 
