@@ -83,7 +83,9 @@ class Settings(BaseSettings):
     )
 
     max_body_bytes: int = Field(default=64 * 2**20, gt=0, description="Of a request.")
-    max_image_pixels: int = Field(default=40_000_000, gt=0, description="Of an image held in memory: up to 9 bytes each.")
+    max_image_pixels: int = Field(
+        default=40_000_000, gt=0, description="Of an image held in memory: up to 9 bytes each."
+    )
     max_line_scan_pixels: int = Field(
         default=300_000_000, gt=0, description="Of a TIFF that is larger than that and therefore read in bands."
     )
