@@ -45,6 +45,7 @@ train: $(DEV)/.installed data/synth data/bare data/dense data/synth_val ## train
 	$(DEV)/bin/python -m training.train --config training/configs/deeppcb_tiny.yaml
 	$(DEV)/bin/python -m training.train --config training/configs/pcb_twelve.yaml
 	$(DEV)/bin/python -m training.train --config training/configs/pcb_dense.yaml
+	$(DEV)/bin/python -m training.train --config training/configs/pcb_fine.yaml
 
 data/synth: $(DEV)/.installed
 	$(DEV)/bin/python -m training.synth --n 2400 --out $@ --workers 2

@@ -68,6 +68,7 @@ def soak(gateway: Gateway, seconds: float, outcome: Outcome) -> None:
     line = linregress(*np.array([window.mean(axis=1) for window in windows]).T, alternative="greater")
     per_hour = float(line.slope) * 3600
     outcome.note("rss_mb", {"first": float(memory[warm][0]), "last": float(memory[-1]), "most": float(memory.max())})
+    outcome.note("rss_mb_by_window", [round(float(window[1].mean()), 2) for window in windows])
     outcome.note("rss_slope_p_value", float(line.pvalue))
     outcome.note("rss_slope_mb_per_hour", per_hour)
     outcome.same("memory_creeps", not (line.pvalue >= SIGNIFICANT or per_hour <= NEGLIGIBLE_MB_PER_HOUR), False)

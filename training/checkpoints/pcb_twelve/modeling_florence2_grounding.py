@@ -5,13 +5,17 @@ trust_remote_code=True)` rebuilds it anywhere. It therefore knows torch and tran
 of this project.
 
 The backbone is transformers' native Florence2: DaViT, projector, BART encoder and decoder. The
-generative reading is the parent class unchanged. The grounding reading runs the BART encoder over the
-image tokens alone and over each prompt alone:
+generative reading is the parent class unchanged; two learned vectors may stand in for locations that are not
+read yet, so that several are read at once. The grounding reading runs the BART encoder over the image tokens
+alone and over each prompt alone:
 
     match   sigmoid(scale * <image token, prompt embedding> + bias)
     box     four distributions over the location vocabulary, scored against the tied embeddings of
             Florence-2's location tokens, read by soft-argmax as distances from the token's own centre.
             Distances instead of positions make the reading the same everywhere in the tile.
+
+With `fine_tokens` each image token becomes four before it is matched, which also see what DaViT's stage before the
+last saw at their place: half the stride, for defects that are smaller than a token.
 
 Both readings can learn from pictures smaller than the tile: a cell of a smaller grid gets the positions that stand
 at the same relative place of the tile's grid, interpolated. At the tile's own size nothing is interpolated.
@@ -37,16 +41,58 @@ class Florence2GroundingConfig(Florence2Config):
     location_token_id: int = 50269  # id of <loc_0>; the other 999 follow
     image_mean: float | list[float] | tuple[float, ...] = (0.5, 0.5, 0.5)  # of pixel values in 0..1, per channel
     image_std: float | list[float] | tuple[float, ...] = (0.5, 0.5, 0.5)  # a single number stands for all channels
+    fine_tokens: bool = False  # the grounding reading has four tokens where the backbone has one
     pruned_ffn: dict[str, int] | None = None  # hidden channels left in pruned feed-forward blocks, by module name
+    box_slots: bool = False  # whether the network has learned to read a box's locations at once
+
+
+class FineTokens(nn.Module):
+    """Four tokens from each image token, with what an earlier stage saw at twice the resolution.
+
+    Their neighbourhood is mixed by a block as ConvNeXt has it (Liu et al., A ConvNet for the 2020s, 2022).
+    """
+
+    def __init__(self, width: int, channels: int) -> None:
+        super().__init__()
+        self.split = nn.Linear(width, 4 * width)
+        self.early_norm = nn.LayerNorm(channels)
+        self.early_projection = nn.Linear(channels, width)
+        self.mixing = nn.Conv2d(width, width, 5, padding=2, groups=width)
+        self.mixing_norm = nn.LayerNorm(width)
+        self.expand = nn.Linear(width, 2 * width)
+        self.reduce = nn.Linear(2 * width, width)
+
+    @torch.no_grad()
+    def start_as_copies(self) -> None:
+        """Each of the four is the token it comes from: what a checkpoint could do without them, it still does."""
+        for layer in (self.split, self.early_projection, self.reduce):
+            nn.init.zeros_(layer.weight)
+            nn.init.zeros_(layer.bias)
+        self.split.weight.copy_(torch.eye(self.split.in_features).repeat(4, 1))
+
+    def forward(self, states: Tensor, early: Tensor) -> Tensor:
+        """Image tokens (B, H * W, D) and an earlier stage's (B, C, 2H, 2W) -> tokens (B, 2H * 2W, D), row by row."""
+        height, width = early.shape[-2:]
+        cells = self.split(states).unflatten(-1, (2, 2, -1)).unflatten(1, (height // 2, width // 2))
+        tokens = cells.transpose(2, 3).flatten(1, 2).flatten(2, 3)  # (B, 2H, 2W, D)
+        tokens = tokens + self.early_projection(self.early_norm(early.permute(0, 2, 3, 1)))
+        mixed = self.mixing(tokens.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
+        mixed = self.reduce(F.gelu(self.expand(self.mixing_norm(mixed))))
+        fine: Tensor = (tokens + mixed).flatten(1, 2)
+        return fine
 
 
 class GroundingHead(nn.Module):
-    """Scores image tokens against prompts and reads a box from each."""
+    """Scores image tokens against prompts and reads a box from each.
+
+    `early_channels` are those of the stage that fine tokens see; none: there are no fine tokens.
+    """
 
     num_bins: ClassVar[int] = 1000
 
-    def __init__(self, width: int) -> None:
+    def __init__(self, width: int, early_channels: int | None = None) -> None:
         super().__init__()
+        self.fine = None if early_channels is None else FineTokens(width, early_channels)
         self.image_norm = nn.LayerNorm(width)
         self.image_projection = nn.Linear(width, width)
         self.prompt_projection = nn.Linear(width, width)
@@ -110,7 +156,7 @@ class Florence2ForGrounding(Florence2ForConditionalGeneration):
 
     def __init__(self, config: Florence2GroundingConfig) -> None:
         super().__init__(config)
-        self.grounding = GroundingHead(config.text_config.d_model)
+        self.grounding = self.new_grounding_head()
         self.side = config.tile_size // math.prod(config.vision_config.patch_stride)  # cells of the tile, each way
         projector = self.model.multi_modal_projector
         projector.image_position_embed = RelativePositions(projector.image_position_embed, self.side)
@@ -118,7 +164,31 @@ class Florence2ForGrounding(Florence2ForConditionalGeneration):
             block = self.get_submodule(name)
             block.fc1 = nn.Linear(block.fc1.in_features, channels)
             block.fc2 = nn.Linear(channels, block.fc2.out_features)
+        self.box_slots: nn.Parameter | None = None
+        if config.box_slots:
+            self.add_box_slots()
         self.post_init()
+
+    def add_box_slots(self) -> None:
+        """Gives the decoder the inputs (2, D) that stand in place of a box's y1 and x2 while these are not known.
+
+        Behind x1 they are where x2 and y2 are read. (Gloeckle et al., Better & Faster Large Language Models via
+        Multi-token Prediction, 2024, reads several tokens at once with heads of their own instead.)
+        """
+        self.config.box_slots = True
+        width = self.config.text_config.d_model
+        self.box_slots = nn.Parameter(torch.randn(2, width) * self.location_embeddings.detach().std())
+
+    def new_grounding_head(self) -> GroundingHead:
+        """A head that has learned nothing, as the configuration wants it."""
+        early_channels = self.config.vision_config.embed_dim[-2] if self.config.fine_tokens else None
+        return GroundingHead(self.config.text_config.d_model, early_channels)
+
+    @property
+    def grounding_stride(self) -> int:
+        """Pixels that a token of the grounding reading stands for, each way."""
+        stride: int = math.prod(self.config.vision_config.patch_stride)
+        return stride // 2 if self.config.fine_tokens else stride
 
     @property
     def location_embeddings(self) -> Tensor:
@@ -133,16 +203,33 @@ class Florence2ForGrounding(Florence2ForConditionalGeneration):
         mean, std = (scaled.new_tensor(c).view(-1, 1, 1) for c in (self.config.image_mean, self.config.image_std))
         return (scaled - mean) / std
 
+    def look(self, pixel_values: Tensor) -> tuple[Tensor, Tensor]:
+        """pixel_values (B, 3, S, S) -> projected image tokens (B, 1 + N, D), the mean first, and early (B, C, H, W).
+
+        `early` is what DaViT's stage before the last gives. The rest is Florence2Model.get_image_features.
+        """
+        tower = self.model.vision_tower
+        early = states = pixel_values
+        for convolution, blocks in zip(tower.convs, tower.blocks, strict=True):
+            early, states = states, convolution(states)
+            for block in blocks:
+                states = block(states)
+        return self.model.multi_modal_projector(states), early
+
     def image_features(self, pixel_values: Tensor) -> Tensor:
         """pixel_values (B, 3, S, S) -> projected image tokens (B, 1 + N, D), the spatial mean first."""
-        features: Tensor = self.model.get_image_features(pixel_values).pooler_output
-        return features
+        return self.look(pixel_values)[0]
 
     def encode_image(self, features: Tensor) -> Tensor:
         """Projected image tokens (B, 1 + N, D) -> encoder states of the N grid tokens (B, N, D)."""
         placed = self.place(features, features.shape[1])
         states: Tensor = self.model.language_model.encoder(inputs_embeds=placed).last_hidden_state
         return states[:, 1:]
+
+    def grounding_tokens(self, features: Tensor, early: Tensor) -> Tensor:
+        """What `look` gives -> the tokens (B, M, D) that are matched and propose boxes, row by row."""
+        states = self.encode_image(features)
+        return states if self.grounding.fine is None else self.grounding.fine(states, early)
 
     def place(self, embeddings: Tensor, image_tokens: int) -> Tensor:
         """Encoder inputs (B, L, D), first an image's tokens, then a prompt's if any, at the places of the whole tile.
@@ -172,7 +259,7 @@ class Florence2ForGrounding(Florence2ForConditionalGeneration):
         return embeddings
 
     def centres(self, num_tokens: int) -> Tensor:
-        """Centres (N, 2) of the grid tokens of a square tile, row by row, as fractions of the tile."""
+        """Centres (N, 2) of the tokens of a square tile, row by row, as fractions of the tile."""
         side = round(num_tokens**0.5)
         steps = (torch.arange(side, device=self.device, dtype=self.dtype) + 0.5) / side
         return torch.stack([steps.repeat(side), steps.repeat_interleave(side)], -1)
@@ -187,7 +274,7 @@ class Florence2ForGrounding(Florence2ForConditionalGeneration):
         Returns:
             boxes (B, K, 4), xyxy as fractions of the tile within 0..1, and scores (B, K, P) in 0..1.
         """
-        states = self.encode_image(self.image_features(self.normalise(image)))
+        states = self.grounding_tokens(*self.look(self.normalise(image)))
         asked = (prompt_embeddings != 0).any(-1).to(states.dtype)[:, None]  # (B, 1, P)
         scores = self.grounding.match(states, prompt_embeddings).sigmoid() * asked
         best = scores.amax(-1).topk(self.config.boxes_per_tile, dim=1).indices  # (B, K)
