@@ -14,7 +14,8 @@ from export.contract.locations import FEWEST_POINTS, MOST_POINTS
 Polygon = NDArray[np.float32]
 
 UNKNOWN: Polygon = np.zeros((0, 2), np.float32)
-FINEST = 0.5  # pixels that a simplified outline may be off by, at least; more where it has too many points
+FINEST = 1.0  # pixels that a simplified outline may be off by, at least; more where it has too many points
+COARSE = 0.06  # and of the square root of its area: few points are read soon, and learned sooner
 COARSER = 1.25
 LEAST_AREA = 2.0  # pixels: what is smaller has no shape
 FINE = 8  # parts of a pixel, each way, in which overlaps are counted
@@ -50,13 +51,13 @@ def cut(polygon: Polygon, size: int) -> Polygon:
 
 
 def simplify(polygon: Polygon) -> Polygon:
-    """The same with MOST_POINTS points at most, off by as little as that takes; UNKNOWN where nothing is left.
+    """The same with few points, MOST_POINTS at most, and off by as little as that takes; UNKNOWN where nothing is left.
 
     (Douglas and Peucker, Algorithms for the reduction of the number of points required to represent a line, 1973.)
     """
     if not len(polygon):
         return UNKNOWN
-    tolerance = FINEST
+    tolerance = max(FINEST, COARSE * cv2.contourArea(polygon) ** 0.5)
     while len(simple := cv2.approxPolyDP(polygon, tolerance, closed=True)) > MOST_POINTS:
         tolerance *= COARSER
     simple = simple.reshape(-1, 2).astype(np.float32)
