@@ -22,7 +22,7 @@ from export.contract.tiles import cut_tiles, tile_origins
 from export.generator_graphs import box_slots, read_vocabulary
 from export.runtime.engine import Arrays
 from export.runtime.generator import Generator
-from export.runtime.grammar import Grammar
+from export.runtime.grammar import OUTLINE, START, Grammar
 
 TILES = 4  # of an image at most, spread over it: one alone may well be answered with nothing
 
@@ -107,7 +107,8 @@ def _answer(
     states = encoder(
         inputs_embeds=torch.cat([features, network.get_input_embeddings()(input_ids)], 1)
     ).last_hidden_state
-    grammar = Grammar(vocabulary, 1)
+    region = vocabulary.region(input_ids[0].numpy())
+    grammar = Grammar(vocabulary, 1, OUTLINE if region else START)
     ids = torch.from_numpy(vocabulary.token_ids)
     locations = slice(vocabulary.first_location, vocabulary.first_location + NUM_BINS)
     answer: list[int] = []
@@ -120,10 +121,10 @@ def _answer(
         answer.append(int(best))
         located += locations.start <= answer[-1] < locations.stop
 
-    certain, cache = [vocabulary.start, vocabulary.bos], None
+    certain, cache = [vocabulary.start, vocabulary.bos, *region], None
     drafts: list[int] = []  # of x2 and y2
     while not grammar.done and len(answer) < GENERATED_TOKENS:
-        asked = slots is not None and located % 4 == 1  # behind an x1
+        asked = slots is not None and not region and located % 4 == 1  # behind an x1
         embeds = decoder.embed_tokens(ids[certain + drafts])
         embeds = torch.cat([embeds, slots]) if slots is not None and asked else embeds
         output = decoder(

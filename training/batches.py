@@ -97,6 +97,7 @@ class Batches:
         batch_size: int,
         generative_share: float,
         stride: int,
+        outline_share: float = 0.0,
     ) -> None:
         self.categories = categories
         self.sampler = sampler
@@ -105,6 +106,7 @@ class Batches:
         self.batch_size = batch_size
         self.generative_share = generative_share
         self.stride = stride  # pixels per image token
+        self.outline_share = outline_share
 
     def draw(self, stage: Stage, draws: Draws) -> Batch | DecoderBatch:
         """A batch as `stage` has them."""
@@ -124,7 +126,9 @@ class Batches:
         )
 
     def _draw_generative(self, crops: Sequence[Crop], size: int, words: random.Random) -> GenerativeBatch:
-        return draw_generative_batch(self.categories, crops, size, self.tokenizer, words, self.phrasings)
+        return draw_generative_batch(
+            self.categories, crops, size, self.tokenizer, words, self.phrasings, self.outline_share
+        )
 
 
 @dataclass(frozen=True)

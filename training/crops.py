@@ -17,6 +17,7 @@ from training.crop import Crop
 from training.data.dataset import Dataset, DatasetError, Sample
 from training.drawn_defects import draw_defect
 from training.images import ImageStore
+from training.outline import Polygon, cut, largest, trace
 from training.paste import Paster
 
 BINARY_SHARE = 0.97  # of a binarised picture's pixels that are nearly black or nearly white
@@ -85,6 +86,11 @@ class CropSampler:
             np.concatenate(boxes),
             np.concatenate([part.class_ids for part in parts]),
             tuple(texts for part in parts for texts in part.descriptions),
+            tuple(
+                outline + np.array(corner, np.float32)
+                for corner, part in zip(corners, parts, strict=True)
+                for outline in part.outlines
+            ),
             tuple(dict.fromkeys(text for part in parts for text in part.sparse)),
         )
 
@@ -96,7 +102,7 @@ class CropSampler:
             image = self.store.read(path)
             height, width = image.shape[:2]
             cut, _ = self._warp(image, rng.uniform(0, 1, 2) * (width, height), size, rng)
-            crop = Crop(cut, np.zeros((0, 4), np.float32), np.zeros(0, np.int64), ())
+            crop = Crop(cut, np.zeros((0, 4), np.float32), np.zeros(0, np.int64), (), ())
         else:
             sample, centre = self._aim(pictures, size, rng)
             image = self.store.read(sample.path)
@@ -148,15 +154,17 @@ class CropSampler:
     def _draw_into(self, crop: Crop, count: int, rng: np.random.Generator) -> Crop:
         if not self.drawable:
             return crop
-        boxes, classes, descriptions = crop.boxes_xyxy, crop.class_ids, crop.descriptions
+        boxes, classes, descriptions, outlines = crop.boxes_xyxy, crop.class_ids, crop.descriptions, crop.outlines
         shares = np.array([share for _, share in self.drawable.values()])
         for kind in rng.choice(list(self.drawable), count, p=shares / shares.sum()):
+            before = crop.image.copy()
             box = draw_defect(crop.image, int(kind), boxes, rng)
             if box is not None:
                 boxes = np.concatenate([boxes, box[None]])
                 classes = np.append(classes, self.drawable[int(kind)][0])
                 descriptions = (*descriptions, ())
-        return replace(crop, boxes_xyxy=boxes, class_ids=classes, descriptions=descriptions)
+                outlines = (*outlines, largest(trace((crop.image != before).astype(np.uint8))))
+        return replace(crop, boxes_xyxy=boxes, class_ids=classes, descriptions=descriptions, outlines=outlines)
 
     def _degrade(self, image: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.uint8]:
         """Other line-scan cameras: thicker or thinner copper by a new threshold, other gray levels, sensor noise."""
@@ -200,5 +208,12 @@ def _move_boxes(
         inside[keep].astype(np.float32),
         sample.class_ids[keep],
         tuple(sample.descriptions[index] for index in keep),
+        tuple(_move_outline(sample.polygons[index], matrix, size) for index in keep),
         sample.image_descriptions,
     )
+
+
+def _move_outline(pieces: Sequence[Polygon], matrix: NDArray[np.float64], size: int) -> Polygon:
+    """The largest piece in the pixels of a crop; it stays within the crop."""
+    moved = largest(pieces) @ matrix[:, :2].T + matrix[:, 2]
+    return cut(moved.astype(np.float32), size)

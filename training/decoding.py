@@ -22,9 +22,9 @@ class Decoding:
     ) -> None:
         """Image features (B, 1 + N, D) and the prompts about them."""
         self.network = network
-        input_ids, attention_mask = encode_batch(tokenizer, prompts)
+        self.input_ids, attention_mask = encode_batch(tokenizer, prompts)
         self.mask = torch.cat([attention_mask.new_ones(features.shape[:2]), attention_mask], dim=1)
-        embeds = torch.cat([features, network.get_input_embeddings()(input_ids)], dim=1)
+        embeds = torch.cat([features, network.get_input_embeddings()(self.input_ids)], dim=1)
         encoder = network.model.language_model.encoder
         self.states = encoder(inputs_embeds=embeds, attention_mask=self.mask).last_hidden_state
         self.cache = None

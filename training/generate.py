@@ -1,7 +1,8 @@
 """The generative reading: greedy decoding under a grammar, and boxes with scores from its tokens.
 
 The grammar, as Florence-2 writes detections: `<s> (label <loc_x1><loc_y1><loc_x2><loc_y2>)* </s>`, a label
-being one or more text tokens. Probabilities are taken over the tokens that it allows.
+being one or more text tokens. A prompt that holds a region is answered by the outline of what is in it:
+`<s> region (<loc_x><loc_y>){3,16} </s>`. Probabilities are taken over the tokens that the grammar allows.
 """
 
 import math
@@ -14,9 +15,19 @@ from numpy.typing import NDArray
 from tokenizers import Tokenizer
 from torch import Tensor
 
-from export.contract.locations import DRAFT_TOLERANCE, SCORE_WINDOW, dequantise
+from export.contract.locations import (
+    DRAFT_TOLERANCE,
+    FEWEST_POINTS,
+    MOST_POINTS,
+    NUM_BINS,
+    SCORE_WINDOW,
+    dequantise,
+    quantise,
+)
 from training.decoding import Decoding
 from training.modeling_florence2_grounding import Florence2ForGrounding
+from training.outline import Polygon
+from training.targets import REGION, locations, regions_of
 from training.tokenizer import BOS, EOS, PAD, SPECIAL_TOKENS, token_id
 
 MAX_TOKENS = 160  # of one answer
@@ -35,7 +46,9 @@ class Answer:
 class Grammar:
     """Which tokens may follow, for a batch of answers under way."""
 
-    def __init__(self, network: Florence2ForGrounding, tokenizer: Tokenizer, batch: int) -> None:
+    def __init__(self, network: Florence2ForGrounding, tokenizer: Tokenizer, outlined: Tensor) -> None:
+        """`outlined` (B,) says which answers are outlines."""
+        batch = len(outlined)
         vocabulary = network.config.text_config.vocab_size
         first = network.config.location_token_id
         self.bos, self.eos, self.pad = (token_id(tokenizer, token) for token in (BOS, EOS, PAD))
@@ -44,7 +57,8 @@ class Grammar:
         self.is_text = ~self.is_location
         self.is_text[[token_id(tokenizer, token) for token in SPECIAL_TOKENS]] = False
         self.labelled = torch.zeros(batch, dtype=torch.bool)  # the label under way has a token
-        self.locations = torch.zeros(batch, dtype=torch.int64)  # of the box under way
+        self.locations = torch.zeros(batch, dtype=torch.int64)  # of the box under way, or of the outline
+        self.outlined = outlined
         self.done = torch.zeros(batch, dtype=torch.bool)
 
     def allowed(self) -> Tensor:
@@ -53,6 +67,9 @@ class Grammar:
         mask = self.is_text & ~in_box[:, None]
         mask |= self.is_location & (in_box | self.labelled)[:, None]
         mask[:, self.eos] = ~in_box & ~self.labelled
+        points, whole = self.locations // 2, self.locations % 2 == 0
+        mask = torch.where(self.outlined[:, None], self.is_location & (points < MOST_POINTS)[:, None], mask)
+        mask[:, self.eos] |= self.outlined & whole & (points >= FEWEST_POINTS)
         mask[self.done] = False
         mask[self.done, self.pad] = True
         return mask
@@ -61,7 +78,8 @@ class Grammar:
         """Takes note of the tokens (B,) that were chosen."""
         located = self.is_location[tokens]
         self.labelled = (self.labelled | self.is_text[tokens]) & ~located
-        self.locations = (self.locations + located) % 4
+        locations = self.locations + located
+        self.locations = torch.where(self.outlined, locations, locations % 4)
         self.done = self.done | (tokens == self.eos)
 
 
@@ -83,10 +101,41 @@ def generate(
     """
     if not prompts:
         return []
+    answers = _decode(network, tokenizer, features, prompts, parallel)
+    return [_parse(answer, network, tokenizer) for answer in answers]
+
+
+@torch.inference_mode()
+def generate_outlines(
+    network: Florence2ForGrounding, tokenizer: Tokenizer, features: Tensor, regions_xyxy: NDArray[np.float32]
+) -> list[Polygon]:
+    """The outline (M, 2) of what is in each region (B, 4), both in fractions of the tile, one token a step.
+
+    The image features (B, 1 + N, D) stand in the same place of the batch.
+    """
+    if not len(regions_xyxy):
+        return []
+    prompts = [locations(bins) for bins in quantise(regions_xyxy, (1, 1))]
+    first = network.config.location_token_id
+    written = [[token - first for token, _ in answer] for answer in _decode(network, tokenizer, features, prompts)]
+    # What is cut off is no pair; </s> is no location.
+    bins = [[bin_ for bin_ in own if 0 <= bin_ < NUM_BINS] for own in written]
+    return [dequantise(np.array(own).reshape(-1, 2), (1, 1)) for own in bins]
+
+
+def _decode(
+    network: Florence2ForGrounding,
+    tokenizer: Tokenizer,
+    features: Tensor,
+    prompts: Sequence[str],
+    parallel: bool = True,
+) -> list[list[tuple[int, float]]]:
+    """The tokens of each answer and their probabilities, </s> included where it is reached."""
     decoding = Decoding(network, tokenizer, features, prompts)
-    grammar = Grammar(network, tokenizer, len(prompts))
-    embed = network.model.language_model.decoder.embed_tokens
     first, last = network.config.location_token_id, network.config.location_token_id + network.grounding.num_bins
+    outlined, regions = regions_of(decoding.input_ids, first)
+    grammar = Grammar(network, tokenizer, outlined)
+    embed = network.model.language_model.decoder.embed_tokens
     slots = network.box_slots if parallel else None
     answers: list[list[tuple[int, float]]] = [[] for _ in prompts]
 
@@ -104,13 +153,18 @@ def generate(
 
     everywhere = torch.ones(len(prompts), dtype=torch.bool)
     nowhere = ~everywhere
-    tokens = torch.full((len(prompts),), grammar.bos)  # forced behind the decoder's start
-    decoding.step(embed(torch.full((len(prompts), 1), grammar.eos)))
-    decoding.keep(everywhere.long())
+    # Given are the decoder's start, <s> and, where an outline is to follow, the region; the last of these is fed below.
+    given = torch.full((len(prompts), 2 + REGION), grammar.pad)
+    given[:, :2] = torch.tensor([grammar.eos, grammar.bos])
+    given[outlined, 2:] = regions
+    ends = torch.where(outlined, 1 + REGION, 1)
+    tokens = given[torch.arange(len(prompts)), ends]
+    decoding.step(embed(given[:, : int(ends.max())]))
+    decoding.keep(ends)
     drafts = torch.full((len(prompts), 2), first)
     drafted = nowhere  # where `drafts` stand for the x2 and y2 behind `tokens`
     while not grammar.done.all():
-        begun = (grammar.locations == 1) if slots is not None else nowhere  # `tokens` is an x1
+        begun = (grammar.locations == 1) & ~outlined if slots is not None else nowhere  # `tokens` is an x1
         embeds = embed(tokens[:, None])
         if slots is not None and (begun | drafted).any():
             embeds = torch.cat([embeds, torch.where(begun[:, None, None], slots, embed(drafts))], dim=1)
@@ -127,7 +181,7 @@ def generate(
             drafts = logits[:, 1:, first:last].argmax(-1) + first
         drafted = begun
         grammar.done |= torch.tensor([len(answer) >= MAX_TOKENS for answer in answers])
-    return [_parse(answer[:MAX_TOKENS], grammar, tokenizer, first) for answer in answers]
+    return [answer[:MAX_TOKENS] for answer in answers]
 
 
 def _window_mass(probabilities: Tensor, best: Tensor, is_location: Tensor) -> Tensor:
@@ -141,8 +195,9 @@ def _window_mass(probabilities: Tensor, best: Tensor, is_location: Tensor) -> Te
     return torch.where(is_location[best], near.sum(1), exact)
 
 
-def _parse(answer: Sequence[tuple[int, float]], grammar: Grammar, tokenizer: Tokenizer, first_location: int) -> Answer:
+def _parse(answer: Sequence[tuple[int, float]], network: Florence2ForGrounding, tokenizer: Tokenizer) -> Answer:
     """Labels, boxes and scores from an answer's tokens and their probabilities."""
+    first, eos = network.config.location_token_id, token_id(tokenizer, EOS)
     labels: list[str] = []
     bins: list[list[int]] = []
     scores: list[float] = []
@@ -151,14 +206,14 @@ def _parse(answer: Sequence[tuple[int, float]], grammar: Grammar, tokenizer: Tok
     logs: list[float] = []
     label_log = 0.0
     for token, mass in answer:
-        if token == grammar.eos:
+        if token == eos:
             break
         probability = math.log(max(mass, LEAST_PROBABILITY))
-        if not grammar.is_location[token]:
+        if not first <= token < first + NUM_BINS:
             text.append(token)
             label_log += probability
             continue
-        box.append(token - first_location)
+        box.append(token - first)
         logs.append(probability)
         if len(box) == 4:
             labels.append(tokenizer.decode(text).strip())

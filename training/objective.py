@@ -10,7 +10,7 @@ from torch.nn import functional as F  # noqa: N812
 
 from training.losses import focal_loss, giou_loss, location_loss, location_targets
 from training.modeling_florence2_grounding import Florence2ForGrounding
-from training.targets import IGNORED, GenerativeBatch, GroundingPrompts, Positives, decoder_inputs
+from training.targets import IGNORED, REGION, GenerativeBatch, GroundingPrompts, Positives, decoder_inputs, regions_of
 from training.tokenizer import encode_batch
 
 MATCH_WEIGHT = 0.8
@@ -101,13 +101,16 @@ def language_term(
         encoder_attention_mask=mask,
         use_cache=False,
     ).last_hidden_state
-    slots = slot_term(network, states, mask, batch.labels, tokenizer, sigma)
+    first = network.config.location_token_id
+    outlined, _ = regions_of(batch.input_ids, first)
+    boxes = batch.labels.masked_fill(outlined[:, None], IGNORED)  # an outline's locations are none of boxes
+    slots = slot_term(network, states, mask, boxes, tokenizer, sigma)
     real = batch.labels != IGNORED
+    real[:, 1 : 1 + REGION] &= ~outlined[:, None]  # the region behind <s> is given
     labels = batch.labels[real]
     if not len(labels):
         return features.new_zeros(())
     logits = network.lm_head(decoded[real]).float()  # (tokens, vocabulary)
-    first = network.config.location_token_id
     located = (labels >= first) & (labels < first + network.grounding.num_bins)
     text = F.cross_entropy(logits[~located], labels[~located], reduction="sum")
     if not located.any():

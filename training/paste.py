@@ -14,6 +14,7 @@ from training.config import PasteConfig
 from training.crop import Crop
 from training.data.dataset import Dataset, DatasetError, Sample
 from training.images import ImageStore
+from training.outline import Polygon, largest, trace
 
 MARGIN = 3  # pixels around a defect, for its soft edge
 SOFT = 0.8  # pixels, deviation of the soft edge
@@ -46,16 +47,20 @@ class Paster:
     def __call__(self, crop: Crop, rng: np.random.Generator) -> Crop:
         """The RGB crop with some defects laid upon it, where they touch no other box."""
         image, boxes = crop.image.copy(), crop.boxes_xyxy
-        classes, descriptions = crop.class_ids, crop.descriptions
+        classes, descriptions, outlines = crop.class_ids, crop.descriptions, crop.outlines
         for _ in range(int(rng.poisson(self.mean))):
             sample, row = self.donors[int(rng.integers(len(self.donors)))]
             patch, mask = self._cut_out(sample, row, rng)
-            box = _lay(image, patch, mask, boxes, rng)
-            if box is not None:
+            laid = _lay(image, patch, mask, boxes, rng)
+            if laid is not None:
+                box, outline = laid
                 boxes = np.concatenate([boxes, box[None]])
                 classes = np.append(classes, sample.class_ids[row])
                 descriptions = (*descriptions, sample.descriptions[row])
-        return replace(crop, image=image, boxes_xyxy=boxes, class_ids=classes, descriptions=descriptions)
+                outlines = (*outlines, outline)
+        return replace(
+            crop, image=image, boxes_xyxy=boxes, class_ids=classes, descriptions=descriptions, outlines=outlines
+        )
 
     def _cut_out(
         self, sample: Sample, row: int, rng: np.random.Generator
@@ -86,9 +91,10 @@ def _lay(
     mask: NDArray[np.float32],
     taken_xyxy: NDArray[np.float32],
     rng: np.random.Generator,
-) -> NDArray[np.float32] | None:
-    """Lays a patch somewhere free, in place; its box (4,), or None where nothing was free."""
-    rows, columns = np.nonzero(mask > 0.5)
+) -> tuple[NDArray[np.float32], Polygon] | None:
+    """Lays a patch somewhere free, in place; its box (4,) and its outline, or None where nothing was free."""
+    shown = mask > 0.5
+    rows, columns = np.nonzero(shown)
     height, width = mask.shape
     if not len(rows) or height > image.shape[0] or width > image.shape[1]:
         return None
@@ -101,5 +107,5 @@ def _lay(
         soft = cv2.GaussianBlur(mask, (0, 0), SOFT)[..., None]
         window = image[y : y + height, x : x + width]
         window[:] = np.rint(window * (1 - soft) + patch * soft).astype(np.uint8)
-        return box
+        return box, largest(trace(shown.astype(np.uint8))) + np.array([x, y], np.float32)
     return None

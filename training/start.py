@@ -103,18 +103,20 @@ def start_network(config: Config, dataset: Dataset) -> tuple[Florence2ForGroundi
         network, tokenizer = _load(model)
         if model.lora is not None:
             add_adapters(network, model.lora)
-        return _with_slots(network, config), tokenizer
+        return _as_trained(network, config), tokenizer
     own = [category for category in dataset.categories if category not in DEFECTS]
     words = corpus([*DEFECTS, *own], sentences(dataset), phrasings_of(config.data))
     tokenizer = train_tokenizer(words, model.text_vocab)
-    return _with_slots(build_network(model, tokenizer), config), tokenizer
+    return _as_trained(build_network(model, tokenizer), config), tokenizer
 
 
-def _with_slots(network: Florence2ForGrounding, config: Config) -> Florence2ForGrounding:
+def _as_trained(network: Florence2ForGrounding, config: Config) -> Florence2ForGrounding:
     if config.train.box_slots and network.box_slots is None:
         network.add_box_slots()
     if network.box_slots is not None:
         network.box_slots.requires_grad_(True)  # adapters have frozen them
+    if config.train.outline_share:
+        network.config.outlines = True
     return network
 
 

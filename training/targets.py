@@ -11,15 +11,18 @@ from tokenizers import Tokenizer
 from torch import Tensor
 
 from export.contract.defects import DEFECTS, Defect
-from export.contract.locations import location_token, quantise
+from export.contract.locations import NUM_BINS, location_token, quantise
 from training.crop import Crop
 from training.data.dataset import is_chinese
+from training.outline import arrange, simplify
 from training.prompts import ALL_DEFECTS, LANGUAGES, PHRASINGS, Phrasings, ask_for, draw_phrasing, names, words
 from training.tokenizer import BOS, EOS, PAD, encode_batch, token_id
 
 MAX_CLASSES = 16  # asked for in one step
 ABSENT_CLASSES = 2  # known classes per step that the dataset does not have, so that words matter
 SENTENCES = 8  # about single defects or whole pictures, asked for in one step
+REGION = 4  # locations: x1, y1, x2, y2
+REGION_JITTER = 0.08  # of a box's sides: the regions that are asked about were found, not labelled
 CENTRE_RADIUS = 1.5  # tokens: those of one defect are at most so far from its centre each way
 IGNORED = -100
 
@@ -154,9 +157,17 @@ def draw_generative_batch(
     tokenizer: Tokenizer,
     rng: random.Random,
     phrasings: Phrasings = PHRASINGS,
+    outline_share: float = 0.0,
 ) -> GenerativeBatch:
-    """One prompt per crop: 40 % ask for everything, else for one class or sentence, a fifth of these absent."""
-    prompts, answers = zip(*(_question(categories, crop, size, rng, phrasings) for crop in crops), strict=True)
+    """One prompt per crop: 40 % ask for everything, else for one class or sentence, a fifth of these absent.
+
+    But `outline_share` of those about crops of which an outline is known ask for one.
+    """
+    asked = []
+    for crop in crops:
+        outline = _outline_question(crop, size, rng) if outline_share and rng.random() < outline_share else None
+        asked.append(outline or _question(categories, crop, size, rng, phrasings))
+    prompts, answers = zip(*asked, strict=True)
     input_ids, attention_mask = encode_batch(tokenizer, prompts)
     bos, eos = (token_id(tokenizer, token) for token in (BOS, EOS))
     encoded = [[bos, *tokenizer.encode(answer, add_special_tokens=False).ids, eos] for answer in answers]
@@ -165,6 +176,22 @@ def draw_generative_batch(
         if not crop.sparse:  # its boxes are not complete: there is no right answer to learn
             labels[row, : len(ids)] = torch.tensor(ids)
     return GenerativeBatch(input_ids, attention_mask, labels)
+
+
+def regions_of(input_ids: Tensor, first_location: int) -> tuple[Tensor, Tensor]:
+    """(B,) whether prompts (B, L) hold a region, four locations, and the ids (n, 4) of those that do.
+
+    Such a prompt is answered by the outline of what is in the region. The answer begins with the region, which is
+    given and not read: from there on the decoder writes points.
+    """
+    located = (input_ids >= first_location) & (input_ids < first_location + NUM_BINS)
+    outlined = located.sum(1) == REGION
+    return outlined, input_ids[outlined][located[outlined]].view(-1, REGION)
+
+
+def locations(bins: NDArray[np.int64]) -> str:
+    """Bins as text: those of a region ask for the outline of what is in it, and its points answer."""
+    return "".join(map(location_token, bins.ravel().tolist()))
 
 
 def decoder_inputs(labels: Tensor, tokenizer: Tokenizer) -> Tensor:
@@ -200,3 +227,18 @@ def _question(
         names(categories[int(crop.class_ids[index])], language)[0] + "".join(map(location_token, bins[index].tolist()))
         for index in chosen
     )
+
+
+def _outline_question(crop: Crop, size: int, rng: random.Random) -> tuple[str, str] | None:
+    """A region, about where a defect's box is, and the region with that defect's outline; None where none is known."""
+    known = [index for index, outline in enumerate(crop.outlines) if len(outline)]
+    if not known:
+        return None
+    index = rng.choice(known)
+    outline, box = simplify(crop.outlines[index]), crop.boxes_xyxy[index]
+    if not len(outline):
+        return None
+    reach = REGION_JITTER * np.tile(box[2:] - box[:2], 2)
+    region = quantise(box + reach * [rng.uniform(-1, 1) for _ in range(4)], (size, size))
+    points = quantise(arrange(outline, box[:2]), (size, size))
+    return locations(region), locations(region) + locations(points)

@@ -71,6 +71,7 @@ class Run:
             batch_size=train.batch_size,
             generative_share=train.generative_share,
             stride=network.grounding_stride,
+            outline_share=train.outline_share,
         )
         self.stopping = EarlyStopping()
         self.commit = git_commit()  # of the code that runs, whatever is committed meanwhile

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 NUM_BINS = 1000
 DRAFT_TOLERANCE = 6  # bins: a location drafted so close to the one that is read stands in its place for those behind it
 SCORE_WINDOW = 6  # bins each side: soft targets spread a location's probability over its neighbours
+FEWEST_POINTS, MOST_POINTS = 3, 16  # of an outline
 
 
 def location_token(bin_index: int) -> str:
@@ -15,14 +16,14 @@ def location_token(bin_index: int) -> str:
     return f"<loc_{bin_index}>"
 
 
-def quantise(boxes_xyxy: NDArray[np.floating[Any]], resolution_wh: tuple[int, int]) -> NDArray[np.int64]:
-    """Boxes in pixels (..., 4) to bins 0..999: floor(x * 1000 / W), clamped, as Florence-2 does."""
-    scale = np.array([*resolution_wh, *resolution_wh], dtype=np.float64)
-    bins: NDArray[np.int64] = np.clip(np.floor(boxes_xyxy * NUM_BINS / scale), 0, NUM_BINS - 1).astype(np.int64)
+def quantise(places: NDArray[np.floating[Any]], resolution_wh: tuple[int, int]) -> NDArray[np.int64]:
+    """Boxes (..., 4) or points (..., 2) in pixels to bins 0..999: floor(x * 1000 / W), clamped, as Florence-2 does."""
+    scale = np.resize(np.array(resolution_wh, dtype=np.float64), places.shape[-1])
+    bins: NDArray[np.int64] = np.clip(np.floor(places * NUM_BINS / scale), 0, NUM_BINS - 1).astype(np.int64)
     return bins
 
 
 def dequantise(bins: NDArray[np.integer[Any]], resolution_wh: tuple[int, int]) -> NDArray[np.float32]:
-    """Bins (..., 4) to boxes in pixels: the middle of each bin, (q + 0.5) * W / 1000."""
-    scale = np.array([*resolution_wh, *resolution_wh], dtype=np.float64)
+    """Bins (..., 4) or (..., 2) to boxes or points in pixels: the middle of each bin, (q + 0.5) * W / 1000."""
+    scale = np.resize(np.array(resolution_wh, dtype=np.float64), bins.shape[-1])
     return ((bins + 0.5) * scale / NUM_BINS).astype(np.float32)

@@ -6,25 +6,35 @@ once there were two boxes (most answers have one or none), or the rest of a know
 decoder says of each place what comes behind it, so a guess stands where just this was read in front of it, a drafted
 location where one at most DRAFT_TOLERANCE bins away was; behind a guess that does not stand nothing counts. Labels
 guessed therefore change no answer, and a draft no more than so small a change of an input does; what is read is the
-answer, never the draft. Knows nothing of networks.
+answer, never the draft. Of an outline, which goes on behind its given region, nothing is guessed. Knows nothing of
+networks.
 """
 
+from collections.abc import Sequence
+
 from export.contract.locations import DRAFT_TOLERANCE, NUM_BINS
-from export.runtime.grammar import DONE, LABELLED, START, X1_READ, Grammar, Vocabulary
+from export.runtime.grammar import DONE, LABELLED, OUTLINE, START, X1_READ, Grammar, Vocabulary
 
 
 class Answer:
     """Tokens, as indices into the vocabulary, with the logarithms of their probabilities, and what leads on."""
 
-    def __init__(self, vocabulary: Vocabulary, grammar: Grammar, max_tokens: int, step_tokens: int) -> None:
-        """`step_tokens` are fed at most in a step, but for the first, which has two."""
+    def __init__(
+        self,
+        vocabulary: Vocabulary,
+        grammar: Grammar,
+        max_tokens: int,
+        step_tokens: int,
+        region: Sequence[int] = (),
+    ) -> None:
+        """`step_tokens` are fed at most in a step, but for the first, which has two and those of `region`, if any."""
         self._vocabulary, self._grammar = vocabulary, grammar
         self._max_tokens, self._step_tokens = max_tokens, step_tokens
         self.tokens: list[int] = []
         self.log_probs: list[float] = []
         self.position = 0  # of the next input: as many columns are in the caches
-        self._state = START
-        self._certain = [vocabulary.start, vocabulary.bos]  # not fed yet: an answer begins behind <s>
+        self._state = OUTLINE if region else START
+        self._certain = [vocabulary.start, vocabulary.bos, *region]  # not fed yet: an answer begins behind these
         self._guesses: list[int] = []
         self._drafts: list[int] = []  # of x2 and y2 behind a y1
         self._label: list[int] = []  # under way

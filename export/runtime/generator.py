@@ -1,9 +1,10 @@
 """The generative reading: one model that owns its engines, vision, encoder and decoder, and the loop over the last.
 
 Greedy, under the grammar of export/runtime/grammar.py, several tokens a step where export/runtime/answer.py has
-guesses. An image that several prompts of a batch are about is seen once. What the encoder says of an image and its
-prompt is handed to every step of the decoder; the decoder's caches have a fixed capacity and are filled here, so no
-array ever grows. Answers that have ended leave the batch.
+guesses. A prompt that holds a region is answered by the outline of what is in it. An image that several prompts of a
+batch are about is seen once. What the encoder says of an image and its prompt is handed to every step of the decoder;
+the decoder's caches have a fixed capacity and are filled here, so no array ever grows. Answers that have ended leave
+the batch.
 """
 
 from collections.abc import Sequence
@@ -16,7 +17,7 @@ from numpy.typing import NDArray
 from export.contract.tensors import GENERATED_TOKENS, GENERATOR, STEP_TOKENS, graphs
 from export.runtime.answer import Answer
 from export.runtime.engine import Arrays, Engine, load_engine
-from export.runtime.grammar import DONE, START, Grammar, Vocabulary
+from export.runtime.grammar import DONE, OUTLINE, START, Grammar, Vocabulary
 
 
 class Generator:
@@ -44,7 +45,10 @@ class Generator:
         passed = self._encoder.run(self._seen(inputs))
         caches = _empty_caches(passed)
         vocabulary, batch = self._vocabulary, len(inputs["INPUT_IDS"])
-        answers = [Answer(vocabulary, self._grammar, self._max_tokens, self._step_tokens) for _ in range(batch)]
+        answers = [
+            Answer(vocabulary, self._grammar, self._max_tokens, self._step_tokens, vocabulary.region(prompt))
+            for prompt in inputs["INPUT_IDS"]
+        ]
         present = answers  # in the batch, in the order of the arrays' rows
         while not all(answer.done for answer in present):
             going = [row for row, answer in enumerate(present) if not answer.done]
@@ -68,12 +72,18 @@ class Generator:
         caches = _empty_caches(passed)
         vocabulary, grammar = self._vocabulary, self._grammar
         given = np.searchsorted(vocabulary.token_ids, answers)
-        fed = np.pad(given[:, :-1], ((0, 0), (2, 0)), constant_values=vocabulary.bos)  # its answer begins behind <s>
-        fed[:, 0] = vocabulary.start
-        states = [[START, START] for _ in given]
-        for own, row in zip(states, given[:, :-1], strict=True):
-            for token in row:
-                own.append(grammar.state_behind(own[-1], token))
+        fed = np.full((len(given), given.shape[1] + 1), vocabulary.pad)
+        states = np.full(fed.shape, DONE)
+        begins = []  # the place of the input behind which each answer begins
+        for row, (own, prompt) in enumerate(zip(given, inputs["INPUT_IDS"], strict=True)):
+            region = vocabulary.region(prompt)
+            certain = [vocabulary.start, vocabulary.bos, *region]
+            begins.append(len(certain) - 1)
+            tokens = [*certain, *own][: fed.shape[1]]  # an outline is so short that nothing but <pad> is cut off
+            fed[row, : len(tokens)] = tokens
+            states[row, : len(certain)] = state = OUTLINE if region else START
+            for place in range(len(certain), len(tokens)):
+                states[row, place] = state = grammar.state_behind(state, tokens[place])
         chosen = []
         for place in range(0, fed.shape[1], self._step_tokens):
             step = slice(place, place + self._step_tokens)
@@ -81,7 +91,7 @@ class Generator:
                 {
                     "TOKENS": fed[:, step],
                     "POSITION": np.full((len(fed), 1), place),
-                    "ALLOWED": grammar.allowed_in(np.array(states)[:, step]),
+                    "ALLOWED": grammar.allowed_in(states[:, step]),
                     **passed,
                     **caches,
                 }
@@ -89,8 +99,12 @@ class Generator:
             for row in range(len(fed)):
                 _write(answer, caches, row, place, fed[:, step].shape[1])
             chosen.append(answer["NEXT"])
-        tokens: NDArray[np.int64] = vocabulary.token_ids[np.concatenate(chosen, axis=1)[:, 1:]]
-        return tokens
+        behind = np.concatenate(chosen, axis=1)
+        following = np.full(given.shape, vocabulary.pad)
+        for row, begin in enumerate(begins):
+            following[row, : behind.shape[1] - begin] = behind[row, begin:]
+        token_ids: NDArray[np.int64] = vocabulary.token_ids[following]
+        return token_ids
 
     def _step(self, answers: Sequence[Answer], passed: Arrays, caches: dict[str, NDArray[np.float32]]) -> None:
         """Takes each answer as far as one pass of the decoder goes."""

@@ -13,9 +13,9 @@ VOCABULARY = Vocabulary(
 )
 
 
-def answer(slots: int = 2, step_tokens: int = 8, max_tokens: int = 160) -> Answer:
+def answer(slots: int = 2, step_tokens: int = 8, max_tokens: int = 160, region: tuple[int, ...] = ()) -> Answer:
     vocabulary = Vocabulary(**{**vars(VOCABULARY), "slots": slots})
-    return Answer(vocabulary, Grammar(vocabulary, 1), max_tokens, step_tokens)
+    return Answer(vocabulary, Grammar(vocabulary, 1), max_tokens, step_tokens, region)
 
 
 def step(under_way: Answer, fed: list[int], following: list[int]) -> int:
@@ -90,3 +90,15 @@ def test_an_answer_is_no_longer_than_it_may_be() -> None:
     step(own, [20, 30, 40], [30, 40, 5])
     assert own.done
     assert own.tokens == [5, FIRST, 20, 30, 40]
+
+
+@pytest.mark.parametrize("step_tokens", [1, 8])
+def test_an_outline_goes_on_behind_its_region_one_location_a_step(step_tokens: int) -> None:
+    own = answer(step_tokens=step_tokens, region=(20, 30, 40, 50))
+    points = [21, 31, 41, 31, 41, 51]
+    assert step(own, [2, 0, 20, 30, 40, 50], [9, 9, 9, 9, 9, points[0]]) == 6
+    for location, behind in zip(points, [*points[1:], 2], strict=True):
+        assert step(own, [location], [behind]) == 1
+    assert own.done
+    assert own.tokens == [*points, 2]
+    assert own.position == 6 + len(points)

@@ -6,7 +6,7 @@ import torch
 
 from export.checkpoint import load_checkpoint as load_for_export
 from export.generator_graphs import read_vocabulary
-from export.runtime.grammar import Grammar, Vocabulary, VocabularyError
+from export.runtime.grammar import OUTLINE, Grammar, Vocabulary, VocabularyError
 from training.checkpoint import load_checkpoint
 from training.generate import Grammar as TrainingGrammar
 
@@ -15,7 +15,7 @@ def test_grammar_allows_what_trainings_grammar_allows(tiny_checkpoint: Path) -> 
     network, tokenizer, _ = load_checkpoint(tiny_checkpoint)
     vocabulary = read_vocabulary(load_for_export(tiny_checkpoint))
     batch = 6
-    ours, theirs = Grammar(vocabulary, batch), TrainingGrammar(network, tokenizer, batch)
+    ours, theirs = Grammar(vocabulary, batch), TrainingGrammar(network, tokenizer, torch.zeros(batch, dtype=torch.bool))
     rng = np.random.default_rng(0)
     kinds = np.zeros(2, dtype=int)
     for _ in range(60):
@@ -30,6 +30,28 @@ def test_grammar_allows_what_trainings_grammar_allows(tiny_checkpoint: Path) -> 
         theirs.advance(torch.from_numpy(vocabulary.token_ids[chosen]))
         assert ours.done == bool(theirs.done.all())
     assert kinds.min() > 0
+
+
+def test_grammar_of_an_outline_is_trainings(tiny_checkpoint: Path) -> None:
+    network, tokenizer, _ = load_checkpoint(tiny_checkpoint)
+    vocabulary = read_vocabulary(load_for_export(tiny_checkpoint))
+    ours = Grammar(vocabulary, 1, OUTLINE)
+    theirs = TrainingGrammar(network, tokenizer, torch.tensor([True]))
+    for chosen in [*range(vocabulary.first_location, vocabulary.first_location + 32), vocabulary.eos, vocabulary.pad]:
+        expected = theirs.allowed().numpy()
+        assert (ours.allowed() == expected[:, vocabulary.token_ids]).all()
+        assert ours.allowed()[0, chosen]
+        ours.advance(np.array([chosen]))
+        theirs.advance(torch.tensor([vocabulary.token_ids[chosen]]))
+    assert ours.done
+
+
+def test_a_region_is_four_locations_of_a_prompt(tiny_checkpoint: Path) -> None:
+    checkpoint = load_for_export(tiny_checkpoint)
+    vocabulary = read_vocabulary(checkpoint)
+    texts = ("outline <loc_1><loc_2><loc_3><loc_4>", "<loc_5><loc_6><loc_7>", "open")
+    regions = [vocabulary.region(prompt) for prompt in checkpoint.prompt_inputs(texts)["INPUT_IDS"]]
+    assert regions == [[vocabulary.first_location + location for location in (1, 2, 3, 4)], [], []]
 
 
 def test_vocabulary_comes_back_as_it_was_saved(tiny_checkpoint: Path, tmp_path: Path) -> None:

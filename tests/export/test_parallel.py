@@ -20,7 +20,7 @@ from export.runtime.generator import Generator
 from export.verify import read_images
 from tests.conftest import BOARD, CHECKPOINT
 from training.checkpoint import load_checkpoint, save_checkpoint
-from training.generate import Answer, generate
+from training.generate import Answer, generate, generate_outlines
 
 PROMPTS = ("open", "a much longer prompt that makes the other ones be padded", "找出断路")
 TOLERANCES = (0, 60, 1000)  # bins: nothing that random weights draft stands, some of it, all of it
@@ -144,6 +144,39 @@ def test_boxes_read_at_once_are_those_of_training_and_of_the_gate(
     if tolerance == 1000:
         assert len(parts[-1].steps) < len(single[-1].steps)
     assert max(size for _, size in parts[-1].steps) <= STEP_TOKENS
+
+
+def test_outlines_are_those_of_training_and_of_the_gate_among_other_answers(slotted: Path) -> None:
+    """Each region's outline, whatever else is asked in the same batch and however many tokens a step there may be."""
+    checkpoint = load_for_export(slotted)
+    vocabulary = read_vocabulary(checkpoint)
+    first = int(vocabulary.token_ids[vocabulary.first_location])
+    bins = np.array([[100, 200, 500, 600], [0, 0, 999, 999]])
+    regions = ["".join(f"<loc_{location}>" for location in region) for region in bins]
+    prompts = (regions[0], "open", f"outline {regions[1]}")
+    inputs = inputs_of(slotted, pictures(), prompts)
+    outputs = Generator(*engines(slotted), vocabulary).run(inputs)
+    np.testing.assert_array_equal(outputs["TOKENS"], greedy_tokens(checkpoint, inputs, parallel=True))
+    alone = Generator(*engines(slotted), vocabulary, step_tokens=1).run(inputs)
+    for row in (0, 2):
+        np.testing.assert_array_equal(alone["TOKENS"][row], outputs["TOKENS"][row])
+    network, tokenizer, _ = load_checkpoint(slotted)
+    with torch.inference_mode():
+        features = network.image_features(network.normalise(torch.from_numpy(pictures()[:1])))
+    (expected,) = generate_outlines(network, tokenizer, features, (bins[:1] + 0.5) / 1000)
+    written = outputs["TOKENS"][0]
+    written = written[(written >= first) & (written < first + 1000)] - first
+    assert 3 <= len(expected) <= 16
+    np.testing.assert_allclose((written.reshape(-1, 2) + 0.5) / 1000, expected, atol=1e-6)
+
+
+def test_outlines_are_followed_knowing_what_stands_before(slotted: Path) -> None:
+    checkpoint = load_for_export(slotted)
+    prompts = ("<loc_100><loc_200><loc_500><loc_600>", "open", "<loc_1><loc_2><loc_3><loc_4>")
+    inputs = inputs_of(slotted, pictures(), prompts)
+    one_by_one = greedy_tokens(checkpoint, inputs)
+    followed = Generator(*engines(slotted), read_vocabulary(checkpoint)).follow(inputs, one_by_one)
+    np.testing.assert_array_equal(followed, one_by_one)
 
 
 def test_slots_survive_saving_and_export(slotted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

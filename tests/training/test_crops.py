@@ -1,6 +1,7 @@
 from dataclasses import replace
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 from PIL import Image
@@ -164,7 +165,9 @@ def test_a_pasted_defect_brings_its_pixels_its_class_and_its_sentences(tmp_path:
     for _ in range(30):
         crop = crops.draw(128, False, rng)
         assert len(crop.descriptions) == len(crop.class_ids) == len(crop.boxes_xyxy)
-        for (x1, y1, x2, y2), texts in zip(crop.boxes_xyxy, crop.descriptions, strict=True):
+        outlined = zip(crop.boxes_xyxy, crop.descriptions, crop.outlines, strict=True)
+        for (x1, y1, x2, y2), texts, outline in outlined:
+            np.testing.assert_allclose([*outline.min(axis=0), *outline.max(axis=0)], [x1, y1, x2, y2], atol=1e-3)
             assert texts == ("a red square",)
             middle = crop.image[min(127, round((y1 + y2) / 2)), min(127, round((x1 + x2) / 2))]
             assert abs(middle.astype(int) - (200, 30, 30)).max() < 8
@@ -179,3 +182,44 @@ def test_pasting_what_cannot_be_cut_out_is_refused(tmp_path: Path) -> None:
     for categories, named in ((("square",), "polygon"), (("circle",), "circle")):
         with pytest.raises(DatasetError, match=named):
             CropSampler(dataset, PLAIN.model_copy(update={"paste": PasteConfig(categories=categories, mean=1)}))
+
+
+@pytest.mark.parametrize("mosaic", [False, True])
+def test_outlines_stay_on_their_defects(mosaic: bool, tmp_path: Path) -> None:
+    """The square is red; its second, smaller piece is not told of. What an outline encloses is red, and all of it."""
+    source = coloured(tmp_path)
+    square = np.array([[100, 60], [140, 60], [140, 100], [100, 100]], np.float32)
+    sample = replace(source.samples[0], polygons=((square[:3] / 9, square),))
+    crops = CropSampler(Dataset(source.categories, (sample,)), PLAIN.model_copy(update={"min_visible": 0.01}))
+    rng, seen = np.random.default_rng(0), 0
+    for _ in range(20):
+        crop = crops.draw(128, mosaic, rng)
+        assert len(crop.outlines) == len(crop.boxes_xyxy)
+        inside = np.zeros((128, 128), np.uint8)
+        for outline, (x1, y1, x2, y2) in zip(crop.outlines, crop.boxes_xyxy, strict=True):
+            np.testing.assert_allclose(outline.min(axis=0), [x1, y1], atol=1e-3)
+            np.testing.assert_allclose(outline.max(axis=0), [x2, y2], atol=1e-3)
+            cv2.fillPoly(inside, [np.floor(outline).astype(np.int32)], (1,))
+            seen += 1
+        shown = (crop.image[..., 0] > 115) & (inside == 0)
+        assert shown.sum() <= 2  # a rounded corner
+        assert (crop.image[inside == 1, 0] > 115).mean() > 0.9 or inside.sum() < 200  # fillPoly fills the border too
+    assert seen > 15
+
+
+def test_drawn_defects_are_outlined_by_the_pixels_that_changed(tmp_path: Path) -> None:
+    crops = sampler(tmp_path, PLAIN.model_copy(update={"template_share": 1, "drawn_defects": 3}))
+    rng = np.random.default_rng(0)
+    seen = 0
+    for _ in range(20):
+        crop = crops.draw(128, False, rng)
+        for outline, box in zip(crop.outlines, crop.boxes_xyxy, strict=True):
+            np.testing.assert_array_less(box[:2], outline.min(axis=0))
+            np.testing.assert_array_less(outline.max(axis=0), box[2:])
+            seen += 1
+    assert seen > 10
+
+
+def test_boxes_without_polygons_have_empty_outlines(tmp_path: Path) -> None:
+    crop = CropSampler(coloured(tmp_path), PLAIN).draw(128, False, np.random.default_rng(0))
+    assert [len(outline) for outline in crop.outlines] == [0]

@@ -4,12 +4,12 @@ import numpy as np
 import torch
 
 from training.checkpoint import load_checkpoint
-from training.generate import MAX_TOKENS, Grammar, _window_mass, generate
+from training.generate import MAX_TOKENS, Grammar, _window_mass, generate, generate_outlines
 
 
 def test_grammar_allows_labels_with_four_locations_each(tiny_checkpoint: Path) -> None:
     network, tokenizer, _ = load_checkpoint(tiny_checkpoint)
-    grammar = Grammar(network, tokenizer, 1)
+    grammar = Grammar(network, tokenizer, torch.tensor([False]))
     text = tokenizer.encode("open", add_special_tokens=False).ids[0]
     location = tokenizer.token_to_id("<loc_5>")
 
@@ -58,3 +58,38 @@ def test_a_location_counts_each_neighbour_once_even_at_the_end_of_the_vocabulary
     is_location = torch.arange(30) >= 10
     mass = _window_mass(probabilities, torch.tensor([29]), is_location)
     torch.testing.assert_close(mass, torch.tensor([1.0]))
+
+
+def test_grammar_of_an_outline_allows_pairs_of_locations_three_to_sixteen(tiny_checkpoint: Path) -> None:
+    network, tokenizer, _ = load_checkpoint(tiny_checkpoint)
+    grammar = Grammar(network, tokenizer, torch.tensor([True, False]))
+    text = tokenizer.encode("open", add_special_tokens=False).ids[0]
+    location = tokenizer.token_to_id("<loc_5>")
+    for count in range(33):
+        allowed = grammar.allowed()[0]
+        assert not allowed[text]
+        assert bool(allowed[location]) == (count < 32)
+        assert bool(allowed[grammar.eos]) == (count % 2 == 0 and count >= 6)
+        if count < 32:
+            grammar.advance(torch.tensor([location, text]))
+    grammar.advance(torch.tensor([grammar.eos, text]))
+    assert grammar.allowed()[0].nonzero().flatten().tolist() == [grammar.pad]
+    assert grammar.allowed()[1, text]
+
+
+def test_outlines_of_regions_are_points_in_the_tile_and_do_not_depend_on_the_batch(tiny_checkpoint: Path) -> None:
+    network, tokenizer, _ = load_checkpoint(tiny_checkpoint)
+    torch.manual_seed(1)
+    network.add_box_slots()  # of no account for outlines
+    image = torch.randint(0, 256, (3, 128, 128, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(1))
+    features = network.image_features(network.normalise(image))
+    regions = np.array([[0.1, 0.1, 0.4, 0.4], [0, 0, 1, 1], [0.5, 0.6, 0.7, 0.9]], np.float32)
+    outlines = generate_outlines(network, tokenizer, features, regions)
+    assert len(outlines) == 3
+    for row, outline in enumerate(outlines):
+        assert outline.shape[1] == 2
+        assert 3 <= len(outline) <= 16
+        assert ((outline > 0) & (outline < 1)).all()
+        alone = generate_outlines(network, tokenizer, features[row : row + 1], regions[row : row + 1])
+        np.testing.assert_array_equal(alone[0], outline)
+    assert generate_outlines(network, tokenizer, features[:0], regions[:0]) == []

@@ -6,9 +6,9 @@ import torch
 from torch import Tensor, nn
 
 from tests.training.networks import small_network
-from training.objective import answer_somewhere, grounding_terms, slot_term
+from training.objective import answer_somewhere, grounding_terms, language_term, slot_term
 from training.prompts import corpus
-from training.targets import IGNORED, GroundingPrompts, Positives
+from training.targets import IGNORED, GenerativeBatch, GroundingPrompts, Positives
 from training.tokenizer import train_tokenizer
 
 PROMPTS = GroundingPrompts(["scratch", "a scratch along the edge"], [0, "a scratch along the edge"])
@@ -94,3 +94,35 @@ def test_a_network_without_slots_is_not_judged_by_them() -> None:
     labels = torch.tensor([[0, 50, 110, 120, 130, 140, 2]])
     tokenizer = train_tokenizer(corpus(), 600)
     assert slot_term(small_network(), torch.zeros(1, 3, 32), torch.ones(1, 3), labels, tokenizer, sigma=5.0) == 0
+
+
+def test_slots_learn_nothing_from_outlines() -> None:
+    """The same locations behind a prompt of words and behind a region."""
+    network, tokenizer = small_network(), train_tokenizer(corpus(), 600)
+    features = torch.randn(1, 65, 32, generator=torch.Generator().manual_seed(0))
+    labels = torch.tensor([[0, 110, 120, 130, 140, 150, 160, 150, 170, 140, 180, 2]])
+    for prompt, learns in (([0, 50, 2], True), ([0, 101, 102, 103, 104, 2], False)):
+        batch = GenerativeBatch(torch.tensor([prompt]), torch.ones(1, len(prompt), dtype=torch.int64), labels)
+        network.box_slots = None
+        plain = language_term(network, features, batch, tokenizer, sigma=5.0)
+        network.add_box_slots()
+        assert (language_term(network, features, batch, tokenizer, sigma=5.0) > plain) == learns
+
+
+def test_the_region_of_an_outline_is_given_and_not_learned() -> None:
+    """Other locations of the region count for nothing by themselves: a decoder that says even odds for all it reads."""
+    network, tokenizer = small_network(), train_tokenizer(corpus(), 600)
+    network.lm_head = nn.Linear(32, 1100)
+    nn.init.zeros_(network.lm_head.weight)
+    nn.init.zeros_(network.lm_head.bias)
+    with torch.no_grad():
+        network.lm_head.bias[105] = math.log(1000)  # far from every point
+    features = torch.randn(1, 65, 32, generator=torch.Generator().manual_seed(0))
+    mask = torch.ones(1, 6, dtype=torch.int64)
+
+    def loss(region: list[int]) -> float:
+        labels = torch.tensor([[0, *region, 900, 910, 920, 930, 940, 950, 2]])
+        prompt = torch.tensor([[0, *region, 2]])
+        return language_term(network, features, GenerativeBatch(prompt, mask, labels), tokenizer, sigma=0.1).item()
+
+    assert loss([105] * 4) == pytest.approx(loss([500, 510, 520, 530]))

@@ -23,6 +23,7 @@ from training.crop import Crop
 from training.modeling_florence2_grounding import Florence2ForGrounding
 from training.objective import batch_terms
 from training.optimizer import Optimizer
+from training.outline import UNKNOWN
 from training.pretrained import load_pretrained
 from training.published import EMBEDDINGS, LOGITS_BIAS, PretrainedError
 from training.targets import assign, draw_generative_batch, draw_grounding_prompts
@@ -278,7 +279,7 @@ def test_florence_2_base_trains_and_comes_back_from_its_checkpoint(roomy_path: P
     for name, weight in of_native.model.vision_tower.state_dict().items():
         assert torch.equal(network.model.vision_tower.state_dict()[name], weight), name
     del of_native
-    crop = Crop(tiles(1, 224)[0].numpy(), np.array([[40, 60, 90, 100]], np.float32), np.array([2]), ((),))
+    crop = Crop(tiles(1, 224)[0].numpy(), np.array([[40, 60, 90, 100]], np.float32), np.array([2]), ((),), (UNKNOWN,))
     rng = random.Random(0)
     optimizer = Optimizer(network, read_config(CONFIG, []).train, 0, 10)
     terms = batch_terms(

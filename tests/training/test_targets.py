@@ -1,4 +1,5 @@
 import random
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -6,6 +7,7 @@ import torch
 
 from export.contract.defects import BARE_BOARD, Defect
 from training.crop import Crop
+from training.outline import UNKNOWN, Polygon
 from training.prompts import corpus
 from training.targets import (
     IGNORED,
@@ -15,19 +17,21 @@ from training.targets import (
     decoder_inputs,
     draw_generative_batch,
     draw_grounding_prompts,
+    regions_of,
 )
-from training.tokenizer import train_tokenizer
+from training.tokenizer import encode_batch, train_tokenizer
 
 SIZE, GRID = 256, 16
 TOKENIZER = train_tokenizer(corpus(), 600)
+FIRST_LOCATION = TOKENIZER.token_to_id("<loc_0>")
 
 
 def crop(*rows: tuple[float, float, float, float, int], texts: tuple[str, ...] = (), sparse: str = "") -> Crop:
     """A black crop with boxes; `texts` are the sentences of the first."""
     table = np.array(rows, np.float32).reshape(-1, 5)
     descriptions = (texts,) + ((),) * (len(table) - 1) if len(table) else ()
-    image = np.zeros((SIZE, SIZE, 3), np.uint8)
-    return Crop(image, table[:, :4], table[:, 4].astype(np.int64), descriptions, (sparse,) if sparse else ())
+    image, outlines = np.zeros((SIZE, SIZE, 3), np.uint8), (UNKNOWN,) * len(table)
+    return Crop(image, table[:, :4], table[:, 4].astype(np.int64), descriptions, outlines, (sparse,) if sparse else ())
 
 
 def test_assign_takes_the_tokens_in_the_central_quarter() -> None:
@@ -123,3 +127,46 @@ def test_generative_answers_are_closed_and_shifted_right(seed: int) -> None:
         assert set(given[len(ids) + 1 :]) <= {pad}
         locations = [index for index in ids if index >= TOKENIZER.token_to_id("<loc_0>")]
         assert len(locations) % 4 == 0
+
+
+def outlined(*outlines: Polygon) -> Crop:
+    boxes = [
+        (*outline.min(axis=0), *outline.max(axis=0), 0) if len(outline) else (9, 9, 90, 90, 0) for outline in outlines
+    ]
+    return replace(crop(*boxes), outlines=outlines)
+
+
+def test_an_outline_is_asked_for_by_a_region_and_answered_by_its_points() -> None:
+    """The only question there can be: the other crop's outline is not known."""
+    triangle = np.array([[64, 192], [64, 64], [192, 64]], np.float32)
+    crops = [outlined(triangle), outlined(UNKNOWN)]
+    batch = draw_generative_batch(BARE_BOARD, crops, SIZE, TOKENIZER, random.Random(0), outline_share=1.0)
+    outlined_rows, (region,) = regions_of(batch.input_ids, FIRST_LOCATION)
+    assert outlined_rows.tolist() == [True, False]
+    region = region.numpy() - FIRST_LOCATION
+    assert 0 < np.abs(region - [250, 250, 750, 750]).max() <= 0.08 * 500 + 1  # as if it were found
+    bos, eos = (TOKENIZER.token_to_id(token) for token in ("<s>", "</s>"))
+    ids = [label for label in batch.labels[0].tolist() if label != IGNORED]
+    assert (ids[0], ids[-1]) == (bos, eos)
+    assert [token - FIRST_LOCATION for token in ids[1:-1]] == [*region, 250, 250, 750, 250, 250, 750]
+
+
+def test_no_outline_is_asked_for_unless_wanted() -> None:
+    crops = [outlined(np.array([[64, 192], [64, 64], [192, 64]], np.float32))] * 40
+    for share, wanted in ((0.0, 0), (0.5, 20)):
+        batch = draw_generative_batch(BARE_BOARD, crops, SIZE, TOKENIZER, random.Random(1), outline_share=share)
+        asked, _ = regions_of(batch.input_ids, FIRST_LOCATION)
+        assert int(asked.sum()) == pytest.approx(wanted, abs=8)
+
+
+def test_a_region_is_four_locations_with_words_or_without() -> None:
+    texts = [
+        "outline <loc_1><loc_2><loc_3><loc_4>",
+        "<loc_5><loc_6><loc_7>",
+        "find open",
+        "<loc_7><loc_8><loc_9><loc_0>",
+    ]
+    input_ids, _ = encode_batch(TOKENIZER, texts)
+    outlined_rows, regions = regions_of(input_ids, FIRST_LOCATION)
+    assert outlined_rows.tolist() == [True, False, False, True]
+    assert (regions - FIRST_LOCATION).tolist() == [[1, 2, 3, 4], [7, 8, 9, 0]]

@@ -3,11 +3,11 @@
 from collections import Counter
 from dataclasses import dataclass
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from export.contract.defects import DEFECTS
+from training.outline import trace
 from training.synth.blemishes import Split, looks_of, put_blemish
 from training.synth.camera import MARGIN, Camera, photograph
 from training.synth.copper import route
@@ -100,9 +100,7 @@ def _draw_names(split: Split, mean_defects: float, rng: np.random.Generator) -> 
 def _outline(finding: Finding, camera: Camera) -> Region | None:
     """A finding as the picture shows it: corners of pixels are traced, so a box encloses its pixels exactly."""
     mask = camera.project(finding.mask)
-    grown = cv2.dilate(mask, np.ones((2, 2), np.uint8))  # by one to the right and down: pixel x spans x to x + 1
-    contours, _ = cv2.findContours(grown, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
-    polygons = [contour.reshape(-1, 2).astype(float) for contour in contours if len(contour) >= 3]
+    polygons = trace(mask)
     if not polygons:
         return None
     points = np.concatenate(polygons)
