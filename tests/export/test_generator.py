@@ -34,7 +34,6 @@ from export.verify import read_images
 from tests.conftest import BOARD, CHECKPOINT, embedded_triton
 from training.checkpoint import load_checkpoint
 from training.generate import Answer, _parse, generate
-from training.generate import Grammar as TrainingGrammar
 
 PROMPTS = ("open", "a much longer prompt that makes the other ones be padded", "找出断路")
 
@@ -107,14 +106,8 @@ def answers_of_training(folder: Path, pictures: NDArray[np.uint8], prompts: tupl
 def parsed(folder: Path, outputs: Arrays) -> list[Answer]:
     """The model's tokens read as training reads its own."""
     network, tokenizer, _ = load_checkpoint(folder)
-    grammar = TrainingGrammar(network, tokenizer, 1)
     return [
-        _parse(
-            list(zip(tokens.tolist(), np.exp(logs).tolist(), strict=True)),
-            grammar,
-            tokenizer,
-            network.config.location_token_id,
-        )
+        _parse(list(zip(tokens.tolist(), np.exp(logs).tolist(), strict=True)), network, tokenizer)
         for tokens, logs in zip(outputs["TOKENS"], outputs["LOG_PROBS"], strict=True)
     ]
 

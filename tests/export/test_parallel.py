@@ -137,9 +137,8 @@ def test_boxes_read_at_once_are_those_of_training_and_of_the_gate(
         np.testing.assert_allclose((boxes_of(tokens, first) + 0.5) / 1000, expected.boxes_xyxy, atol=1e-6)
     single = engines(slotted)
     alone = Generator(*single, vocabulary, step_tokens=1).run(inputs)
-    same = (alone["TOKENS"] == outputs["TOKENS"]).all()
-    assert same == (tolerance == 0)  # what falls back every time is what one token a step gives
-    if tolerance == 0:
+    if tolerance == 0:  # what falls back every time is what one token a step gives
+        np.testing.assert_array_equal(alone["TOKENS"], outputs["TOKENS"])
         np.testing.assert_allclose(alone["LOG_PROBS"], outputs["LOG_PROBS"], atol=1e-4)
     if tolerance == 1000:
         assert len(parts[-1].steps) < len(single[-1].steps)
