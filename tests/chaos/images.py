@@ -11,9 +11,8 @@ from multiprocessing.sharedctypes import Synchronized
 
 import httpx
 
-from gateway.errors import ImageError, MediaTypeError, TooLargeError
-from gateway.pictures.picture import WholePicture, open_picture
 from gateway.settings import Settings
+from tests.chaos.decoding import decoded_to
 from tests.chaos.fuzz import fuzz
 from tests.chaos.grounds import Grounds
 from tests.chaos.mutants import mutant, seeds
@@ -63,12 +62,7 @@ def _decode_all(number: int, at: "Synchronized[int]", told: Connection) -> None:
         data = mutant(at.value)
         began = time.perf_counter()
         try:
-            picture = open_picture(data, settings)
-            if not isinstance(picture, WholePicture):  # a line scan is read as it is asked for
-                picture.thumbnail(64)
-            result = type(picture).__name__
-        except (ImageError, MediaTypeError, TooLargeError) as error:
-            result = type(error).__name__
+            result = decoded_to(data, settings)
         except Exception as error:  # noqa: BLE001 - which is what is looked for
             result = f"mutant {at.value}: {error!r}"
         seconds = time.perf_counter() - began
