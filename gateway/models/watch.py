@@ -75,12 +75,19 @@ class Watch:
         Raises:
             NotFoundError: Triton does not serve that version; the message names those that it does.
         """
-        promoted = self.detector()
-        if version in (None, promoted.served.version):
+        if version is None:
+            return self.detector()
+        if version not in self._served():
+            await self.look()  # it may have been put to work since the last one
+        if version == (promoted := self.detector()).served.version:
             return promoted
-        if version not in promoted.served.beside:
-            raise not_served(version, (promoted.served.version, *promoted.served.beside))
+        if version not in (served := self._served()):
+            raise not_served(version, served)
         return await self._beside.get(version)
+
+    def _served(self) -> tuple[str, ...]:
+        served = self.detector().served
+        return served.version, *served.beside
 
     async def wait_for_another(self, former: Detector) -> None:
         """Waits until `former`, whose version Triton no longer serves, is out of use; one request looks for all."""

@@ -106,6 +106,9 @@ def test_a_version_beside_the_promoted_one_answers_who_asks_for_it(
         assert [detect(other, version).json()["model"]["version"] for version in (None, "1")] == ["2", "1"]
         put_to_work(repository, server, client, 1)
         assert detect(other).json()["model"]["version"] == "1"  # the canary is gone, its requests are not
+        promote(repository, 1, TritonControl(server.grpc_url), [2])
+        assert detect(other, "2").status_code == 200  # it has not looked since
+        put_to_work(repository, server, client, 1)
     gone = detect(client, "2")  # the gateway had a detector for it
     assert (gone.status_code, "these are: 1;" in gone.json()["detail"]) == (404, True)
 
