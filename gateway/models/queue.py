@@ -2,13 +2,13 @@
 
 The rate is wall time while there was work, divided by tiles that came back in it: how many of them Triton works at
 side by side is in it already, and what other workers ask of the same Triton as well. An idle or new queue expects no
-wait.
+wait; one from which nothing has come back for longer than its rate says expects that it goes on so for as long again.
 """
 
 import time
 from collections.abc import Callable
 
-SMOOTHING_TILES = 200.0  # tiles after which an observation weighs 1/e of a new one
+SMOOTHING_TILES = 100.0  # tiles after which an observation weighs 1/e of a new one
 
 
 class TileQueue:
@@ -24,7 +24,9 @@ class TileQueue:
     @property
     def expected_wait_s(self) -> float:
         """Seconds until the tiles ahead have come back."""
-        return self.ahead * self._seconds / self._tiles if self._tiles else 0.0
+        if not self.ahead or not self._tiles:
+            return 0.0
+        return max(self.ahead * self._seconds / self._tiles, self._clock() - self._since)
 
     def promise(self, tiles: int) -> "Promise":
         """A picture of that many tiles is at work, until its promise is closed."""

@@ -55,6 +55,31 @@ def test_the_wait_is_the_tiles_ahead_at_the_rate_of_late() -> None:
         assert queue.expected_wait_s == pytest.approx(1, rel=0.05)  # what was long ago is forgotten
 
 
+def test_a_slower_machine_is_seen_soon() -> None:
+    """Ten times slower from one moment to the next: after twelve boards of nine tiles most of it is known."""
+    clock = Clock()
+    queue = known(clock, 0.02)
+    for seconds, boards in ((0.02, 100), (0.2, 12)):
+        for _ in range(boards):
+            with closing(queue.promise(9)) as promise:
+                clock.now += 9 * seconds
+                promise.came_back(9)
+    with closing(queue.promise(10)):
+        assert 1.2 < queue.expected_wait_s < 2
+
+
+def test_a_queue_that_stands_still_is_not_expected_to_move_at_once() -> None:
+    clock = Clock()
+    queue = known(clock, 0.02)
+    with closing(queue.promise(10)) as promise:
+        clock.now += 0.1
+        assert queue.expected_wait_s == pytest.approx(0.2)
+        clock.now += 4.9
+        assert queue.expected_wait_s == pytest.approx(5)
+        promise.came_back(10)
+    assert queue.expected_wait_s == 0
+
+
 def test_batches_that_come_back_together_count_as_side_by_side() -> None:
     clock = Clock()
     queue = TileQueue(clock)
