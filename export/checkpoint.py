@@ -34,6 +34,7 @@ class Checkpoint:
     tokenizer: Tokenizer
     dimensions: Dimensions
     defects: tuple[str, ...]  # ids of the classes that it was trained on
+    outlines: bool  # whether the decoder has learned to outline what is in a region
     score_thresholds: Mapping[str, float]  # by class id, and "default" for words that name none of them
 
     def prompt_inputs(self, texts: Sequence[str]) -> dict[str, NDArray[np.int64]]:
@@ -78,6 +79,7 @@ def load_checkpoint(folder: Path) -> Checkpoint:
         tokenizer=tokenizer,
         dimensions=Dimensions(config.tile_size, config.text_config.d_model, config.boxes_per_tile),
         defects=tuple(manifest["defects"]),
+        outlines=bool(getattr(config, "outlines", False)),  # the code of older checkpoints knows of none
         score_thresholds=_score_thresholds(manifest),
     )
 

@@ -128,7 +128,7 @@ class GeneratorDecoder(nn.Module):
         self.layers = decoder.layers
         self.embedding_norm = decoder.layernorm_embedding
         self.embed_scale = decoder.embed_tokens.embed_scale
-        self.first_location = vocabulary.first_location
+        self.first_location, self.eos = vocabulary.first_location, vocabulary.eos
         # Tied in Florence-2: the same table tells what a token means and how well a state fits it.
         self.register_buffer("table", network.lm_head.weight[torch.from_numpy(vocabulary.token_ids)].detach())
         learned = decoder.embed_positions.weight[decoder.embed_positions.offset :][: GENERATED_TOKENS + 1].detach()
@@ -175,12 +175,17 @@ class GeneratorDecoder(nn.Module):
     def _choose(self, logits: Tensor) -> tuple[Tensor, Tensor]:
         """The best tokens (B, T), and the logarithms of their probabilities, for a location that of its neighbourhood.
 
-        The softmax is written out: OpenVINO's ReduceLogSumExp is wrong for more than one item.
+        The softmax is written out: OpenVINO's ReduceLogSumExp is wrong for more than one item. An outline ends where
+        that is likelier than all locations together: each of them has but a small part of theirs.
         """
-        best = logits.argmax(-1, keepdim=True)
-        weights = (logits - logits.amax(-1, keepdim=True)).exp()
         indices = torch.arange(logits.shape[-1], device=logits.device)
         is_location = (indices >= self.first_location) & (indices < self.first_location + NUM_BINS)
+        is_end = indices == self.eos
+        weights = (logits - logits.amax(-1, keepdim=True)).exp()
+        goes_on = (weights * is_end).sum(-1, keepdim=True) < (weights * is_location).sum(-1, keepdim=True)
+        logits = logits.masked_fill(is_end & goes_on, HIDDEN)
+        best = logits.argmax(-1, keepdim=True)
+        weights = (logits - logits.amax(-1, keepdim=True)).exp()
         near = ((indices - best).abs() <= SCORE_WINDOW) & is_location
         located = (best >= self.first_location) & (best < self.first_location + NUM_BINS)
         counted = (near & located) | (indices == best)

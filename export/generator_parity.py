@@ -116,7 +116,10 @@ def _answer(
 
     def take(logits: torch.Tensor) -> None:
         nonlocal located
-        best = logits[ids].masked_fill(torch.from_numpy(grammar.allowed()[0] == 0), float("-inf")).argmax()
+        weights = logits[ids].masked_fill(torch.from_numpy(grammar.allowed()[0] == 0), float("-inf")).softmax(-1)
+        if weights[vocabulary.eos] < weights[locations].sum():  # else an outline ends
+            weights[vocabulary.eos] = 0
+        best = weights.argmax()
         grammar.advance(best[None].numpy())
         answer.append(int(best))
         located += locations.start <= answer[-1] < locations.stop

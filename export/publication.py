@@ -53,6 +53,7 @@ def detector_parameters(checkpoint: Checkpoint, precision: str, target: str) -> 
         "precision": precision_of(DETECTOR, precision, target),
         "target": target,
         "defects": ",".join(checkpoint.defects),
+        "outlines": "true" if checkpoint.outlines else "false",
         "score_thresholds": json.dumps(dict(checkpoint.score_thresholds)),
     }
 

@@ -43,6 +43,7 @@ DETECTION_THRESHOLD = 0.05  # detections compared box by box
 LABELLED_THRESHOLD = 0.01  # lower: average precision looks at the whole curve
 NMS_THRESHOLD = 0.3
 GENERATOR_PROMPTS = ("find all defects", "定位短路")
+REGION_PROMPT = "<loc_250><loc_250><loc_750><loc_750>"  # answered by an outline, where the checkpoint has learned any
 
 Run = Callable[[Arrays], Outputs]
 
@@ -130,7 +131,8 @@ def verify(
             report["map50"] = {"judged": False, "reason": "the outputs are of a wrong shape or not finite"}
     if GENERATOR.name in engines:
         generator = cast(Generator, engines[GENERATOR.name])
-        entry = generator_parity.compare(checkpoint, generator, images, GENERATOR_PROMPTS)
+        prompts = (*GENERATOR_PROMPTS, REGION_PROMPT) if checkpoint.outlines else GENERATOR_PROMPTS
+        entry = generator_parity.compare(checkpoint, generator, images, prompts)
         report["models"][GENERATOR.name] = entry
         if not entry["finite"]:
             report["faults"].append("generator: a log-probability is NaN or infinite")

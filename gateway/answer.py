@@ -33,9 +33,10 @@ class RunLengths(BaseModel):
 
 
 class Mask(BaseModel):
-    """The pixels of a defect. No model says them: they are what stands out within the box."""
+    """The pixels of a defect."""
 
-    source: Literal["pixels"] = "pixels"
+    # model: within the outline that the generative reading wrote; pixels: what stands out in the box; box: all of it.
+    source: Literal["model", "pixels", "box"]
     rle: RunLengths
     polygons: list[list[tuple[float, float]]]  # outer outlines in pixels of the image
 

@@ -6,7 +6,9 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 
+import numpy as np
 from fastapi import Request
+from numpy.typing import NDArray
 
 from export.contract.boxes import Detections
 from gateway.answer import Box, DetectAnswer, Detection, ImageSize, ModelVersion, Timings
@@ -15,10 +17,11 @@ from gateway.catalog.recognition import Catalog
 from gateway.errors import OverloadError, ReplacedError
 from gateway.models.acceptance import Acceptance
 from gateway.models.detector import Detector
+from gateway.models.outlines import Outline
 from gateway.models.queue import TileQueue
 from gateway.models.watch import Watch
 from gateway.overlay.overlay import Overlay
-from gateway.pictures.masks import add_masks
+from gateway.pictures.masks import MAX_MASKS, add_masks
 from gateway.pictures.picture import Picture, held_pixels, open_picture
 from gateway.request.body import DetectRequest, read_request
 from gateway.request.deadline import Deadline
@@ -147,7 +150,9 @@ class Service:
         segmented = [each for each in found if asked.parameters.task == "segment" or each.prompt in by_words]
         if segmented:
             with stage("masks"):
-                await asyncio.to_thread(add_masks, held_pixels(picture), segmented)
+                pixels, masked = held_pixels(picture), segmented[:MAX_MASKS]
+                outlines = await self._outlines(detector, pixels, masked, asked.parameters, deadline)
+                await asyncio.to_thread(add_masks, pixels, masked, outlines)
         judged = verdict(found, asked.parameters.ng_from)
         self.metrics.verdicts.labels(judged).inc()
         milliseconds = current().milliseconds
@@ -215,6 +220,22 @@ class Service:
             queue=self.queues[parameters.reading],
         )
         return detections, asked_for
+
+    async def _outlines(
+        self,
+        detector: Detector,
+        pixels: NDArray[np.uint8],
+        found: Sequence[Detection],
+        parameters: DetectParameters,
+        deadline: Deadline,
+    ) -> list[Outline | None]:
+        """What the model that found the boxes writes of what is in them; nothing if it has been replaced meanwhile."""
+        boxes_xyxy = np.array([[each.box.x1, each.box.y1, each.box.x2, each.box.y2] for each in found], np.float32)
+        try:
+            with self.watch.circuit.guard(deadline):
+                return await detector.outlines(pixels, boxes_xyxy, parameters, deadline)
+        except ReplacedError:
+            return [None] * len(found)
 
     def _detections(self, read: Detections, asked_for: Sequence[Question], request_id: str) -> list[Detection]:
         found = []

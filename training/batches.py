@@ -27,6 +27,7 @@ from training.targets import (
     draw_generative_batch,
     draw_grounding_prompts,
 )
+from training.view import View, draw_view
 
 Tensors = TypeVar("Tensors", Positives, GenerativeBatch)
 
@@ -112,11 +113,11 @@ class Batches:
         """A batch as `stage` has them."""
         size, arrays, words = stage.crop_size, draws.arrays, draws.words
         crops = [self.sampler.draw(size, bool(arrays.random() < stage.mosaic), arrays) for _ in range(self.batch_size)]
-        image = torch.from_numpy(np.stack([crop.image for crop in crops]))
         if stage.decoder_only:
-            return DecoderBatch(image, self._draw_generative(crops, size, words))
+            return self._draw_decoder(crops, size, words)
+        image = torch.from_numpy(np.stack([crop.image for crop in crops]))
         asked = round(self.batch_size * self.generative_share)
-        generative = self._draw_generative(crops[:asked], size, words) if asked else None
+        generative = self._draw_generative(crops[:asked], size, words, None) if asked else None
         return Batch(
             image,
             assign(crops, size // self.stride, size),
@@ -125,10 +126,16 @@ class Batches:
             generative,
         )
 
-    def _draw_generative(self, crops: Sequence[Crop], size: int, words: random.Random) -> GenerativeBatch:
-        return draw_generative_batch(
-            self.categories, crops, size, self.tokenizer, words, self.phrasings, self.outline_share
-        )
+    def _draw_decoder(self, crops: Sequence[Crop], size: int, words: random.Random) -> DecoderBatch:
+        """With a view in the place of some of the crops of which an outline is known."""
+        views = [draw_view(crop, words) if words.random() < self.outline_share else None for crop in crops]
+        shown = [crop.image if view is None else view.image for crop, view in zip(crops, views, strict=True)]
+        return DecoderBatch(torch.from_numpy(np.stack(shown)), self._draw_generative(crops, size, words, views))
+
+    def _draw_generative(
+        self, crops: Sequence[Crop], size: int, words: random.Random, views: Sequence[View | None] | None
+    ) -> GenerativeBatch:
+        return draw_generative_batch(self.categories, crops, size, self.tokenizer, words, self.phrasings, views)
 
 
 @dataclass(frozen=True)

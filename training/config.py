@@ -194,7 +194,9 @@ class TrainConfig(Strict):
     validate_every: int = Field(gt=0)  # steps
     save_every: int = Field(gt=0)  # steps between states to resume from
     box_slots: bool = False  # the decoder learns to read a box's locations at once; one that did goes on with it
-    outline_share: float = Field(default=0.0, ge=0, le=1)  # of the decoder's questions: the outline of what is in a box
+    outline_share: float = Field(
+        default=0.0, ge=0, le=1
+    )  # of what the decoder alone learns: outlines of what is in a box
     stages: tuple[StageConfig, ...] = Field(min_length=1)
     early_stopping: EarlyStoppingConfig | None = None  # none: the last averaged weights become the checkpoint
     class_weights: dict[str, Annotated[float, Field(gt=0)]] | None = None  # of the matching loss, by category id
@@ -205,6 +207,14 @@ class TrainConfig(Strict):
     def _decoder_last(self) -> Self:
         if [stage.decoder_only for stage in self.stages] != sorted(stage.decoder_only for stage in self.stages):
             raise ValueError("stages with decoder_only come last: the rest must not change under a trained decoder")
+        return self
+
+    @model_validator(mode="after")
+    def _outlines_alone(self) -> Self:
+        if self.outline_share and not any(stage.decoder_only for stage in self.stages):
+            raise ValueError(
+                "outline_share needs a stage with decoder_only: an outline is asked for in a view of its own"
+            )
         return self
 
     @model_validator(mode="after")

@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -11,6 +10,7 @@ from tokenizers import Tokenizer
 
 from export.contract.boxes import Detections, concatenate, nms
 from export.contract.tiles import MAX_CANDIDATES, best_candidates, cut_tiles, place_tiles, tile_origins, tile_side
+from training.images import magnified
 from training.modeling_florence2_grounding import Florence2ForGrounding
 from training.tokenizer import encode_batch
 
@@ -70,11 +70,3 @@ def merge_looks(
     """One list of boxes of several looks at one image, each at a magnification of its own, as the gateway does it."""
     placed = [look.place(score_threshold, prompts) for look in looks]
     return nms(best_candidates(concatenate(placed), MAX_CANDIDATES), nms_threshold, max_detections)
-
-
-def magnified(tiles: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:
-    """Square tiles (T, N, N, 3) to (T, side, side, 3), as gateway/pictures/magnification.py makes them."""
-    if tiles.shape[1] == side:
-        return tiles
-    way = cv2.INTER_LINEAR if side > tiles.shape[1] else cv2.INTER_AREA
-    return np.stack([cv2.resize(tile, (side, side), interpolation=way) for tile in tiles])

@@ -3,9 +3,11 @@
     python -m training.evaluate --checkpoint training/checkpoints/pcb_twelve --data ../shared/data/deeppcb
     python -m training.evaluate --checkpoint C --data heldout/annotations.json --described blemish
     python -m training.evaluate --checkpoint C --data D --reading grounding --reference B --max-drop 0.02
+    python -m training.evaluate --checkpoint C --data data/synth_val/annotations.json --reading outlines
 
 The second asks for what was never labelled in training by its descriptions, each a class of its own: zero-shot.
 The third ends with exit code 1 where C finds less than B does, for a pipeline to stop there.
+The fourth judges the outlines that the generative reading writes of what is in the labelled boxes.
 Progress goes to stderr; the last line of stdout is one JSON object.
 """
 
@@ -29,11 +31,13 @@ from training.data.dataset import Dataset, DatasetError
 from training.data.described import by_description
 from training.data.source import read_dataset
 from training.detect import embed_prompts, merge_looks, read_tiles
-from training.generate import generate
+from training.generate import generate, generate_outlines
 from training.images import read_image
 from training.metrics import MAX_DETECTIONS, Figures, Truth, evaluate_detections
 from training.modeling_florence2_grounding import Florence2ForGrounding
+from training.outline import largest, overlap
 from training.prompts import LANGUAGES, PHRASINGS, Language, names
+from training.view import show
 
 SCORE_THRESHOLD = 0.01  # low: average precision looks at the whole curve
 NMS_THRESHOLD = 0.3
@@ -100,6 +104,40 @@ def evaluate_generative(
     return judge(dataset, found)
 
 
+@torch.inference_mode()
+def evaluate_outlines(network: Florence2ForGrounding, tokenizer: Tokenizer, dataset: Dataset) -> dict[str, Any]:
+    """Mean IoU of written outlines with labelled ones, the box given, overall and by class.
+
+    Judged is each box with a polygon, in a view of its own as the gateway asks.
+
+    Raises:
+        DatasetError: there is no such box.
+    """
+    tile = network.config.tile_size
+    overlaps: dict[str, list[float]] = {}
+    for sample in tqdm(dataset.samples, desc="outlines", unit="image", file=sys.stderr, disable=None):
+        rows = [row for row, polygons in enumerate(sample.polygons) if polygons]
+        if not rows:
+            continue
+        boxes, image = sample.boxes_xyxy[rows], read_image(sample.path)
+        views, origins, sides = zip(*(show(image, box, tile) for box in boxes), strict=True)
+        features = network.image_features(network.normalise(torch.from_numpy(np.stack(views))))
+        regions = (boxes - np.tile(origins, 2)) / np.array(sides)[:, None]
+        outlines = generate_outlines(network, tokenizer, features, regions)
+        for row, origin, side, outline in zip(rows, origins, sides, outlines, strict=True):
+            written = (outline * side + origin).astype(np.float32)
+            own = overlaps.setdefault(dataset.categories[sample.class_ids[row]].id, [])
+            own.append(overlap(written, largest(sample.polygons[row])))
+    if not overlaps:
+        raise DatasetError("no box has a polygon; give a COCO file with segmentations")
+    every = np.concatenate(list(overlaps.values()))
+    return {
+        "boxes": len(every),
+        "mean_iou": round(float(every.mean()), 4),
+        "mean_iou_by_class": {name: round(float(np.mean(own)), 4) for name, own in sorted(overlaps.items())},
+    }
+
+
 def merge_answers(
     answers: Sequence[tuple[NDArray[np.float32], NDArray[np.float32]]],
     prompts: int,
@@ -144,7 +182,7 @@ def main() -> int:
     parser.add_argument("--data", type=Path, required=True, help="COCO file or DeepPCB folder")
     parser.add_argument("--split", default="val", help="of a DeepPCB folder")
     parser.add_argument("--described", metavar="CATEGORY", help="ask for each description of this category instead")
-    parser.add_argument("--reading", choices=("grounding", "generative", "both"), default="both")
+    parser.add_argument("--reading", choices=("grounding", "generative", "both", "outlines"), default="both")
     text = "how large tiles show the image, in the grounding reading; several are looks of their own"
     parser.add_argument("--magnification", type=float, nargs="+", default=[1.0], help=text)
     text = "a checkpoint that the grounding reading is compared with, by mAP@0.5 in each language"
@@ -164,17 +202,23 @@ def main() -> int:
         print(f"error: {error}", file=sys.stderr)  # noqa: T201
         return 2
     report: dict[str, Any] = {"checkpoint": manifest["name"], "split": arguments.split, "images": len(dataset.samples)}
-    if arguments.reading != "generative":
+    if arguments.reading in ("grounding", "both"):
         grounding = evaluate_grounding(network, tokenizer, dataset, magnifications=arguments.magnification)
         report["grounding"] = {language: figures.as_json() for language, figures in grounding.items()}
         if reference is not None:
             other = evaluate_grounding(*reference[:2], dataset, magnifications=arguments.magnification)
             report["reference"] = {language: figures.as_json() for language, figures in other.items()}
             report["drop"] = drops(grounding, other)
-    if arguments.reading != "grounding":
+    if arguments.reading in ("generative", "both"):
         report["generative"] = {
             language: evaluate_generative(network, tokenizer, dataset, language).as_json() for language in LANGUAGES
         }
+    if arguments.reading == "outlines":
+        try:
+            report["outlines"] = evaluate_outlines(network, tokenizer, dataset)
+        except DatasetError as error:
+            print(f"error: {arguments.data}: {error}", file=sys.stderr)  # noqa: T201
+            return 2
     print(json.dumps(report))  # noqa: T201
     worst = max(report.get("drop", {}).values(), default=arguments.max_drop)
     if worst > arguments.max_drop:

@@ -22,6 +22,7 @@ from export.contract.locations import (
     NUM_BINS,
     SCORE_WINDOW,
     dequantise,
+    dequantise_outline,
     quantise,
 )
 from training.decoding import Decoding
@@ -115,12 +116,13 @@ def generate_outlines(
     """
     if not len(regions_xyxy):
         return []
-    prompts = [locations(bins) for bins in quantise(regions_xyxy, (1, 1))]
+    regions = quantise(regions_xyxy, (1, 1))
+    prompts = [locations(region) for region in regions]
     first = network.config.location_token_id
     written = [[token - first for token, _ in answer] for answer in _decode(network, tokenizer, features, prompts)]
     # What is cut off is no pair; </s> is no location.
     bins = [[bin_ for bin_ in own if 0 <= bin_ < NUM_BINS] for own in written]
-    return [dequantise(np.array(own).reshape(-1, 2), (1, 1)) for own in bins]
+    return [dequantise_outline(np.array(own).reshape(-1, 2), region) for own, region in zip(bins, regions, strict=True)]
 
 
 def _decode(
@@ -142,6 +144,9 @@ def _decode(
     def take(logits: Tensor, rows: Tensor) -> Tensor:
         """The best token of logits (B, vocabulary) where `rows` (B,) is true and the answer goes on, else <pad>."""
         probabilities = logits.masked_fill(~grammar.allowed(), float("-inf")).softmax(-1)
+        # An outline ends where that is likelier than all places together: each of them has but a small part of theirs.
+        goes_on = probabilities[:, grammar.eos] < probabilities[:, first:last].sum(-1)
+        probabilities[:, grammar.eos] *= ~goes_on
         best = probabilities.argmax(-1)
         mass = _window_mass(probabilities, best, grammar.is_location)
         taken = best.masked_fill(~rows, grammar.pad)

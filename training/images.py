@@ -1,4 +1,4 @@
-"""Pictures from disk as arrays, as they are stored, and a store that keeps some of them in memory."""
+"""Pictures from disk as arrays, as they are stored, magnified pieces of them, and a store that keeps some in memory."""
 
 from pathlib import Path
 
@@ -15,6 +15,14 @@ def read_image(path: Path) -> NDArray[np.uint8]:
     if image is None:
         raise DatasetError(f"{path} is not a readable image")
     return cv2.cvtColor(image, cv2.COLOR_BGR2RGB).astype(np.uint8, copy=False)
+
+
+def magnified(tiles: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:
+    """Square tiles (T, N, N, 3) to (T, side, side, 3), as gateway/pictures/magnification.py makes them."""
+    if tiles.shape[1] == side:
+        return tiles
+    way = cv2.INTER_LINEAR if side > tiles.shape[1] else cv2.INTER_AREA
+    return np.stack([cv2.resize(tile, (side, side), interpolation=way) for tile in tiles])
 
 
 class ImageStore:

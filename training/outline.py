@@ -58,10 +58,10 @@ def simplify(polygon: Polygon) -> Polygon:
     if not len(polygon):
         return UNKNOWN
     tolerance = max(FINEST, COARSE * cv2.contourArea(polygon) ** 0.5)
-    while len(simple := cv2.approxPolyDP(polygon, tolerance, closed=True)) > MOST_POINTS:
+    while len(points := cv2.approxPolyDP(polygon, tolerance, closed=True)) > MOST_POINTS:
         tolerance *= COARSER
-    points: Polygon = simple.reshape(-1, 2).astype(np.float32)
-    return points if len(points) >= FEWEST_POINTS and cv2.contourArea(points) >= LEAST_AREA else UNKNOWN
+    simple: Polygon = points.reshape(-1, 2).astype(np.float32)
+    return simple if len(simple) >= FEWEST_POINTS and cv2.contourArea(simple) >= LEAST_AREA else UNKNOWN
 
 
 def arrange(polygon: Polygon, corner: NDArray[np.float32]) -> Polygon:

@@ -14,15 +14,14 @@ from export.contract.defects import DEFECTS, Defect
 from export.contract.locations import NUM_BINS, location_token, quantise
 from training.crop import Crop
 from training.data.dataset import is_chinese
-from training.outline import arrange, simplify
 from training.prompts import ALL_DEFECTS, LANGUAGES, PHRASINGS, Phrasings, ask_for, draw_phrasing, names, words
 from training.tokenizer import BOS, EOS, PAD, encode_batch, token_id
+from training.view import View
 
 MAX_CLASSES = 16  # asked for in one step
 ABSENT_CLASSES = 2  # known classes per step that the dataset does not have, so that words matter
 SENTENCES = 8  # about single defects or whole pictures, asked for in one step
 REGION = 4  # locations: x1, y1, x2, y2
-REGION_JITTER = 0.08  # of a box's sides: the regions that are asked about were found, not labelled
 CENTRE_RADIUS = 1.5  # tokens: those of one defect are at most so far from its centre each way
 IGNORED = -100
 
@@ -157,16 +156,18 @@ def draw_generative_batch(
     tokenizer: Tokenizer,
     rng: random.Random,
     phrasings: Phrasings = PHRASINGS,
-    outline_share: float = 0.0,
+    views: Sequence[View | None] | None = None,
 ) -> GenerativeBatch:
     """One prompt per crop: 40 % ask for everything, else for one class or sentence, a fifth of these absent.
 
-    But `outline_share` of those about crops of which an outline is known ask for one.
+    Where a view stands in a crop's place, the region in it is asked for its outline instead.
     """
-    asked = []
-    for crop in crops:
-        outline = _outline_question(crop, size, rng) if outline_share and rng.random() < outline_share else None
-        asked.append(outline or _question(categories, crop, size, rng, phrasings))
+    asked = [
+        _question(categories, crop, size, rng, phrasings)
+        if view is None
+        else (locations(view.region), locations(view.region) + locations(view.outline))
+        for crop, view in zip(crops, views or [None] * len(crops), strict=True)
+    ]
     prompts, answers = zip(*asked, strict=True)
     input_ids, attention_mask = encode_batch(tokenizer, prompts)
     bos, eos = (token_id(tokenizer, token) for token in (BOS, EOS))
@@ -227,18 +228,3 @@ def _question(
         names(categories[int(crop.class_ids[index])], language)[0] + "".join(map(location_token, bins[index].tolist()))
         for index in chosen
     )
-
-
-def _outline_question(crop: Crop, size: int, rng: random.Random) -> tuple[str, str] | None:
-    """A region, about where a defect's box is, and the region with that defect's outline; None where none is known."""
-    known = [index for index, outline in enumerate(crop.outlines) if len(outline)]
-    if not known:
-        return None
-    index = rng.choice(known)
-    outline, box = simplify(crop.outlines[index]), crop.boxes_xyxy[index]
-    if not len(outline):
-        return None
-    reach = REGION_JITTER * np.tile(box[2:] - box[:2], 2)
-    region = quantise(box + reach * [rng.uniform(-1, 1) for _ in range(4)], (size, size))
-    points = quantise(arrange(outline, box[:2]), (size, size))
-    return locations(region), locations(region) + locations(points)

@@ -5,6 +5,7 @@ measured in one room holds in the others.
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +15,8 @@ from export.contract.boxes import Detections, nms
 OVERLAP = 0.25  # of the tile side: a defect up to this size is whole in at least one tile
 EDGE_PIXELS = 2.0  # a box this near to an inner tile edge is taken to be cut by it
 CUT_SCORE_FACTOR = 0.3  # what a cut box keeps of its score: the neighbouring tile sees it whole
+VIEW = 2.0  # of a region's longer side: so much of the picture is shown when the outline of what is in it is asked for
+LEAST_VIEW = 32  # pixels: what is magnified more has nothing more to show
 MAX_CANDIDATES = 30_000  # the best that are compared with each other; bounds the time of a threshold near 0
 
 
@@ -30,6 +33,17 @@ def tile_origins(resolution_wh: tuple[int, int], tile: int, overlap: float = OVE
     stride = int(tile * (1 - overlap))
     columns, rows = (_starts(length, tile, stride) for length in resolution_wh)
     return np.array([(x, y) for y in rows for x in columns], dtype=np.int64)
+
+
+def view_of(region_xyxy: NDArray[np.floating[Any]], resolution_wh: tuple[int, int]) -> tuple[int, int, int]:
+    """The square of an image, x, y and side, that shows a region (4,) large: in its middle, moved into the image.
+
+    It is as wide as the image's longer side at most.
+    """
+    corner, end = region_xyxy[:2], region_xyxy[2:]
+    side = min(max(LEAST_VIEW, int(np.ceil(VIEW * (end - corner).max()))), max(resolution_wh))
+    x, y = np.clip(np.rint((corner + end - side) / 2), 0, np.maximum(np.array(resolution_wh) - side, 0)).astype(int)
+    return int(x), int(y), side
 
 
 def cut_tiles(image: NDArray[np.uint8], origins: NDArray[np.int64], tile: int) -> NDArray[np.uint8]:

@@ -79,11 +79,11 @@ class Generator:
             region = vocabulary.region(prompt)
             certain = [vocabulary.start, vocabulary.bos, *region]
             begins.append(len(certain) - 1)
-            tokens = [*certain, *own][: fed.shape[1]]  # an outline is so short that nothing but <pad> is cut off
-            fed[row, : len(tokens)] = tokens
+            whole = [*certain, *own][: fed.shape[1]]  # an outline is so short that nothing but <pad> is cut off
+            fed[row, : len(whole)] = whole
             states[row, : len(certain)] = state = OUTLINE if region else START
-            for place in range(len(certain), len(tokens)):
-                states[row, place] = state = grammar.state_behind(state, tokens[place])
+            for place in range(len(certain), len(whole)):
+                states[row, place] = state = grammar.state_behind(state, whole[place])
         chosen = []
         for place in range(0, fed.shape[1], self._step_tokens):
             step = slice(place, place + self._step_tokens)

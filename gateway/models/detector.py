@@ -2,10 +2,14 @@
 
 from collections.abc import Sequence
 
+import numpy as np
+from numpy.typing import NDArray
+
 from export.contract.boxes import Detections
 from gateway.models.acceptance import Acceptance
 from gateway.models.generator import generative_reading
 from gateway.models.grounding import grounding_reading
+from gateway.models.outlines import Outline, read_outlines
 from gateway.models.prompts import PromptEmbeddings
 from gateway.models.queue import TileQueue
 from gateway.models.scan import judged, scan
@@ -48,3 +52,19 @@ class Detector:
             found = await scan(picture, dimensions.tile, read, score_threshold, acceptance, parameters, queue)
         with stage("postprocess"):
             return await judged(found, score_threshold, acceptance, parameters)
+
+    async def outlines(
+        self,
+        pixels: NDArray[np.uint8],
+        boxes_xyxy: NDArray[np.float32],
+        parameters: DetectParameters,
+        deadline: Deadline,
+    ) -> list[Outline | None]:
+        """The outline of what is in each box (N, 4) of an image (H, W, 3), where the reading asked for writes outlines.
+
+        Raises:
+            ServiceError: Triton does not answer, or not in time.
+        """
+        if parameters.reading != "generative" or not self.served.outlines:
+            return [None] * len(boxes_xyxy)
+        return await read_outlines(self._triton, self.served, self.prompts, pixels, boxes_xyxy, deadline)

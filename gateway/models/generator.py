@@ -24,7 +24,8 @@ async def generative_reading(
     """What reads tiles (T, S, S, 3) for the texts: boxes (T, K, 4) as fractions of the tile, scores (T, K, P).
 
     Raises:
-        ParameterError: Triton does not serve the generator of the checkpoint; the fast reading does without it.
+        ParameterError: Triton does not serve the generator of the checkpoint, which the fast reading does without; or a
+            text holds locations, which would ask for an outline.
     """
     if not await triton.serves(GENERATOR, served.version):
         raise ParameterError(
@@ -32,6 +33,9 @@ async def generative_reading(
             "the contract states it; export it, or ask for 'grounding'"
         )
     asked, first_location, count = prompts.tokens(texts), prompts.first_location(), len(texts)
+    bins = asked.input_ids - first_location
+    if ((bins >= 0) & (bins < NUM_BINS)).any():
+        raise ParameterError("a prompt holds <loc_...>, which says a place and no words; give `regions` instead")
 
     async def read(tiles: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         # The prompts about a tile stand side by side: the model sees an image of a batch once.

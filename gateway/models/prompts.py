@@ -19,7 +19,7 @@ from gateway.request.deadline import Deadline
 from gateway.words.wording import normalise
 
 CACHE_SIZE = 4096  # texts; 192 floats each
-PAD = "<pad>"
+BOS, PAD, EOS = "<s>", "<pad>", "</s>"
 
 
 @dataclass(frozen=True)
@@ -94,6 +94,19 @@ class PromptEmbeddings:
         for row, encoding in enumerate(encodings):
             input_ids[row, : len(encoding.ids)] = encoding.ids
             attention_mask[row, : len(encoding.ids)] = 1
+        return PromptTokens(input_ids, attention_mask)
+
+    def regions(self, bins: NDArray[np.int64]) -> PromptTokens:
+        """Regions (P, 4), x1, y1, x2, y2 in bins of the tile, to the tokens that ask for the outlines in them.
+
+        Raises:
+            ParameterError: the checkpoint writes no locations.
+        """
+        bos, eos = (self._tokenizer.token_to_id(token) for token in (BOS, EOS))
+        input_ids = np.full((len(bins), LENGTH_BUCKETS[0]), self._pad, np.int64)
+        input_ids[:, 0], input_ids[:, 1:5], input_ids[:, 5] = bos, bins + self.first_location(), eos
+        attention_mask = np.zeros_like(input_ids)
+        attention_mask[:, :6] = 1
         return PromptTokens(input_ids, attention_mask)
 
     async def _encode(self, texts: list[str], deadline: Deadline) -> dict[str, NDArray[np.float32]]:

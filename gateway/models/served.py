@@ -20,6 +20,7 @@ class Served:
     dimensions: Dimensions
     defects: tuple[str, ...]  # ids of the classes that the checkpoint was trained on
     score_thresholds: Mapping[str, float]  # by class id, and "default"
+    outlines: bool = False  # whether the generator has learned to outline what is in a box
     beside: tuple[str, ...] = ()  # the versions that are served beside it, if it is the promoted one
 
     def score_threshold(self, defect: str | None) -> float:
@@ -70,6 +71,7 @@ async def describe(triton: Triton, version: str | None = None) -> Served:
             dimensions=Dimensions(**{name: sizes[name] for name in ("tile", "embedding", "boxes")}),
             defects=tuple(filter(None, detector["defects"].split(","))),  # none: it was trained on other classes
             score_thresholds=read_score_thresholds(detector["score_thresholds"]),
+            outlines=detector.get("outlines") == "true",  # versions exported earlier do not say
             beside=beside,
         )
     except ContractError as error:

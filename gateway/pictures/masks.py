@@ -1,12 +1,14 @@
-"""The outline of a defect within its box, from the pixels alone: what stands out of its surroundings, or is missing.
+"""The pixels of a defect within its box: those within a given outline, else what stands out there, else all of it.
 
-No model says it: the served checkpoint finds boxes. Openings and closings with discs of several sizes leave what is
-smaller than the disc and brighter or darker than what is around it (top-hat and black-hat); the piece that is most
-distinct and central and does not run out of the box is taken for the defect.
+What stands out is said by no model. Openings and closings with discs of several sizes leave what is smaller than the
+disc and brighter or darker than what is around it (top-hat and black-hat); the piece that is most distinct and central
+and does not run out of the box is taken for the defect. That is for pictures of two levels, copper and not copper:
+where there are more, as among components, the box itself comes nearer to a defect than any piece in it.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import cv2
 import numpy as np
@@ -21,6 +23,9 @@ SURROUNDINGS = 1.0  # looked at on each side of a box, in its longer sides
 DISCS = (0.2, 0.3, 0.45, 0.65, 0.9)  # diameters, in the box's shorter side
 LEAST_CONTRAST = 8  # of 255: what is fainter is noise
 LEAST_PIXELS = 4
+TWO_LEVELS = 12.0  # standard deviations between two levels around a box: what has less shows more than two, or noise
+MOST_COUNTED = 2**14  # pixels of a box's surroundings, about, whose colours are counted
+FINE = 4  # parts of a pixel, each way, in which outlines are filled: a pixel counts whose middle is within
 OUTER = 0.9  # from the box's centre 0 to its border 1: what lies beyond runs out of the box
 MOST_OUTER = 0.12  # share of a piece that may lie there
 NEAR = 0.6  # a piece must reach so far in
@@ -56,21 +61,77 @@ class Piece:
         ]
 
 
-def add_masks(pixels: NDArray[np.uint8], detections: Sequence[Detection]) -> None:
-    """Gives each of the first MAX_MASKS detections in an RGB image (H, W, 3) its mask, where something stands out."""
+def add_masks(
+    pixels: NDArray[np.uint8], detections: Sequence[Detection], outlines: Iterable[NDArray[np.float32] | None]
+) -> None:
+    """Gives each of the first MAX_MASKS detections in an RGB image (H, W, 3) its mask, where there is one.
+
+    `outlines` has for each of them what a model wrote, points (M, 2) in pixels of the image, or None.
+    """
     height, width = pixels.shape[:2]
-    for found in detections[:MAX_MASKS]:
-        piece = find_piece(pixels, (found.box.x1, found.box.y1, found.box.x2, found.box.y2))
+    for found, outline in zip(detections[:MAX_MASKS], outlines, strict=True):
+        box_xyxy = (found.box.x1, found.box.y1, found.box.x2, found.box.y2)
+        written = None if outline is None else fill_outline(outline, box_xyxy, (width, height))
+        source, piece = ("model", written) if written else mask_without_model(pixels, box_xyxy)
         if piece is not None:
             lengths = RunLengths(size=(height, width), counts=piece.run_lengths((width, height)))
-            found.mask = Mask(rle=lengths, polygons=piece.polygons())
+            found.mask = Mask(source=source, rle=lengths, polygons=piece.polygons())
+
+
+def mask_without_model(
+    pixels: NDArray[np.uint8], box_xyxy: tuple[float, float, float, float]
+) -> tuple[Literal["pixels", "box"], Piece | None]:
+    """What stands out in a box of an RGB image (H, W, 3) of two levels, else the box; None where there is no pixel."""
+    left, top, right, bottom = _pixels_of(box_xyxy, (pixels.shape[1], pixels.shape[0]))
+    if right <= left or bottom <= top:
+        return "box", None
+    margin = int(SURROUNDINGS * max(right - left, bottom - top))
+    around = pixels[max(0, top - margin) : bottom + margin, max(0, left - margin) : right + margin]
+    if levels_apart(around) >= TWO_LEVELS:
+        return "pixels", find_piece(pixels, box_xyxy)
+    return "box", Piece(np.ones((bottom - top, right - left), bool), left, top)
+
+
+def levels_apart(crop: NDArray[np.uint8]) -> float:
+    """How far the two levels of an RGB image (H, W, 3) are apart, in standard deviations within them; 0 if it has one.
+
+    They are what lies on either side of a threshold along the axis on which the colours vary most. (Otsu, A threshold
+    selection method from gray-level histograms, 1979.)
+    """
+    step = max(1, round((crop.shape[0] * crop.shape[1] / MOST_COUNTED) ** 0.5))
+    colours = crop[::step, ::step].reshape(-1, 3).astype(np.float32)
+    colours -= colours.mean(axis=0)
+    scatter = colours.T @ colours
+    along = colours @ np.linalg.eigh(scatter)[1][:, -1]
+    least, most = float(along.min()), float(along.max())
+    if most - least < LEAST_CONTRAST:
+        return 0.0
+    levels = ((along - least) * (255 / (most - least))).astype(np.uint8)
+    threshold, _ = cv2.threshold(levels, 0, 255, cv2.THRESH_OTSU)
+    high = levels > threshold
+    means = [colours[side].mean(axis=0) for side in (high, ~high)]
+    between = sum(float((side.sum() * mean**2).sum()) for side, mean in zip((high, ~high), means, strict=True))
+    within: float = max(float(np.trace(scatter)) - between, 0.0) / len(colours)
+    return float(np.linalg.norm(means[0] - means[1]) / (within**0.5 + 1))  # + 1: the rounding of a level
+
+
+def fill_outline(
+    outline: NDArray[np.float32], box_xyxy: tuple[float, float, float, float], resolution_wh: tuple[int, int]
+) -> Piece | None:
+    """The pixels within an outline (M, 2) that lie in its box and in the image; None where there are none."""
+    left, top, right, bottom = _pixels_of(box_xyxy, resolution_wh)
+    if right <= left or bottom <= top:
+        return None
+    filled = np.zeros(((bottom - top) * FINE, (right - left) * FINE), np.uint8)
+    cv2.fillPoly(filled, [np.rint((outline - (left, top)) * FINE).astype(np.int32)], (1,))
+    inside = filled[FINE // 2 :: FINE, FINE // 2 :: FINE].astype(bool)
+    return Piece(inside, left, top) if inside.any() else None
 
 
 def find_piece(pixels: NDArray[np.uint8], box_xyxy: tuple[float, float, float, float]) -> Piece | None:
     """The pixels of the defect in a box of an RGB image (H, W, 3); None where nothing in it stands out."""
     height, width = pixels.shape[:2]
-    left, top = (max(0, int(np.floor(value))) for value in box_xyxy[:2])
-    right, bottom = min(width, int(np.ceil(box_xyxy[2]))), min(height, int(np.ceil(box_xyxy[3])))
+    left, top, right, bottom = _pixels_of(box_xyxy, (width, height))
     if right <= left or bottom <= top:
         return None
     margin = int(SURROUNDINGS * max(right - left, bottom - top))
@@ -87,6 +148,14 @@ def find_piece(pixels: NDArray[np.uint8], box_xyxy: tuple[float, float, float, f
         size = (right - left, bottom - top)
         inside = cv2.resize(inside.astype(np.uint8), size, interpolation=cv2.INTER_NEAREST).astype(bool)
     return Piece(inside, left, top)
+
+
+def _pixels_of(
+    box_xyxy: tuple[float, float, float, float], resolution_wh: tuple[int, int]
+) -> tuple[int, int, int, int]:
+    """The whole pixels of an image that a box touches: left, top, and the first ones behind it."""
+    (left, top), (right, bottom) = np.floor(box_xyxy[:2]).astype(int), np.ceil(box_xyxy[2:]).astype(int)
+    return max(0, int(left)), max(0, int(top)), min(resolution_wh[0], int(right)), min(resolution_wh[1], int(bottom))
 
 
 def _most_distinct(crop: NDArray[np.uint8], box: list[int]) -> NDArray[np.bool_] | None:

@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from export.checkpoint import load_checkpoint as load_for_export
+from export.contract.locations import dequantise_outline
 from export.contract.tensors import GENERATOR, STEP_TOKENS, graph_spec, graphs
 from export.contract.tiles import cut_tiles
 from export.generator_graphs import read_vocabulary
@@ -166,7 +167,7 @@ def test_outlines_are_those_of_training_and_of_the_gate_among_other_answers(slot
     written = outputs["TOKENS"][0]
     written = written[(written >= first) & (written < first + 1000)] - first
     assert 3 <= len(expected) <= 16
-    np.testing.assert_allclose((written.reshape(-1, 2) + 0.5) / 1000, expected, atol=1e-6)
+    np.testing.assert_allclose(dequantise_outline(written.reshape(-1, 2), bins[0]), expected, atol=1e-6)
 
 
 def test_outlines_are_followed_knowing_what_stands_before(slotted: Path) -> None:

@@ -10,7 +10,7 @@ from pycocotools import mask as coco
 
 from export.contract.defects import BARE_BOARD
 from gateway.answer import Box, Detection
-from gateway.pictures.masks import MAX_SIDE, Piece, add_masks, find_piece
+from gateway.pictures.masks import MAX_SIDE, Piece, add_masks, fill_outline, find_piece
 from tests.conftest import BOARD
 
 
@@ -66,6 +66,37 @@ def test_nothing_stands_out_of_an_even_surface(box: tuple[float, float, float, f
     assert find_piece(np.full((200, 200, 3), 128, np.uint8), box) is None
 
 
+def scene(*levels: int, noise: float = 0.0) -> NDArray[np.uint8]:
+    """A spot of the first level on stripes of the others."""
+    rng = np.random.default_rng(0)
+    pixels = np.repeat(np.array(levels[1:]), 20)[np.arange(200) % (20 * len(levels[1:]))]
+    rows = np.tile(pixels, (200, 1)).astype(np.float64)
+    rows[90:110, 90:110] = levels[0]
+    return np.clip(rows + rng.normal(0, noise, rows.shape), 0, 255)[..., None].repeat(3, 2).astype(np.uint8)
+
+
+@pytest.mark.parametrize(
+    ("pixels", "source"),
+    [
+        (scene(255, 0), "pixels"),
+        (scene(170, 70, noise=6), "pixels"),
+        (scene(255, 0, 100, 180), "box"),
+        (scene(90, 90, noise=6), "box"),
+    ],
+    ids=["two levels", "two levels and noise", "several levels", "noise alone"],
+)
+@pytest.mark.parametrize("scale", [1, 6])
+def test_only_of_two_levels_the_mask_is_a_piece_of_the_box(pixels: NDArray[np.uint8], source: str, scale: int) -> None:
+    pixels = pixels.repeat(scale, 0).repeat(scale, 1)
+    box = Box(x1=80 * scale, y1=80 * scale, x2=120 * scale, y2=120 * scale)
+    found = Detection(id="1", defect=None, severity=None, prompt="", score=1, box=box)
+    add_masks(pixels, [found], [None])
+    assert found.mask is not None
+    assert found.mask.source == source
+    area = sum(found.mask.rle.counts[1::2]) / scale**2
+    assert area == (1600 if source == "box" else pytest.approx(400, rel=0.1))
+
+
 @pytest.mark.parametrize("seed", range(5))
 def test_run_lengths_are_read_by_pycocotools_as_they_were(seed: int) -> None:
     rng = np.random.default_rng(seed)
@@ -111,12 +142,40 @@ def test_the_drawn_defects_of_a_board_get_masks_within_their_boxes() -> None:
         x, y, w, h = annotation["bbox"]
         box = Box(x1=x, y1=y, x2=x + w, y2=y + h)
         detections.append(Detection(id=str(number), defect=None, severity=None, prompt="", score=1, box=box))
-    add_masks(pixels, detections)
+    add_masks(pixels, detections, [None] * len(detections))
     assert len(detections) >= len(BARE_BOARD)
     for found in detections:
         assert found.mask is not None
+        assert found.mask.source == "pixels"
         assert found.mask.rle.size == (640, 640)
         assert sum(found.mask.rle.counts) <= 640 * 640
         for polygon in found.mask.polygons:
             assert all(found.box.x1 - 1 <= x <= found.box.x2 + 1 for x, _ in polygon)
             assert all(found.box.y1 - 1 <= y <= found.box.y2 + 1 for _, y in polygon)
+
+
+def test_an_outline_is_filled_within_its_box_and_the_image() -> None:
+    square = np.array([[10, 20], [30, 20], [30, 40], [10, 40]], np.float32)
+    truth = np.zeros((50, 50), bool)
+    truth[20:40, 10:30] = True
+    assert iou(fill_outline(square, (5.5, 5.5, 45, 45), (50, 50)), truth) == 1
+    truth[:, 25:] = truth[:25] = False
+    assert iou(fill_outline(square, (0, 25, 25, 60), (50, 50)), truth) == 1
+    assert fill_outline(square, (35, 35, 45, 45), (50, 50)) is None
+    assert fill_outline(square, (60, 60, 70, 70), (50, 50)) is None
+
+
+def test_an_outline_stands_for_what_the_model_says_and_one_without_area_for_nothing() -> None:
+    pixels = np.full((100, 100, 3), 200, np.uint8)
+    pixels[40:60, 40:60] = 20
+    box = Box(x1=30, y1=30, x2=70, y2=70)
+    outlines = [np.array(points, np.float32) for points in ([[32, 32], [52, 32], [52, 52]], [[1, 1], [2, 1], [2, 2]])]
+    detections = [
+        Detection(id=str(number), defect=None, severity=None, prompt="", score=1, box=box) for number in range(3)
+    ]
+    add_masks(pixels, detections, [*outlines, None])
+    masks = [found.mask for found in detections]
+    assert [mask.source for mask in masks if mask is not None] == ["model", "pixels", "pixels"]
+    areas = [sum(mask.rle.counts[1::2]) for mask in masks if mask is not None]
+    assert areas[0] == pytest.approx(200, abs=15)
+    assert areas[1] == areas[2] == pytest.approx(400, rel=0.1)

@@ -66,6 +66,14 @@ def test_adapters_and_a_stage_of_the_whole_decoder_exclude_each_other() -> None:
     read_config(ROOT / "training" / "configs" / FORMS[1], overrides[:1])
 
 
+def test_outlines_are_learned_by_the_decoder_alone() -> None:
+    config, stage = ROOT / "training" / "configs" / FORMS[0], "{share: 1, mosaic: 0.0}"
+    with pytest.raises(ConfigError, match="outline_share"):
+        read_config(config, ["train.outline_share=0.5", f"train.stages=[{stage}]"])
+    read_config(config, ["train.outline_share=0.5"])
+    read_config(config, [f"train.stages=[{stage}]"])
+
+
 def test_a_learning_rate_of_nothing_is_refused() -> None:
     with pytest.raises(ConfigError, match=r"train\.matrix_lr"):
         read_config(ROOT / "training" / "configs" / FORMS[1], ["train.matrix_lr=0"])

@@ -1,6 +1,8 @@
+import math
 from pathlib import Path
 
 import numpy as np
+import pytest
 import torch
 
 from training.checkpoint import load_checkpoint
@@ -89,7 +91,30 @@ def test_outlines_of_regions_are_points_in_the_tile_and_do_not_depend_on_the_bat
     for row, outline in enumerate(outlines):
         assert outline.shape[1] == 2
         assert 3 <= len(outline) <= 16
-        assert ((outline > 0) & (outline < 1)).all()
+        low, high = regions[row, :2], regions[row, 2:]
+        room = 0.125 * (high - low) + 0.002  # bins are whole
+        assert ((outline >= low - room) & (outline <= high + room)).all()
         alone = generate_outlines(network, tokenizer, features[row : row + 1], regions[row : row + 1])
         np.testing.assert_array_equal(alone[0], outline)
     assert generate_outlines(network, tokenizer, features[:0], regions[:0]) == []
+
+
+def test_an_outline_goes_on_while_all_places_together_are_likelier_than_its_end(
+    tiny_checkpoint: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each of 1,000 locations is far less likely than the end, which has less than a half."""
+    network, tokenizer, _ = load_checkpoint(tiny_checkpoint)
+    end, first = tokenizer.token_to_id("</s>"), network.config.location_token_id
+
+    def points(end_logit: float) -> int:
+        logits = torch.full((1, 1, network.config.text_config.vocab_size), -100.0)
+        logits[..., first : first + 1000] = 0
+        logits[..., end] = end_logit
+        monkeypatch.setattr("training.decoding.Decoding.step", lambda _, embeds: logits.expand(1, embeds.shape[1], -1))
+        monkeypatch.setattr("training.decoding.Decoding.keep", lambda *_: None)
+        features = torch.zeros(1, 65, network.config.text_config.d_model)
+        (outline,) = generate_outlines(network, tokenizer, features, np.array([[0.1, 0.1, 0.2, 0.2]], np.float32))
+        return len(outline)
+
+    assert points(math.log(900)) == 16
+    assert points(math.log(1100)) == 3

@@ -9,10 +9,11 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from tests.training.boards import write_boards
 from tests.training.small_run import CONFIG, settings
-from training.batches import Batch, Draws
+from training.batches import Batch, DecoderBatch, Draws
 from training.checkpoint import load_checkpoint
 from training.config import Config, ConfigError, read_config
 from training.metrics import Figures
+from training.targets import regions_of
 from training.train import Run
 
 ALL_LEARNS = "train.stages=[{share: 1, mosaic: 0.5}]"
@@ -132,6 +133,22 @@ def test_a_stage_draws_and_learns_at_its_own_resolution(data: Path, tmp_path: Pa
         terms = run.learner.terms(batch)
         assert torch.isfinite(terms.total())
     assert sizes == [64, 128]
+
+
+def test_the_decoder_is_shown_defects_large_where_it_is_asked_for_their_outlines(data: Path, tmp_path: Path) -> None:
+    overrides = [*settings(data, tmp_path / "run"), "train.outline_share=1.0", "train.generative_share=1.0"]
+    run = Run(read_config(CONFIG, overrides))
+    first = run.learner.network.config.location_token_id
+    joint, alone = (run.batches.draw(run.schedule.stage(step), Draws.of(0, step, 0)) for step in (0, 3))
+    assert isinstance(joint, Batch)
+    assert joint.generative is not None
+    assert not regions_of(joint.generative.input_ids, first)[0].any()  # its crops serve the grounding reading too
+    assert isinstance(alone, DecoderBatch)
+    outlined, regions = regions_of(alone.generative.input_ids, first)
+    assert outlined.any()
+    sides = (regions[:, 2:] - regions[:, :2]).amax(1)
+    assert ((sides >= 400) & (sides <= 600)).all()  # bins: half of the view
+    assert torch.isfinite(run.learner.terms(alone).total())
 
 
 def test_a_resolution_that_the_network_cannot_learn_from_is_named(data: Path, tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from export.contract.defects import BARE_BOARD, Defect
+from export.contract.locations import dequantise_outline
 from training.crop import Crop
 from training.outline import UNKNOWN, Polygon
 from training.prompts import corpus
@@ -20,6 +21,7 @@ from training.targets import (
     regions_of,
 )
 from training.tokenizer import encode_batch, train_tokenizer
+from training.view import draw_view
 
 SIZE, GRID = 256, 16
 TOKENIZER = train_tokenizer(corpus(), 600)
@@ -137,10 +139,11 @@ def outlined(*outlines: Polygon) -> Crop:
 
 
 def test_an_outline_is_asked_for_by_a_region_and_answered_by_its_points() -> None:
-    """The only question there can be: the other crop's outline is not known."""
     triangle = np.array([[64, 192], [64, 64], [192, 64]], np.float32)
     crops = [outlined(triangle), outlined(UNKNOWN)]
-    batch = draw_generative_batch(BARE_BOARD, crops, SIZE, TOKENIZER, random.Random(0), outline_share=1.0)
+    views = [draw_view(each, random.Random(0)) for each in crops]
+    assert views[1] is None  # its outline is not known
+    batch = draw_generative_batch(BARE_BOARD, crops, SIZE, TOKENIZER, random.Random(0), views=views)
     outlined_rows, (region,) = regions_of(batch.input_ids, FIRST_LOCATION)
     assert outlined_rows.tolist() == [True, False]
     region = region.numpy() - FIRST_LOCATION
@@ -148,15 +151,10 @@ def test_an_outline_is_asked_for_by_a_region_and_answered_by_its_points() -> Non
     bos, eos = (TOKENIZER.token_to_id(token) for token in ("<s>", "</s>"))
     ids = [label for label in batch.labels[0].tolist() if label != IGNORED]
     assert (ids[0], ids[-1]) == (bos, eos)
-    assert [token - FIRST_LOCATION for token in ids[1:-1]] == [*region, 250, 250, 750, 250, 250, 750]
-
-
-def test_no_outline_is_asked_for_unless_wanted() -> None:
-    crops = [outlined(np.array([[64, 192], [64, 64], [192, 64]], np.float32))] * 40
-    for share, wanted in ((0.0, 0), (0.5, 20)):
-        batch = draw_generative_batch(BARE_BOARD, crops, SIZE, TOKENIZER, random.Random(1), outline_share=share)
-        asked, _ = regions_of(batch.input_ids, FIRST_LOCATION)
-        assert int(asked.sum()) == pytest.approx(wanted, abs=8)
+    written = np.array(ids[1:-1]) - FIRST_LOCATION
+    np.testing.assert_array_equal(written[:4], region)
+    points = dequantise_outline(written[4:].reshape(-1, 2), region)
+    np.testing.assert_allclose(points, [[0.25, 0.25], [0.75, 0.25], [0.25, 0.75]], atol=0.05)
 
 
 def test_a_region_is_four_locations_with_words_or_without() -> None:

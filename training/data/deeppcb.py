@@ -1,5 +1,6 @@
 """Reads DeepPCB: binarised line-scan boards, `images/STEM.jpg`, `annotations/STEM.txt`, `train.txt`, `val.txt`,
-and for training boards the same board without defects, `templates/STEM.jpg`.
+and for training boards the same board without defects, `templates/STEM.jpg`. What differs from it within a box is
+taken for the defect's polygon.
 
 An annotation line is `x1 y1 x2 y2 type`, pixels, types 1..6 in the order of contract.defects.BARE_BOARD
 (Tang et al., On-line PCB Defect Detector On A New PCB Defect Dataset, 2019).
@@ -7,12 +8,18 @@ An annotation line is `x1 y1 x2 y2 type`, pixels, types 1..6 in the order of con
 
 from pathlib import Path
 
+import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 from export.contract.defects import BARE_BOARD
 from training.data.dataset import Dataset, DatasetError, Sample, read_resolution_wh
+from training.images import read_image
+from training.outline import Polygon, largest, trace
 
 GROUP_LENGTH = 5  # the first digits of a stem name the board that a picture was cut from
+LEAST_DIFFERENCE = 64  # of 255 gray levels
+THINNEST = 3  # pixels: what is thinner is an edge that lies otherwise
 
 
 def read_deeppcb(root: Path, split: str) -> Dataset:
@@ -53,14 +60,35 @@ def _read_sample(root: Path, stem: str, faults: list[str]) -> Sample:
         else:
             rows.append(row)
     table = np.array(rows, dtype=np.int64).reshape(-1, 5)
+    boxes_xyxy = table[:, :4].astype(np.float32)
     template = root / "templates" / path.name
+    polygons: tuple[tuple[Polygon, ...], ...] = ((),) * len(table)
+    if template.is_file() and not faults:
+        try:
+            polygons = _differences(path, template, boxes_xyxy)
+        except DatasetError as error:
+            faults.append(str(error))
     return Sample(
         path=path,
         resolution_wh=resolution_wh,
-        boxes_xyxy=table[:, :4].astype(np.float32),
+        boxes_xyxy=boxes_xyxy,
         class_ids=table[:, 4] - 1,
-        polygons=((),) * len(table),
+        polygons=polygons,
         descriptions=((),) * len(table),
         group=stem[:GROUP_LENGTH],
         template=template if template.is_file() else None,
     )
+
+
+def _differences(path: Path, template: Path, boxes_xyxy: NDArray[np.float32]) -> tuple[tuple[Polygon, ...], ...]:
+    """The outline of the largest piece in each box (N, 4) that differs from the board without defects, if any."""
+    image, flawless = read_image(path), read_image(template)
+    if image.shape != flawless.shape:
+        raise DatasetError(f"{template} has {flawless.shape[1::-1]} pixels, expected {image.shape[1::-1]} as {path}")
+    apart = (cv2.absdiff(image, flawless).max(axis=2) > LEAST_DIFFERENCE).astype(np.uint8)
+    pieces = cv2.morphologyEx(apart, cv2.MORPH_OPEN, np.ones((THINNEST, THINNEST), np.uint8))
+    polygons = []
+    for x1, y1, x2, y2 in boxes_xyxy.astype(int).tolist():
+        piece = largest(trace(pieces[y1:y2, x1:x2].astype(np.uint8)))
+        polygons.append((piece + np.array([x1, y1], np.float32),) if len(piece) else ())
+    return tuple(polygons)

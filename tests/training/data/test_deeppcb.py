@@ -2,6 +2,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from export.contract.defects import BARE_BOARD
 from tests.training.boards import write_boards
@@ -22,6 +23,28 @@ def test_read_deeppcb_gives_boxes_groups_and_templates(tmp_path: Path) -> None:
     assert [*first.boxes_xyxy[0].tolist(), first.class_ids[0] + 1] == [int(field) for field in line]
     assert first.resolution_wh == (300, 300)
     assert first.template == tmp_path / "templates" / first.path.name
+
+
+def test_what_differs_from_the_template_within_a_box_is_its_polygon(tmp_path: Path) -> None:
+    """Each mark is 12 pixels wide and as high as the track that it lies on, 10, in a box of 30."""
+    for sample in read_deeppcb(write_boards(tmp_path), "train").samples:
+        for (x1, y1, x2, y2), (polygon,) in zip(sample.boxes_xyxy, sample.polygons, strict=True):
+            np.testing.assert_allclose(polygon.min(axis=0), [x1 + 9, y1 + 10], atol=2)
+            np.testing.assert_allclose(polygon.max(axis=0), [x2 - 9, y2 - 10], atol=2)
+
+
+def test_without_a_template_no_polygon_is_known(tmp_path: Path) -> None:
+    write_boards(tmp_path)
+    for template in (tmp_path / "templates").iterdir():
+        template.unlink()
+    assert {sample.polygons for sample in read_deeppcb(tmp_path, "train").samples} == {((),) * 4}
+
+
+def test_a_template_of_another_size_is_named(tmp_path: Path) -> None:
+    write_boards(tmp_path)
+    Image.new("L", (299, 300)).save(tmp_path / "templates" / "11111001.jpg")
+    with pytest.raises(DatasetError, match=r"11111001\.jpg has \(299, 300\) pixels, expected \(300, 300\)"):
+        read_deeppcb(tmp_path, "train")
 
 
 def test_read_deeppcb_names_every_fault_at_once(tmp_path: Path) -> None:
