@@ -196,7 +196,7 @@ class TrainConfig(Strict):
     box_slots: bool = False  # the decoder learns to read a box's locations at once; one that did goes on with it
     outline_share: float = Field(
         default=0.0, ge=0, le=1
-    )  # of what the decoder alone learns: outlines of what is in a box
+    )  # of the questions of decoder_only stages: outlines of defects
     stages: tuple[StageConfig, ...] = Field(min_length=1)
     early_stopping: EarlyStoppingConfig | None = None  # none: the last averaged weights become the checkpoint
     class_weights: dict[str, Annotated[float, Field(gt=0)]] | None = None  # of the matching loss, by category id

@@ -44,12 +44,8 @@ async def read_outlines(
         regions = quantise((boxes - np.tile(origins, 2)) / sides, (1, 1))
         tokens = prompts.regions(regions)
         async with room:
-            shown = [
-                magnify(cut_tiles(pixels, origin[None], int(side)), tile)
-                for origin, side in zip(origins, sides[:, 0], strict=True)
-            ]
             inputs: dict[str, NDArray[Any]] = {
-                "IMAGE": np.concatenate(shown),
+                "IMAGE": await asyncio.to_thread(_show, pixels, views, tile),
                 "INPUT_IDS": tokens.input_ids,
                 "ATTENTION_MASK": tokens.attention_mask,
             }
@@ -67,6 +63,10 @@ async def read_outlines(
     except ExceptionGroup as failures:  # the first fault has already cancelled the other batches
         raise failures.exceptions[0] from None
     return [outline for task in asking for outline in task.result()]
+
+
+def _show(pixels: NDArray[np.uint8], views: NDArray[np.int64], tile: int) -> NDArray[np.uint8]:
+    return np.concatenate([magnify(cut_tiles(pixels, view[None, :2], int(view[2])), tile) for view in views])
 
 
 def read_points(tokens: NDArray[np.int64], region: NDArray[np.int64], first_location: int) -> NDArray[np.float32]:

@@ -97,7 +97,7 @@ class PromptEmbeddings:
         return PromptTokens(input_ids, attention_mask)
 
     def regions(self, bins: NDArray[np.int64]) -> PromptTokens:
-        """Regions (P, 4), x1, y1, x2, y2 in bins of the tile, to the tokens that ask for the outlines in them.
+        """Regions (P, 4), x1, y1, x2, y2 in bins of a view, to the tokens that ask for the outlines in them.
 
         Raises:
             ParameterError: the checkpoint writes no locations.
