@@ -11,6 +11,7 @@ can be proven it stays as it is: exit code 1. Progress goes to stderr; the last 
 import argparse
 import json
 import sys
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -58,6 +59,7 @@ def calibrate(
     confidence: float,
     calibration_share: float,
     seed: int,
+    magnifications: Sequence[float] = (1.0,),
 ) -> dict[str, Any]:
     """Scales the scores of the network, whose head is changed, and finds thresholds; returns the report.
 
@@ -69,12 +71,13 @@ def calibrate(
         parts = split_boards([sample.group for sample in dataset.samples], calibration_share, seed)
     except ValueError as error:
         raise DatasetError(f"{error}; give a split with more boards") from error
-    outputs = read_samples(network, tokenizer, dataset)
+    outputs = read_samples(network, tokenizer, dataset, magnifications)
     raw = merge_samples(dataset, outputs)
     scaling = fold(network.grounding, _fit(raw.on(parts.fit), len(parts.fit)))
     # Merged again, since boxes that a tile edge cuts get their share of the score only after the scaling.
     scaled = merge_samples(
-        dataset, [replace(one, scores=scaling.apply(one.scores).astype(np.float32)) for one in outputs]
+        dataset,
+        [[replace(look, scores=scaling.apply(look.scores).astype(np.float32)) for look in looks] for looks in outputs],
     )
     worth = fit_classes(scaled.on(parts.fit), len(dataset.categories))
     tested, judged = scaled.on(parts.test), scaled.on(parts.judging)
@@ -109,6 +112,7 @@ def calibrate(
         "split_by": parts.unit,
         "seed": seed,
         "calibration_share": calibration_share,
+        "magnification": list(magnifications),
         "boards": {"fit": len(parts.fit), "test": len(parts.test), "judging": len(parts.judging)},
         "boxes": {"fit": len(scaled.on(parts.fit)), "test": len(tested), "judging": len(judged)},
         "calibration_error": {
@@ -218,6 +222,8 @@ def main() -> int:
     parser.add_argument("--confidence", type=_inner_fraction, default=0.9, help="that the budget holds")
     parser.add_argument("--calibration-share", type=_inner_fraction, default=0.5, help="of the boards; the rest judge")
     parser.add_argument("--seed", type=int, default=0, help="of the division of the boards")
+    text = "how large tiles show a board; several are looks of their own, as lines will ask"
+    parser.add_argument("--magnification", type=float, nargs="+", default=[1.0], help=text)
     parser.add_argument("--out", type=Path, help="folder for the calibrated copy; it must not exist")
     arguments = parser.parse_args()
     target = arguments.out or arguments.checkpoint
@@ -234,6 +240,7 @@ def main() -> int:
             confidence=arguments.confidence,
             calibration_share=arguments.calibration_share,
             seed=arguments.seed,
+            magnifications=arguments.magnification,
         )
     except (CheckpointError, DatasetError) as error:
         print(f"error: {error}", file=sys.stderr)  # noqa: T201

@@ -17,23 +17,28 @@ from training.modeling_florence2_grounding import Florence2ForGrounding
 from training.prompts import LANGUAGES
 
 
-def read_samples(network: Florence2ForGrounding, tokenizer: Tokenizer, dataset: Dataset) -> list[TileOutputs]:
-    """One pass over each picture, every class asked for by its usual name in every language."""
+def read_samples(
+    network: Florence2ForGrounding, tokenizer: Tokenizer, dataset: Dataset, magnifications: Sequence[float]
+) -> list[list[TileOutputs]]:
+    """The looks at each picture, one for each magnification; every class is asked for by its name in every language."""
     texts = [name for language in LANGUAGES for name in class_names(dataset, language)]
     embeddings = embed_prompts(network, tokenizer, texts)
     progress = tqdm(dataset.samples, desc="grounding", unit="image", file=sys.stderr, leave=False, disable=None)
-    return [read_tiles(network, embeddings, read_image(sample.path)) for sample in progress]
+    return [
+        [read_tiles(network, embeddings, image, magnification) for magnification in magnifications]
+        for image in (read_image(sample.path) for sample in progress)
+    ]
 
 
-def merge_samples(dataset: Dataset, outputs: Sequence[TileOutputs]) -> Boxes:
+def merge_samples(dataset: Dataset, outputs: Sequence[Sequence[TileOutputs]]) -> Boxes:
     """The boxes that all languages report, from SCORE_THRESHOLD up, as evaluate merges them."""
     rows: list[Boxes] = []
     count = len(dataset.categories)
-    for board_id, (sample, output) in enumerate(zip(dataset.samples, outputs, strict=True)):
+    for board_id, (sample, looks) in enumerate(zip(dataset.samples, outputs, strict=True)):
         truth = Truth(sample.boxes_xyxy, sample.class_ids)
         for index in range(len(LANGUAGES)):
             found = merge_looks(
-                [output],
+                looks,
                 score_threshold=SCORE_THRESHOLD,
                 nms_threshold=NMS_THRESHOLD,
                 max_detections=MAX_DETECTIONS,

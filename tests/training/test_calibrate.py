@@ -156,6 +156,17 @@ def test_an_interrupted_writing_leaves_the_checkpoint_whole(
     assert [path.name for path in tmp_path.iterdir()] == ["tiny"]
 
 
+def test_boards_are_looked_at_as_often_as_lines_will_ask(
+    calibrated: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source, out = calibrated
+    arguments = ("--max-false-calls", "1", "--confidence", "0.5", "--magnification", "1", "1.5")
+    assert run(monkeypatch, source, source.parent / "data", *arguments, "--out", str(tmp_path / "twice")) == 0
+    twice, once = json.loads(capsys.readouterr().out), json.loads((out / MANIFEST).read_text())["calibration"]
+    assert (twice["magnification"], once["magnification"]) == ([1.0, 1.5], [1.0])
+    assert twice["boxes"]["judging"] > once["boxes"]["judging"]
+
+
 def test_a_network_that_finds_nothing_is_not_calibrated(
     tiny_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
