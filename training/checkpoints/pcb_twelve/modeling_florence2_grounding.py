@@ -44,6 +44,7 @@ class Florence2GroundingConfig(Florence2Config):
     fine_tokens: bool = False  # the grounding reading has four tokens where the backbone has one
     pruned_ffn: dict[str, int] | None = None  # hidden channels left in pruned feed-forward blocks, by module name
     box_slots: bool = False  # whether the network has learned to read a box's locations at once
+    outlines: bool = False  # whether the network has learned to answer a region with the outline of what is in it
 
 
 class FineTokens(nn.Module):
