@@ -81,7 +81,7 @@ def test_a_learning_rate_of_nothing_is_refused() -> None:
 
 def test_a_run_without_anything_to_judge_by_is_refused() -> None:
     with pytest.raises(ConfigError, match="nothing judges"):
-        read_config(CONFIGS[0], ["data.holdout_groups=[]"])
+        read_config(CONFIGS[0], ["data.holdout_groups=[]", "data.holdout=[]"])
     read_config(CONFIGS[0], ["data.holdout_groups=[]", "data.holdout=[{path: val.json}]"])
 
 
