@@ -101,16 +101,16 @@ class CropSampler:
             path = pictures.templates[int(rng.integers(len(pictures.templates)))]
             image = self.store.read(path)
             height, width = image.shape[:2]
-            cut, _ = self._warp(image, rng.uniform(0, 1, 2) * (width, height), size, rng)
-            crop = Crop(cut, np.zeros((0, 4), np.float32), np.zeros(0, np.int64), (), ())
+            piece, _ = self._warp(image, rng.uniform(0, 1, 2) * (width, height), size, rng)
+            crop = Crop(piece, np.zeros((0, 4), np.float32), np.zeros(0, np.int64), (), ())
         else:
             sample, centre = self._aim(pictures, size, rng)
             image = self.store.read(sample.path)
             if sample.image_descriptions:  # somewhere in the picture, so all of it must be in the crop
-                cut, matrix = self._fit(image, size)
+                piece, matrix = self._fit(image, size)
             else:
-                cut, matrix = self._warp(image, centre, size, rng)
-            crop = _move_boxes(sample, cut, matrix, size, self.config.min_visible)
+                piece, matrix = self._warp(image, centre, size, rng)
+            crop = _move_boxes(sample, piece, matrix, size, self.config.min_visible)
         if is_binarised(image):
             crop = self._draw_into(crop, int(rng.poisson(drawn_defects)), rng)
             crop = replace(crop, image=self._degrade(crop.image, rng))
@@ -189,14 +189,14 @@ def _apply(
     # warpAffine places pixel centres on integers; the boxes' coordinates are pixel edges.
     shift = offset + linear @ np.array([0.5, 0.5]) - 0.5
     flags = cv2.INTER_LINEAR if abs(np.linalg.det(linear)) > 0.5 else cv2.INTER_AREA
-    cut = cv2.warpAffine(
+    piece = cv2.warpAffine(
         image, np.column_stack([linear, shift]), (size, size), flags=flags, borderMode=cv2.BORDER_REPLICATE
     )
-    return cut.astype(np.uint8, copy=False), np.column_stack([linear, offset])
+    return piece.astype(np.uint8, copy=False), np.column_stack([linear, offset])
 
 
 def _move_boxes(
-    sample: Sample, cut: NDArray[np.uint8], matrix: NDArray[np.float64], size: int, min_visible: float
+    sample: Sample, piece: NDArray[np.uint8], matrix: NDArray[np.float64], size: int, min_visible: float
 ) -> Crop:
     corners = sample.boxes_xyxy.reshape(-1, 2, 2).astype(np.float64) @ matrix[:, :2].T + matrix[:, 2]
     boxes = np.concatenate([corners.min(axis=1), corners.max(axis=1)], axis=1)
@@ -204,7 +204,7 @@ def _move_boxes(
     visible = np.prod(inside[:, 2:] - inside[:, :2], axis=1) / np.prod(boxes[:, 2:] - boxes[:, :2], axis=1)
     keep = np.flatnonzero(visible >= min_visible)
     return Crop(
-        cut,
+        piece,
         inside[keep].astype(np.float32),
         sample.class_ids[keep],
         tuple(sample.descriptions[index] for index in keep),

@@ -85,8 +85,7 @@ def mask_without_model(
     left, top, right, bottom = _pixels_of(box_xyxy, (pixels.shape[1], pixels.shape[0]))
     if right <= left or bottom <= top:
         return "box", None
-    margin = int(SURROUNDINGS * max(right - left, bottom - top))
-    around = pixels[max(0, top - margin) : bottom + margin, max(0, left - margin) : right + margin]
+    around, _ = _surroundings(pixels, left, top, right, bottom)
     if levels_apart(around) >= TWO_LEVELS:
         return "pixels", find_piece(pixels, box_xyxy)
     return "box", Piece(np.ones((bottom - top, right - left), bool), left, top)
@@ -134,9 +133,7 @@ def find_piece(pixels: NDArray[np.uint8], box_xyxy: tuple[float, float, float, f
     left, top, right, bottom = _pixels_of(box_xyxy, (width, height))
     if right <= left or bottom <= top:
         return None
-    margin = int(SURROUNDINGS * max(right - left, bottom - top))
-    x1, y1 = max(0, left - margin), max(0, top - margin)
-    crop = pixels[y1 : bottom + margin, x1 : right + margin]
+    crop, (x1, y1) = _surroundings(pixels, left, top, right, bottom)
     scale = min(1.0, MAX_SIDE / max(right - left, bottom - top))
     if scale < 1:
         crop = np.asarray(cv2.resize(crop, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA), np.uint8)
@@ -156,6 +153,15 @@ def _pixels_of(
     """The whole pixels of an image that a box touches: left, top, and the first ones behind it."""
     (left, top), (right, bottom) = np.floor(box_xyxy[:2]).astype(int), np.ceil(box_xyxy[2:]).astype(int)
     return max(0, int(left)), max(0, int(top)), min(resolution_wh[0], int(right)), min(resolution_wh[1], int(bottom))
+
+
+def _surroundings(
+    pixels: NDArray[np.uint8], left: int, top: int, right: int, bottom: int
+) -> tuple[NDArray[np.uint8], tuple[int, int]]:
+    """What an image (H, W, 3) shows in and around a box, and the top-left corner of that."""
+    margin = int(SURROUNDINGS * max(right - left, bottom - top))
+    x1, y1 = max(0, left - margin), max(0, top - margin)
+    return pixels[y1 : bottom + margin, x1 : right + margin], (x1, y1)
 
 
 def _most_distinct(crop: NDArray[np.uint8], box: list[int]) -> NDArray[np.bool_] | None:

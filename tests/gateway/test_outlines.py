@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from export.contract.tensors import DETECTOR, GENERATED_TOKENS, GENERATOR, MODELS
 from export.repository import publish
 from export.triton_config import read_config
-from gateway.models.outlines import read_outlines, read_points
+from gateway.errors import AwayError
+from gateway.models.outlines import Outline, read_outlines, read_points
 from gateway.models.prompts import PromptEmbeddings
 from gateway.models.served import Served
 from gateway.models.triton import Triton
@@ -53,17 +54,33 @@ class Recorded:
         return {"TOKENS": tokens}
 
 
-def test_each_box_is_asked_about_in_a_view_of_its_own_and_its_outline_comes_back_in_pixels() -> None:
+def asked_of(generator: Recorded, pixels: NDArray[np.uint8], boxes: NDArray[np.float32]) -> list[Outline | None]:
+    """What the gateway makes of the answers of a generator in Triton's place, with the shipped tokenizer."""
     newest = max((REPOSITORY / GENERATOR.name).glob("[0-9]*"), key=lambda folder: int(folder.name)).name
     config = read_config((REPOSITORY / DETECTOR.name / "config.pbtxt").read_text())
     origin = SimpleNamespace(version=newest, checkpoint_sha256=config.parameters["checkpoint_sha256"].string_value)
-    generator = cast(Triton, recorded := Recorded())
-    prompts = PromptEmbeddings(generator, cast(Served, origin), REPOSITORY)
+    triton = cast(Triton, generator)
+    prompts = PromptEmbeddings(triton, cast(Served, origin), REPOSITORY)
     served = cast(Served, SimpleNamespace(version="7", dimensions=SimpleNamespace(tile=TILE)))
+    return asyncio.run(read_outlines(triton, served, prompts, pixels, boxes, Deadline.within(9)))
+
+
+def test_a_fault_of_triton_is_told_as_it_is() -> None:
+    class Away(Recorded):
+        async def infer(self, *arguments: object) -> dict[str, NDArray[Any]]:
+            raise AwayError("Triton is away")
+
+    boxes = np.array([[10, 10, 40, 40]] * 20, np.float32)
+    with pytest.raises(AwayError, match="Triton is away"):
+        asked_of(Away(), np.zeros((100, 100, 3), np.uint8), boxes)
+
+
+def test_each_box_is_asked_about_in_a_view_of_its_own_and_its_outline_comes_back_in_pixels() -> None:
+    recorded = Recorded()
     pixels = np.random.default_rng(0).integers(0, 256, (640, 640, 3), dtype=np.uint8)
     small = [[100 + 20 * n, 30, 140 + 20 * n, 50] for n in range(8)]
     boxes = np.array([*small, [300, 310, 428, 402], [0, 0, 640, 640]], np.float32)
-    outlines = asyncio.run(read_outlines(generator, served, prompts, pixels, boxes, Deadline.within(9)))
+    outlines = asked_of(recorded, pixels, boxes)
     for box, outline in zip(boxes, outlines, strict=True):
         assert outline is not None
         side = (box[2:] - box[:2]).max()
