@@ -85,7 +85,8 @@ def _differences(path: Path, template: Path, boxes_xyxy: NDArray[np.float32]) ->
     image, flawless = read_image(path), read_image(template)
     if image.shape != flawless.shape:
         raise DatasetError(f"{template} has {flawless.shape[1::-1]} pixels, expected {image.shape[1::-1]} as {path}")
-    apart = (cv2.absdiff(image, flawless).max(axis=2) > LEAST_DIFFERENCE).astype(np.uint8)
+    red, green, blue = cv2.split(cv2.absdiff(image, flawless))
+    _, apart = cv2.threshold(cv2.max(cv2.max(red, green), blue), LEAST_DIFFERENCE, 1, cv2.THRESH_BINARY)
     pieces = cv2.morphologyEx(apart, cv2.MORPH_OPEN, np.ones((THINNEST, THINNEST), np.uint8))
     polygons = []
     for x1, y1, x2, y2 in boxes_xyxy.astype(int).tolist():
