@@ -39,7 +39,9 @@ class Optimizer:
         self.optimizers: dict[str, torch.optim.Optimizer] = {}
         if config.matrix_lr is not None:
             self.peaks["muon"] = config.matrix_lr
-            self.optimizers["muon"] = Muon(matrices, lr=config.matrix_lr, weight_decay=config.weight_decay)
+            precision = torch.bfloat16 if config.precision == "bf16" else torch.float32
+            decay = config.weight_decay
+            self.optimizers["muon"] = Muon(matrices, lr=config.matrix_lr, weight_decay=decay, precision=precision)
         self.optimizers["adamw"] = torch.optim.AdamW(
             [{"params": tables, "weight_decay": config.weight_decay}, {"params": rest, "weight_decay": 0.0}],
             lr=config.lr,
