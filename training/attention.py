@@ -5,10 +5,9 @@ scaled_dot_product_attention the backward pass is slow there. Here the queries a
 every product and the softmax, which adds up in fp32 inside, read and write bfloat16.
 """
 
-from typing import Any
-
 import torch
 from torch import Tensor, nn
+from torch.autograd.function import FunctionCtx
 from torch.nn import functional as F  # noqa: N812
 from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.masking_utils import eager_mask
@@ -20,7 +19,7 @@ class _Attention(torch.autograd.Function):
     """Scaled queries (N, L, D), keys (N, M, D), values (N, M, E) and an added mask (N, L, M) -> (N, L, E)."""
 
     @staticmethod
-    def forward(ctx: Any, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None) -> Tensor:
+    def forward(ctx: FunctionCtx, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None) -> Tensor:
         scores = torch.bmm(query, key.transpose(1, 2))
         if mask is not None:
             scores += mask
@@ -29,8 +28,8 @@ class _Attention(torch.autograd.Function):
         return torch.bmm(weights, value)
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:
-        query, key, value, weights = ctx.saved_tensors
+    def backward(ctx: FunctionCtx, *gradients: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:
+        query, key, value, weights = ctx.saved_tensors  # type: ignore[attr-defined]
         (gradient,) = gradients
         of_scores = torch._softmax_backward_data(torch.bmm(gradient, value.transpose(1, 2)), weights, -1, weights.dtype)
         of_key = torch.bmm(of_scores.transpose(1, 2), query)
@@ -45,7 +44,7 @@ def attend(
     attention_mask: Tensor | None,
     scaling: float | None = None,
     dropout: float = 0.0,
-    **_: Any,
+    **_: object,
 ) -> tuple[Tensor, None]:
     """Queries (B, H, L, D), keys (B, H, M, D), values (B, H, M, E) -> (B, L, H, E); as transformers calls attention.
 
@@ -64,7 +63,8 @@ def attend(
             if attention_mask is not None:
                 mask = attention_mask.to(query.dtype).expand(batch, heads, length, key.shape[2]).flatten(0, 1)
             parts = (each.flatten(0, 1) for each in (query * scale, key, value))
-            found = _Attention.apply(*parts, mask).unflatten(0, (batch, heads))
+            attended: Tensor = _Attention.apply(*parts, mask)  # type: ignore[no-untyped-call]
+            found = attended.unflatten(0, (batch, heads))
     return found.transpose(1, 2).contiguous(), None
 
 

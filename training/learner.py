@@ -36,7 +36,7 @@ def compile_layers(network: Florence2ForGrounding) -> None:
 
 
 def keep_depthwise_exact(network: Florence2ForGrounding) -> None:
-    """Depthwise convolutions stay in fp32 under autocast, in place: a CPU's backward pass of them in bfloat16 takes longer."""
+    """Depthwise convolutions stay in fp32 under autocast, in place: in bfloat16 a CPU takes longer."""
     for module in network.modules():
         if isinstance(module, nn.Conv2d) and module.groups == module.in_channels > 1:
             module.forward = functools.partial(_convolve_exactly, module.forward)  # type: ignore[method-assign]
