@@ -44,7 +44,8 @@ from export.limits import PRECISIONS as LIMITED_PRECISIONS
 from export.onnx_graphs import image_tokens, write_onnx
 from export.publication import publish_verified, summary
 from export.repository import staging_folder
-from export.runtime.engine import Engine, EngineError, load_engine
+from export.runtime.engine import Engine, load_engine
+from export.runtime.error import EngineError
 from export.runtime.generator import load_generator
 from export.tensorrt.plan import LOG_SUFFIX, NO_SWITCHES, Switches
 from export.triton_config import TENSORRT

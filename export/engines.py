@@ -14,7 +14,8 @@ from export import onnxruntime_engine, openvino_engine
 from export.calibration import Calibration
 from export.contract.tensors import DETECTOR, ModelSpec
 from export.limits import NEED_LABELS
-from export.runtime.engine import Arrays, Engine, EngineError
+from export.runtime.engine import Arrays, Engine
+from export.runtime.error import EngineError
 from export.tensorrt import builder as tensorrt_builder
 from export.tensorrt.plan import NO_SWITCHES, PlanOptions, Switches
 from export.tensorrt.precision import Method

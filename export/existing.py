@@ -16,7 +16,7 @@ from export.contract.versions import MANIFEST, check_whole, published
 from export.engines import tool_version
 from export.publication import detector_parameters
 from export.repository import promote
-from export.runtime.engine import EngineError
+from export.runtime.error import EngineError
 from export.tensorrt.cuda import device
 from export.tensorrt.plan import Switches
 from export.triton_config import TENSORRT, read_config

@@ -23,7 +23,7 @@ from onnxruntime.quantization import (
 )
 
 from export.calibration import Calibration
-from export.runtime.engine import EngineError
+from export.runtime.error import EngineError
 from export.weighted_nodes import QUANTIZED_OPS, weighted_nodes
 
 PRECISIONS = ("fp32", "int8")

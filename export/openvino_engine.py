@@ -15,7 +15,7 @@ import numpy as np
 import openvino
 
 from export.calibration import Calibration
-from export.runtime.engine import EngineError
+from export.runtime.error import EngineError
 from export.runtime.inference_precision import BF16, write_inference_precision
 
 PRECISIONS = ("fp32", "bf16", "int8")

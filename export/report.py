@@ -32,7 +32,8 @@ from export.engines import METHODS, PRECISIONS, build_engine, first_rows, size_b
 from export.labelled import Boards, LabelledError, judging_boards, read_boards
 from export.onnx_graphs import write_onnx
 from export.report_page import as_markdown, draw
-from export.runtime.engine import EngineError, load_engine
+from export.runtime.engine import load_engine
+from export.runtime.error import EngineError
 from export.verify import Reference, Run, judge, padded
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -50,11 +50,11 @@ def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A randomly initialised checkpoint of another shape than the shipped one."""
     import torch
 
-    from training.checkpoint import save_checkpoint
     from training.config import ModelConfig
-    from training.network import add_fine_tokens, build_network
+    from training.network.building import add_fine_tokens, build_network
+    from training.network.checkpoint import save_checkpoint
+    from training.network.tokenizer import train_tokenizer
     from training.prompts import corpus
-    from training.tokenizer import train_tokenizer
 
     torch.manual_seed(0)
     tokenizer = train_tokenizer(corpus(), 600)

@@ -37,11 +37,11 @@ from training.calibration import (
     log_evidence,
     split_boards,
 )
-from training.checkpoint import CheckpointError, load_checkpoint
 from training.data.dataset import Dataset, DatasetError
 from training.data.source import read_dataset
 from training.evaluate import SCORE_THRESHOLD
-from training.modeling_florence2_grounding import Florence2ForGrounding
+from training.network.checkpoint import CheckpointError, load_checkpoint
+from training.network.modeling_florence2_grounding import Florence2ForGrounding
 from training.prompts import LANGUAGES
 from training.reported import merge_samples, read_samples
 

@@ -11,8 +11,8 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 
 from training.calibration import Platt
-from training.checkpoint import MANIFEST
-from training.modeling_florence2_grounding import GroundingHead
+from training.network.checkpoint import MANIFEST
+from training.network.modeling_florence2_grounding import GroundingHead
 
 WEIGHTS = "model.safetensors"
 SCALE, BIAS = "grounding.match_scale", "grounding.match_bias"

@@ -26,18 +26,18 @@ from tqdm import tqdm
 
 from export.contract.boxes import Detections
 from export.contract.tiles import cut_tiles, merge_tiles, tile_origins
-from training.checkpoint import CheckpointError, load_checkpoint
+from training.crops.view import show
 from training.data.dataset import Dataset, DatasetError
 from training.data.described import by_description
+from training.data.images import read_image
+from training.data.outline import largest, overlap
 from training.data.source import read_dataset
-from training.detect import embed_prompts, merge_looks, read_tiles
-from training.generate import generate, generate_outlines
-from training.images import read_image
 from training.metrics import MAX_DETECTIONS, Figures, Truth, evaluate_detections
-from training.modeling_florence2_grounding import Florence2ForGrounding
-from training.outline import largest, overlap
+from training.network.checkpoint import CheckpointError, load_checkpoint
+from training.network.modeling_florence2_grounding import Florence2ForGrounding
 from training.prompts import LANGUAGES, PHRASINGS, Language, names
-from training.view import show
+from training.reading.detect import embed_prompts, merge_looks, read_tiles
+from training.reading.generate import generate, generate_outlines
 
 SCORE_THRESHOLD = 0.01  # low: average precision looks at the whole curve
 NMS_THRESHOLD = 0.3

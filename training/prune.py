@@ -23,15 +23,16 @@ from tokenizers import Tokenizer
 from torch import Tensor
 from tqdm import tqdm
 
-from training.batches import to_device
-from training.checkpoint import LOG, REPLAY, CheckpointError, load_checkpoint, save_checkpoint
 from training.config import CropConfig
-from training.crops import CropSampler
+from training.crops.sampler import CropSampler
 from training.data.dataset import Dataset, DatasetError
 from training.data.source import read_dataset
-from training.modeling_florence2_grounding import Florence2ForGrounding
-from training.objective import batch_terms
-from training.pruning import (
+from training.learning.batches import to_device
+from training.learning.objective import batch_terms
+from training.learning.targets import assign, draw_generative_batch, draw_grounding_prompts
+from training.network.checkpoint import LOG, REPLAY, CheckpointError, load_checkpoint, save_checkpoint
+from training.network.modeling_florence2_grounding import Florence2ForGrounding
+from training.network.pruning import (
     PruningError,
     channel_importance,
     choose_channels,
@@ -40,7 +41,6 @@ from training.pruning import (
     feed_forwards,
     keep_channels,
 )
-from training.targets import assign, draw_generative_batch, draw_grounding_prompts
 
 BATCH_SIZE = 4  # crops; one of them asks the decoder too, about the share that training has
 LOCATION_SIGMA = 5.0  # bins

@@ -9,12 +9,12 @@ from tqdm import tqdm
 
 from training.calibration import Boxes
 from training.data.dataset import Dataset
-from training.detect import TileOutputs, embed_prompts, merge_looks, read_tiles
+from training.data.images import read_image
 from training.evaluate import NMS_THRESHOLD, SCORE_THRESHOLD, class_names
-from training.images import read_image
 from training.metrics import MAX_DETECTIONS, Truth, right_boxes
-from training.modeling_florence2_grounding import Florence2ForGrounding
+from training.network.modeling_florence2_grounding import Florence2ForGrounding
 from training.prompts import LANGUAGES
+from training.reading.detect import TileOutputs, embed_prompts, merge_looks, read_tiles
 
 
 def read_samples(

@@ -16,15 +16,15 @@ from tokenizers import Tokenizer
 from tqdm import tqdm
 
 from export.contract.boxes import Detections
-from training.checkpoint import CheckpointError, load_checkpoint
 from training.data.dataset import Dataset, DatasetError
+from training.data.images import read_image
 from training.data.source import read_dataset
-from training.detect import embed_prompts, merge_looks, read_tiles
 from training.evaluate import NMS_THRESHOLD, SCORE_THRESHOLD, class_names, judge
-from training.images import read_image
 from training.metrics import MAX_DETECTIONS
-from training.modeling_florence2_grounding import Florence2ForGrounding
+from training.network.checkpoint import CheckpointError, load_checkpoint
+from training.network.modeling_florence2_grounding import Florence2ForGrounding
 from training.prompts import LANGUAGES, Language
+from training.reading.detect import embed_prompts, merge_looks, read_tiles
 
 # None of these may stand in training.prompts.PHRASINGS; a test holds that.
 UNSEEN: dict[Language, tuple[str, ...]] = {

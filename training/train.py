@@ -2,7 +2,7 @@
 
     python -m training.train --config training/configs/deeppcb_tiny.yaml [--set section.field=value ...]
 
-Runs on a GPU where there is one, and as several processes where started so (see processes.py). A killed
+Runs on a GPU where there is one, and as several processes where started so (see learning/processes.py). A killed
 run goes on from its last saved state when the same command is given again. The run's folder holds config.json,
 log.jsonl, tensorboard/, state.pt and checkpoint/.
 """
@@ -21,23 +21,23 @@ import torch
 from tqdm import tqdm
 
 from export.contract.defects import DEFECTS
-from training.batches import Batches, StepBatches
-from training.checkpoint import REPLAY, CheckpointError, git_commit, load_checkpoint, save_checkpoint
 from training.config import Config, ConfigError, read_config
-from training.crops import CropSampler
+from training.crops.sampler import CropSampler
 from training.data.dataset import DatasetError
-from training.early_stopping import EarlyStopping
 from training.evaluate import evaluate_grounding
-from training.learner import Learner
+from training.learning.batches import Batches, StepBatches
+from training.learning.early_stopping import EarlyStopping
+from training.learning.learner import Learner
+from training.learning.objective import Terms, mean_terms
+from training.learning.processes import Processes
+from training.learning.resolution import check_input_resolutions
+from training.learning.run_log import RunLog
+from training.learning.run_state import open_folder, read_state, write_state
+from training.learning.schedule import plan
+from training.learning.start import open_buffer, phrasings_of, read_datasets, start_network, weights_by_class
 from training.metrics import Figures
-from training.objective import Terms, mean_terms
-from training.processes import Processes
-from training.published import PretrainedError
-from training.resolution import check_input_resolutions
-from training.run_log import RunLog
-from training.run_state import open_folder, read_state, write_state
-from training.schedule import plan
-from training.start import open_buffer, phrasings_of, read_datasets, start_network, weights_by_class
+from training.network.checkpoint import REPLAY, CheckpointError, git_commit, load_checkpoint, save_checkpoint
+from training.network.published import PretrainedError
 
 LOG_EVERY = 20
 

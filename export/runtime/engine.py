@@ -9,13 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from export.contract.tensors import INSTANCES, NUMPY_DTYPES, ContractError, ModelSpec
+from export.runtime.error import EngineError
 from export.runtime.inference_precision import read_inference_precision
 
 Arrays = Mapping[str, NDArray[Any]]
-
-
-class EngineError(RuntimeError):
-    """An engine file is missing or cannot be loaded."""
 
 
 class Engine(Protocol):

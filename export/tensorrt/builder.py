@@ -16,7 +16,7 @@ from typing import IO, Any
 import onnx
 
 from export.calibration import Calibration
-from export.runtime.engine import EngineError
+from export.runtime.error import EngineError
 from export.tensorrt.cuda import device
 from export.tensorrt.opset16 import NORM, lower_to_opset16
 from export.tensorrt.plan import PLAN_SUFFIX, PlanDescription, PlanOptions

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from export.runtime.engine import EngineError
+from export.runtime.error import EngineError
 
 REMEDY = (
     "run on the machine that will serve, and a container with --gpus all; "

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from export.runtime.engine import EngineError
+from export.runtime.error import EngineError
 from export.tensorrt.cuda import call, device, runtime
 
 

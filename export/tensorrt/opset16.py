@@ -10,7 +10,7 @@ import numpy as np
 import onnx
 from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper, version_converter
 
-from export.runtime.engine import EngineError
+from export.runtime.error import EngineError
 from export.tensorrt.tensor_types import tensor_types
 
 OPSET = 16

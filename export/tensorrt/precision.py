@@ -21,7 +21,7 @@ import onnx
 from onnx import ModelProto, TensorProto
 
 from export.calibration import Calibration
-from export.runtime.engine import EngineError
+from export.runtime.error import EngineError
 from export.tensorrt.patches import taken_back
 from export.tensorrt.tensor_types import tensor_types
 

@@ -14,7 +14,7 @@ from typing import NamedTuple
 import onnx
 
 from export.contract.tensors import LENGTH_BUCKETS, PROMPT_BUCKETS, STEP_BUCKETS, VARYING, ModelSpec
-from export.runtime.engine import EngineError
+from export.runtime.error import EngineError
 
 BATCH = "batch"  # name of the first axis of every input, as the exporter writes it
 BATCH_BUCKETS = (1, 4, 8)

@@ -9,7 +9,7 @@ import subprocess
 from collections.abc import Mapping
 from pathlib import Path
 
-from export.runtime.engine import EngineError
+from export.runtime.error import EngineError
 from export.tensorrt.plan import PlanDescription
 from export.tensorrt.profiles import Profile
 

@@ -8,7 +8,7 @@ import numpy as np
 import onnx
 from onnx import ModelProto, TensorProto, helper, numpy_helper
 
-from export.runtime.engine import EngineError
+from export.runtime.error import EngineError
 
 SUFFIX = "/float"
 

@@ -1,4 +1,4 @@
-"""Tiles cut from a picture to the size that the detector reads, as training/detect.py makes them."""
+"""Tiles cut from a picture to the size that the detector reads, as training/reading/detect.py makes them."""
 
 import cv2
 import numpy as np

@@ -11,8 +11,8 @@ import tempfile
 from pathlib import Path
 
 from tests.training.published_florence2 import BASE, write_native
-from training.checkpoint import save_checkpoint
-from training.pretrained import load_pretrained
+from training.network.checkpoint import save_checkpoint
+from training.network.pretrained import load_pretrained
 
 TILE = 768  # pixels, as published
 

@@ -22,12 +22,12 @@ from pathlib import Path
 
 import numpy as np
 
-from training.checkpoint import load_checkpoint
 from training.config import Config, ConfigError, read_config
 from training.data.coco import write_coco
 from training.data.dataset import Dataset, DatasetError
 from training.data.source import join_datasets, read_dataset
 from training.evaluate import evaluate_grounding
+from training.network.checkpoint import load_checkpoint
 from training.train import Run
 
 

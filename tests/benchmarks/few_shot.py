@@ -34,14 +34,14 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from training.checkpoint import REPLAY, CheckpointError, load_checkpoint
 from training.config import Config, ConfigError, read_config
 from training.data.coco import read_coco, write_coco
 from training.data.dataset import Dataset, DatasetError
 from training.data.described import by_description
 from training.evaluate import evaluate_grounding
+from training.learning.replay import ReplayBuffer
+from training.network.checkpoint import REPLAY, CheckpointError, load_checkpoint
 from training.prompts import LANGUAGES
-from training.replay import ReplayBuffer
 from training.train import Run
 
 BLEMISH = "blemish"  # the category whose looks are held out of training

@@ -33,9 +33,9 @@ from export.runtime.generator import Generator
 from gateway.models.generator import read_boxes
 from tests.benchmarks.generative_speed import ways_of_reading
 from training.data.dataset import Dataset
+from training.data.images import read_image
 from training.data.source import read_dataset
 from training.evaluate import LOCATE, class_names, judge, merge_answers
-from training.images import read_image
 from training.prompts import PHRASINGS
 
 

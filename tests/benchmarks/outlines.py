@@ -18,12 +18,12 @@ import numpy as np
 from tqdm import tqdm
 
 from gateway.pictures.masks import mask_without_model
-from training.checkpoint import load_checkpoint
 from training.data.dataset import Dataset
+from training.data.images import read_image
+from training.data.outline import Polygon, largest, overlap, trace
 from training.data.source import read_dataset
 from training.evaluate import evaluate_outlines
-from training.images import read_image
-from training.outline import Polygon, largest, overlap, trace
+from training.network.checkpoint import load_checkpoint
 
 
 def without_model(dataset: Dataset) -> dict[str, Any]:

@@ -29,11 +29,11 @@ from export.contract.tensors import DETECTOR
 from export.engines import build_engine
 from export.onnx_graphs import wrap, write_onnx
 from export.runtime.engine import load_engine
-from training.checkpoint import load_checkpoint
 from training.data.dataset import Dataset
 from training.data.source import read_dataset
 from training.evaluate import evaluate_grounding
-from training.pruning import count_flops, count_parameters
+from training.network.checkpoint import load_checkpoint
+from training.network.pruning import count_flops, count_parameters
 
 PROMPTS = 12
 WARM_UP, ROUNDS = 3, 50

@@ -10,7 +10,7 @@ def talkative(tiny_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -
     """The random checkpoint, whose answers are one token again and again, with weights that make them differ."""
     import torch
 
-    from training.checkpoint import load_checkpoint, save_checkpoint
+    from training.network.checkpoint import load_checkpoint, save_checkpoint
 
     network, tokenizer, manifest = load_checkpoint(tiny_checkpoint)
     decoder = network.model.language_model.decoder

@@ -17,7 +17,8 @@ from export.checkpoint import Checkpoint, CheckpointError, load_checkpoint
 from export.contract.files import sha256_of
 from export.contract.tensors import MODELS, ModelSpec, graphs
 from export.onnx_graphs import write_onnx
-from export.runtime.engine import Arrays, Engine, EngineError, load_engine
+from export.runtime.engine import Arrays, Engine, load_engine
+from export.runtime.error import EngineError
 from export.tensorrt.plan import Switches
 from export.verify import GateError
 from gateway.models.served import read_score_thresholds

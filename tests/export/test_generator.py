@@ -26,14 +26,15 @@ from export.generator_graphs import read_vocabulary
 from export.generator_parity import compare
 from export.onnx_graphs import wrap, write_onnx
 from export.repository import MODEL_PY
-from export.runtime.engine import Arrays, Engine, EngineError, load_engine
+from export.runtime.engine import Arrays, Engine, load_engine
+from export.runtime.error import EngineError
 from export.runtime.generator import Generator, load_generator
 from export.runtime.grammar import Vocabulary
 from export.triton_config import render_config
 from export.verify import read_images
 from tests.conftest import BOARD, CHECKPOINT, embedded_triton
-from training.checkpoint import load_checkpoint
-from training.generate import Answer, _parse, generate
+from training.network.checkpoint import load_checkpoint
+from training.reading.generate import Answer, _parse, generate
 
 PROMPTS = ("open", "a much longer prompt that makes the other ones be padded", "找出断路")
 

@@ -7,8 +7,8 @@ import torch
 from export.checkpoint import load_checkpoint as load_for_export
 from export.generator_graphs import read_vocabulary
 from export.runtime.grammar import OUTLINE, Grammar, Vocabulary, VocabularyError
-from training.checkpoint import load_checkpoint
-from training.generate import Grammar as TrainingGrammar
+from training.network.checkpoint import load_checkpoint
+from training.reading.generate import Grammar as TrainingGrammar
 
 
 def test_grammar_allows_what_trainings_grammar_allows(tiny_checkpoint: Path) -> None:

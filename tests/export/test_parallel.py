@@ -21,8 +21,8 @@ from export.runtime.engine import Arrays, Engine, OnnxRuntimeEngine
 from export.runtime.generator import Generator
 from export.verify import read_images
 from tests.conftest import BOARD, CHECKPOINT
-from training.checkpoint import load_checkpoint, save_checkpoint
-from training.generate import Answer, generate, generate_outlines
+from training.network.checkpoint import load_checkpoint, save_checkpoint
+from training.reading.generate import Answer, generate, generate_outlines
 
 PROMPTS = ("open", "a much longer prompt that makes the other ones be padded", "找出断路")
 TOLERANCES = (0, 60, 1000)  # bins: nothing that random weights draft stands, some of it, all of it
@@ -86,7 +86,7 @@ def boxes_of(tokens: NDArray[np.int64], first_location: int) -> NDArray[np.int64
 
 
 def tolerate(monkeypatch: pytest.MonkeyPatch, bins: int) -> None:
-    for module in ("export.runtime.answer", "export.generator_parity", "training.generate"):
+    for module in ("export.runtime.answer", "export.generator_parity", "training.reading.generate"):
         monkeypatch.setattr(f"{module}.DRAFT_TOLERANCE", bins)
 
 

@@ -18,7 +18,8 @@ from export.contract.tensors import DETECTOR, GENERATOR, MODELS, graphs
 from export.engines import METHODS, PRECISIONS, build_engine, first_rows, pick, precision_of, size_bytes
 from export.labelled import Board, Boards
 from export.onnx_graphs import write_onnx
-from export.runtime.engine import EngineError, load_engine
+from export.runtime.engine import load_engine
+from export.runtime.error import EngineError
 from export.runtime.inference_precision import read_inference_precision
 from export.sensitivity import sweep
 from export.verify import LIMITS, GateError, verify

@@ -4,7 +4,7 @@ import pytest
 
 from export.checkpoint import load_checkpoint as load_for_export
 from export.publication import detector_parameters
-from training.checkpoint import load_checkpoint, save_checkpoint
+from training.network.checkpoint import load_checkpoint, save_checkpoint
 
 
 @pytest.mark.parametrize("outlines", [False, True])

@@ -11,7 +11,7 @@ import pytest
 from onnx import TensorProto, helper
 
 from export.contract.tensors import DETECTOR, LENGTH_BUCKETS, PROMPT_BUCKETS, PROMPT_ENCODER, STEP_TOKENS
-from export.runtime.engine import EngineError
+from export.runtime.error import EngineError
 from export.tensorrt.builder import build, is_available
 from export.tensorrt.cuda import device
 from export.tensorrt.engine import TensorRtEngine

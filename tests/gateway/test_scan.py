@@ -22,7 +22,7 @@ from gateway.pictures.magnification import magnify
 from gateway.pictures.picture import Picture, WholePicture
 from gateway.request.magnification import read_magnification
 from gateway.request.parameters import DetectParameters
-from training.detect import magnified
+from training.reading.detect import magnified
 
 TILE = 64
 Outputs = tuple[NDArray[np.float32], NDArray[np.float32]]

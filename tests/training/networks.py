@@ -4,7 +4,7 @@ import torch
 from transformers import BartConfig
 from transformers.models.florence2.configuration_florence2 import Florence2VisionConfig
 
-from training.modeling_florence2_grounding import Florence2ForGrounding, Florence2GroundingConfig
+from training.network.modeling_florence2_grounding import Florence2ForGrounding, Florence2GroundingConfig
 
 STRIDE, SIDE = 16, 8  # pixels per image token, cells of the whole tile each way
 LONGEST_PROMPT = 12  # tokens

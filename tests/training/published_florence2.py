@@ -12,9 +12,9 @@ from transformers import BartConfig, Florence2Config, Florence2ForConditionalGen
 from transformers.initialization import no_init_weights
 from transformers.models.florence2.configuration_florence2 import Florence2VisionConfig
 
+from training.network.published import TASK_TOKENS
+from training.network.tokenizer import UNK
 from training.prompts import corpus
-from training.published import TASK_TOKENS
-from training.tokenizer import UNK
 
 # microsoft/Florence-2-base, config.json. The vocabulary there is 51289: BART's 50265 and 1024 task tokens.
 BASE: dict[str, Any] = {
@@ -144,7 +144,7 @@ def write_older(folder: Path, native: Path, shape: dict[str, Any]) -> Path:
 
 
 def older_name(name: str) -> str:
-    """transformers' name of a weight in microsoft's layout, written down independently of training/published.py."""
+    """transformers' name of a weight in microsoft's layout, written down independently of published.py."""
     part = name.removeprefix("model.")
     if part.startswith("language_model."):
         return part.replace("language_model.", "language_model.model.", 1)

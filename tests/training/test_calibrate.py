@@ -17,8 +17,8 @@ from tests.training.boards import write_boards
 from training.calibrate import main
 from training.calibrated import WEIGHTS, fold, write_calibrated
 from training.calibration import Platt
-from training.checkpoint import LOG, MANIFEST, load_checkpoint
-from training.modeling_florence2_grounding import GroundingHead
+from training.network.checkpoint import LOG, MANIFEST, load_checkpoint
+from training.network.modeling_florence2_grounding import GroundingHead
 
 
 def write_drawn_boards(root: Path, count: int) -> Path:

@@ -8,9 +8,9 @@ from PIL import Image
 
 import training.evaluate
 from export.contract.defects import BARE_BOARD
-from training.checkpoint import load_checkpoint
 from training.data.dataset import Dataset, DatasetError, Sample
 from training.evaluate import evaluate_outlines
+from training.network.checkpoint import load_checkpoint
 
 
 def picture(folder: Path, *polygons: np.ndarray) -> Dataset:

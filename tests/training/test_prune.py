@@ -15,13 +15,12 @@ from export.checkpoint import load_checkpoint as load_for_export
 from export.contract.files import sha256_of
 from tests.conftest import BOARD, ROOT
 from tests.training.boards import write_boards
-from training.checkpoint import LOG, MANIFEST, REPLAY, load_checkpoint
 from training.config import read_config
 from training.data.source import read_dataset
-from training.modeling_florence2_grounding import Florence2ForGrounding
-from training.optimizer import Optimizer
-from training.prune import crop_losses, main, prune
-from training.pruning import (
+from training.learning.optimizer import Optimizer
+from training.network.checkpoint import LOG, MANIFEST, REPLAY, load_checkpoint
+from training.network.modeling_florence2_grounding import Florence2ForGrounding
+from training.network.pruning import (
     KEPT_SHARE,
     TOGETHER,
     PruningError,
@@ -30,7 +29,8 @@ from training.pruning import (
     feed_forwards,
     keep_channels,
 )
-from training.tokenizer import encode_batch
+from training.network.tokenizer import encode_batch
+from training.prune import crop_losses, main, prune
 
 WEIGHTS = "model.safetensors"
 ENCODER = "model.language_model.encoder.layers.0"

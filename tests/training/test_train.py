@@ -14,10 +14,10 @@ from export.contract.defects import Defect
 from tests.conftest import ROOT, run_module
 from tests.training.boards import write_boards
 from tests.training.small_run import CONFIG, settings
-from training.checkpoint import CheckpointError, load_checkpoint
 from training.data.coco import write_coco
 from training.data.dataset import Dataset, Sample
-from training.detect import embed_prompts
+from training.network.checkpoint import CheckpointError, load_checkpoint
+from training.reading.detect import embed_prompts
 
 
 def command(data: Path, out: Path, steps: int = 4) -> list[str]:

@@ -25,7 +25,7 @@ class DatasetError(ValueError):
 
 @dataclass(frozen=True)
 class Sample:
-    """One picture and what it shows; training.crops reads its pixels.
+    """One picture and what it shows; training.crops.sampler reads its pixels.
 
     boxes_xyxy (N, 4) float32 in pixels, class_ids (N,) int64 as indices of the dataset's categories. `polygons` and
     `descriptions` have one entry per box: arrays (M, 2) float32 in pixels, and sentences about that very defect.

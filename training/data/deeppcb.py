@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 
 from export.contract.defects import BARE_BOARD
 from training.data.dataset import Dataset, DatasetError, Sample, read_resolution_wh
-from training.images import read_image
-from training.outline import Polygon, largest, trace
+from training.data.images import read_image
+from training.data.outline import Polygon, largest, trace
 
 GROUP_LENGTH = 5  # the first digits of a stem name the board that a picture was cut from
 LEAST_DIFFERENCE = 64  # of 255 gray levels

@@ -1,6 +1,6 @@
 """Bare boards as a binarised line scan shows them, without defects: copper black, all else white.
 
-They are what defects are drawn into while training (training/drawn_defects.py), and what an open or a short must
+They are what defects are drawn into while training (training/crops/drawn_defects.py), and what an open or a short must
 not be taken for: necks, meanders, narrow gaps, traces that end.
 """
 

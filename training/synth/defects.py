@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from export.contract.defects import BARE_BOARD
-from training.drawn_defects import draw_defect
+from training.crops.drawn_defects import draw_defect
 from training.synth.board import Board, Box, Part
 from training.synth.camera import Camera
 from training.synth.paint import Finish

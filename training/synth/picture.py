@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from export.contract.defects import DEFECTS
-from training.outline import trace
+from training.data.outline import trace
 from training.synth.blemishes import Split, looks_of, put_blemish
 from training.synth.camera import MARGIN, Camera, photograph
 from training.synth.copper import route

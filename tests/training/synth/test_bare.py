@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from training.config import CropConfig
-from training.crops import CropSampler, is_binarised
+from training.crops.sampler import CropSampler, is_binarised
 from training.data.source import read_dataset
 from training.synth.bare import draw_bare_board
 from training.synth.coco import ANNOTATIONS, write_dataset

@@ -1,0 +1,225 @@
+from dataclasses import replace
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from PIL import Image
+
+from export.contract.boxes import iou_matrix
+from export.contract.defects import Defect
+from tests.training.boards import write_boards
+from training.config import CropConfig, PasteConfig
+from training.crops.sampler import CropSampler
+from training.data.dataset import Dataset, DatasetError, Sample
+from training.data.deeppcb import read_deeppcb
+from training.data.images import ImageStore, read_image
+
+PLAIN = CropConfig(
+    near_defect=1.0,
+    scale_jitter=1.25,
+    aspect_jitter=1.2,
+    template_share=0,
+    drawn_defects=0,
+    threshold_jitter=0,
+    level_jitter=0,
+    min_visible=0.5,
+    cache_mb=64,
+)
+
+
+def sampler(root: Path, config: CropConfig = PLAIN) -> CropSampler:
+    return CropSampler(read_deeppcb(write_boards(root), "train"), config)
+
+
+@pytest.mark.parametrize("mosaic", [False, True])
+def test_boxes_stay_on_their_defects(mosaic: bool, tmp_path: Path) -> None:
+    """Every drawn defect is a patch of other gray inside a track: the middle of its box must not be copper."""
+    crops = sampler(tmp_path)
+    rng = np.random.default_rng(0)
+    seen = 0
+    for _ in range(60):
+        crop = crops.draw(128, mosaic, rng)
+        for x1, y1, x2, y2 in crop.boxes_xyxy:
+            if x1 <= 0 or y1 <= 0 or x2 >= 128 or y2 >= 128 or (mosaic and (x1 < 64 < x2 or y1 < 64 < y2)):
+                continue
+            if mosaic and any(edge % 64 == 0 for edge in (x1, y1, x2, y2)):
+                continue  # cut by a seam: its middle is elsewhere
+            middle = crop.image[round((y1 + y2) / 2), round((x1 + x2) / 2), 0]
+            assert middle > 80, (middle, x1, y1, x2, y2)
+            seen += 1
+    assert seen > 30
+
+
+def test_magnification_makes_defects_larger(tmp_path: Path) -> None:
+    boards = read_deeppcb(write_boards(tmp_path), "train")
+
+    def mean_width(magnification: float) -> float:
+        steady = {"magnification": magnification, "scale_jitter": 1, "aspect_jitter": 1}
+        crops = CropSampler(boards, PLAIN.model_copy(update=steady))
+        rng = np.random.default_rng(0)
+        boxes = np.concatenate([crops.draw(256, False, rng).boxes_xyxy for _ in range(20)])
+        whole = ((boxes > 0) & (boxes < 256)).all(axis=1)
+        return float((boxes[whole, 2] - boxes[whole, 0]).mean())
+
+    assert mean_width(2.0) == pytest.approx(2 * mean_width(1.0), rel=0.1)
+
+
+def test_the_same_generator_gives_the_same_crop(tmp_path: Path) -> None:
+    everything = {"template_share": 0.5, "drawn_defects": 3, "threshold_jitter": 1, "level_jitter": 1}
+    crops = sampler(tmp_path, PLAIN.model_copy(update=everything))
+    one, other = (crops.draw(64, True, np.random.default_rng(5)) for _ in range(2))
+    np.testing.assert_array_equal(one.image, other.image)
+    np.testing.assert_array_equal(one.boxes_xyxy, other.boxes_xyxy)
+
+
+def test_an_unreadable_image_is_named(tmp_path: Path) -> None:
+    write_boards(tmp_path)
+    (tmp_path / "images" / "11111001.jpg").write_bytes(b"not a picture")
+    with pytest.raises(DatasetError, match=r"11111001\.jpg"):
+        read_image(tmp_path / "images" / "11111001.jpg")
+
+
+def test_templates_show_drawn_defects_only(tmp_path: Path) -> None:
+    drawn = sampler(tmp_path / "drawn", PLAIN.model_copy(update={"template_share": 1, "drawn_defects": 3}))
+    bare = sampler(tmp_path / "bare", PLAIN.model_copy(update={"template_share": 1}))
+    rng = np.random.default_rng(0)
+    assert sum(len(drawn.draw(128, False, rng).class_ids) for _ in range(20)) > 10
+    assert sum(len(bare.draw(128, False, rng).class_ids) for _ in range(20)) == 0
+
+
+def test_templates_that_are_missing_are_named(tmp_path: Path) -> None:
+    write_boards(tmp_path)
+    for template in (tmp_path / "templates").iterdir():
+        template.unlink()
+    with pytest.raises(DatasetError, match="template_share"):
+        CropSampler(read_deeppcb(tmp_path, "train"), PLAIN.model_copy(update={"template_share": 0.5}))
+
+
+def coloured(root: Path, **labels: tuple[str, ...]) -> Dataset:
+    """One colour picture, 300 x 200, with a red square of 40 pixels at 100, 60."""
+    image = Image.new("RGB", (300, 200), (30, 90, 40))
+    image.paste((200, 30, 30), (100, 60, 140, 100))
+    image.save(root / "colour.png")
+    boxes = np.array([[100, 60, 140, 100]], np.float32)[: 0 if "image_descriptions" in labels else 1]
+    sample = Sample(
+        path=root / "colour.png",
+        resolution_wh=(300, 200),
+        boxes_xyxy=boxes,
+        class_ids=np.zeros(len(boxes), np.int64),
+        polygons=((),) * len(boxes),
+        descriptions=(("a red square",),) * len(boxes),
+        **labels,
+    )
+    return Dataset((Defect("square", ("square",), ("方块",), (), ()),), (sample,))
+
+
+def test_a_colour_picture_keeps_its_colours_and_its_sentences(tmp_path: Path) -> None:
+    degraded = PLAIN.model_copy(update={"threshold_jitter": 1, "level_jitter": 1, "drawn_defects": 5})
+    crops = CropSampler(coloured(tmp_path), degraded)
+    rng = np.random.default_rng(0)
+    for _ in range(10):
+        crop = crops.draw(128, False, rng)
+        assert crop.descriptions == (("a red square",),) * len(crop.class_ids)
+        for x1, y1, x2, y2 in crop.boxes_xyxy:
+            if min(x1, y1) > 0 and max(x2, y2) < 128:
+                assert crop.image[round((y1 + y2) / 2), round((x1 + x2) / 2)].tolist() == [200, 30, 30]
+
+
+def test_a_picture_with_a_sparse_label_is_shown_whole(tmp_path: Path) -> None:
+    crops = CropSampler(coloured(tmp_path, image_descriptions=("a red square somewhere",)), PLAIN)
+    crop = crops.draw(128, False, np.random.default_rng(0))
+    assert crop.sparse == ("a red square somewhere",)
+    assert crop.image[35, 51].tolist() == [200, 30, 30]  # 80 and 120 of 300 pixels in 128
+    assert len(crop.boxes_xyxy) == 0
+
+
+def test_a_store_keeps_no_more_than_it_may(tmp_path: Path) -> None:
+    coloured(tmp_path)
+    Image.new("L", (20, 10)).save(tmp_path / "gray.png")
+    for room, kept in ((0, False), (10**6, True)):
+        store = ImageStore(room)
+        first = store.read(tmp_path / "colour.png")
+        assert (store.read(tmp_path / "colour.png") is first) == kept
+        np.testing.assert_array_equal(first, read_image(tmp_path / "colour.png"))
+        assert store.read(tmp_path / "gray.png").shape == (10, 20)
+
+
+def test_a_picture_is_read_as_it_is_stored(tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6  # a viewer would turn it by 90 degrees; the gateway does not
+    Image.new("L", (60, 40)).save(tmp_path / "turned.jpg", exif=exif)
+    assert read_image(tmp_path / "turned.jpg").shape == (40, 60, 3)
+
+
+def test_a_pasted_defect_brings_its_pixels_its_class_and_its_sentences(tmp_path: Path) -> None:
+    """The second picture is plain; whatever is in its crops was pasted there."""
+    source = coloured(tmp_path)
+    square = np.array([[100, 60], [140, 60], [140, 100], [100, 100]], np.float32)
+    donor = replace(source.samples[0], polygons=((square,),))
+    Image.new("RGB", (300, 200), (30, 90, 40)).save(tmp_path / "plain.png")
+    nothing = Sample(tmp_path / "plain.png", (300, 200), np.zeros((0, 4), np.float32), np.zeros(0, np.int64), (), ())
+    pasting = PLAIN.model_copy(update={"near_defect": 0.0, "paste": PasteConfig(categories=("square",), mean=2)})
+    crops = CropSampler(Dataset(source.categories, (donor, nothing)), pasting)
+    rng, seen = np.random.default_rng(0), 0
+    for _ in range(30):
+        crop = crops.draw(128, False, rng)
+        assert len(crop.descriptions) == len(crop.class_ids) == len(crop.boxes_xyxy)
+        outlined = zip(crop.boxes_xyxy, crop.descriptions, crop.outlines, strict=True)
+        for (x1, y1, x2, y2), texts, outline in outlined:
+            np.testing.assert_allclose([*outline.min(axis=0), *outline.max(axis=0)], [x1, y1, x2, y2], atol=1e-3)
+            assert texts == ("a red square",)
+            middle = crop.image[min(127, round((y1 + y2) / 2)), min(127, round((x1 + x2) / 2))]
+            assert abs(middle.astype(int) - (200, 30, 30)).max() < 8
+            seen += 1
+        overlaps = iou_matrix(crop.boxes_xyxy, crop.boxes_xyxy) - np.eye(len(crop.boxes_xyxy))
+        assert len(crop.boxes_xyxy) < 2 or overlaps.max() <= 1e-6
+    assert seen > 30
+
+
+def test_pasting_what_cannot_be_cut_out_is_refused(tmp_path: Path) -> None:
+    dataset = coloured(tmp_path)  # its box has no polygon
+    for categories, named in ((("square",), "polygon"), (("circle",), "circle")):
+        with pytest.raises(DatasetError, match=named):
+            CropSampler(dataset, PLAIN.model_copy(update={"paste": PasteConfig(categories=categories, mean=1)}))
+
+
+@pytest.mark.parametrize("mosaic", [False, True])
+def test_outlines_stay_on_their_defects(mosaic: bool, tmp_path: Path) -> None:
+    """The square is red; its second, smaller piece is not told of. What an outline encloses is red, and all of it."""
+    source = coloured(tmp_path)
+    square = np.array([[100, 60], [140, 60], [140, 100], [100, 100]], np.float32)
+    sample = replace(source.samples[0], polygons=((square[:3] / 9, square),))
+    crops = CropSampler(Dataset(source.categories, (sample,)), PLAIN.model_copy(update={"min_visible": 0.01}))
+    rng, seen = np.random.default_rng(0), 0
+    for _ in range(20):
+        crop = crops.draw(128, mosaic, rng)
+        assert len(crop.outlines) == len(crop.boxes_xyxy)
+        inside = np.zeros((128, 128), np.uint8)
+        for outline, (x1, y1, x2, y2) in zip(crop.outlines, crop.boxes_xyxy, strict=True):
+            np.testing.assert_allclose(outline.min(axis=0), [x1, y1], atol=1e-3)
+            np.testing.assert_allclose(outline.max(axis=0), [x2, y2], atol=1e-3)
+            cv2.fillPoly(inside, [np.floor(outline).astype(np.int32)], (1,))
+            seen += 1
+        shown = (crop.image[..., 0] > 115) & (inside == 0)
+        assert shown.sum() <= 2  # a rounded corner
+        assert (crop.image[inside == 1, 0] > 115).mean() > 0.9 or inside.sum() < 200  # fillPoly fills the border too
+    assert seen > 15
+
+
+def test_drawn_defects_are_outlined_by_the_pixels_that_changed(tmp_path: Path) -> None:
+    crops = sampler(tmp_path, PLAIN.model_copy(update={"template_share": 1, "drawn_defects": 3}))
+    rng = np.random.default_rng(0)
+    seen = 0
+    for _ in range(20):
+        crop = crops.draw(128, False, rng)
+        for outline, box in zip(crop.outlines, crop.boxes_xyxy, strict=True):
+            np.testing.assert_array_less(box[:2], outline.min(axis=0))
+            np.testing.assert_array_less(outline.max(axis=0), box[2:])
+            seen += 1
+    assert seen > 10
+
+
+def test_boxes_without_polygons_have_empty_outlines(tmp_path: Path) -> None:
+    crop = CropSampler(coloured(tmp_path), PLAIN).draw(128, False, np.random.default_rng(0))
+    assert [len(outline) for outline in crop.outlines] == [0]

@@ -1,0 +1,214 @@
+"""What one batch is asked and what it should answer, for both readings."""
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from tokenizers import Tokenizer
+from torch import Tensor
+
+from export.contract.defects import DEFECTS, Defect
+from export.contract.locations import location_token, quantise
+from training.crops.crop import Crop
+from training.crops.view import View
+from training.data.dataset import is_chinese
+from training.network.regions import locations
+from training.network.tokenizer import BOS, EOS, PAD, encode_batch, token_id
+from training.prompts import ALL_DEFECTS, LANGUAGES, PHRASINGS, Phrasings, ask_for, draw_phrasing, names, words
+
+MAX_CLASSES = 16  # asked for in one step
+ABSENT_CLASSES = 2  # known classes per step that the dataset does not have, so that words matter
+SENTENCES = 8  # about single defects or whole pictures, asked for in one step
+CENTRE_RADIUS = 1.5  # tokens: those of one defect are at most so far from its centre each way
+IGNORED = -100
+
+
+@dataclass(frozen=True)
+class Positives:
+    """The image tokens that answer for a defect, M of them in the batch."""
+
+    image_ids: Tensor  # (M,)
+    token_ids: Tensor  # (M,) index in the grid, row by row
+    class_ids: Tensor  # (M,)
+    boxes_xyxy: Tensor  # (M, 4) fractions of the tile
+    descriptions: list[tuple[str, ...]]  # of the M defects
+
+
+def assign(crops: Sequence[Crop], grid: int, size: int) -> Positives:
+    """The tokens whose centre lies in the central quarter of a box; the nearest one where none does.
+
+    None is farther from its centre than one and a half tokens each way, so that a large defect does not outweigh
+    small ones (the centre sampling of Tian et al., FCOS, 2019). A token inside two boxes answers for the smaller.
+    """
+    step = size / grid
+    centres = (np.arange(grid) + 0.5) * step
+    rows: list[tuple[int, int, int]] = []
+    boxes: list[NDArray[np.float32]] = []
+    descriptions: list[tuple[str, ...]] = []
+    for image_id, crop in enumerate(crops):
+        taken: set[int] = set()
+        area = np.prod(crop.boxes_xyxy[:, 2:] - crop.boxes_xyxy[:, :2], axis=1)
+        for index in np.argsort(area, kind="stable"):
+            box = crop.boxes_xyxy[index]
+            columns = _central(centres, box[0], box[2], CENTRE_RADIUS * step)
+            lines = _central(centres, box[1], box[3], CENTRE_RADIUS * step)
+            for token in (int(y * grid + x) for y in lines for x in columns):
+                if token not in taken:
+                    taken.add(token)
+                    rows.append((image_id, token, int(crop.class_ids[index])))
+                    boxes.append(box / np.float32(size))
+                    descriptions.append(crop.descriptions[index])
+    table = torch.tensor(rows, dtype=torch.int64).reshape(-1, 3)
+    placed = torch.from_numpy(np.array(boxes, np.float32)).reshape(-1, 4)
+    return Positives(table[:, 0], table[:, 1], table[:, 2], placed, descriptions)
+
+
+def _central(centres: NDArray[np.float64], low: float, high: float, farthest: float) -> NDArray[np.int64]:
+    middle, reach = (low + high) / 2, min((high - low) / 4, farthest)
+    inside = np.flatnonzero(np.abs(centres - middle) <= reach)
+    return inside if len(inside) else np.array([np.abs(centres - middle).argmin()])
+
+
+@dataclass(frozen=True)
+class GroundingPrompts:
+    """Texts of one step and what each asks for: a class, by its index, or the defects that carry a sentence.
+
+    An index past the dataset's categories is of a class that no image shows.
+    """
+
+    texts: list[str]
+    asked: list[int | str]
+
+    def relevance(self, found: Positives) -> tuple[Tensor, Tensor]:
+        """Whether M positives answer P prompts, and whether that is known: two (M, P) of 0 and 1.
+
+        A sentence is known not to hold for a defect that has sentences of its own, and for one of a class in which
+        no asked defect is; of another one of the same class, without sentences, nothing is known.
+        """
+        classes = found.class_ids.tolist()
+        answers = torch.zeros(len(classes), len(self.asked))
+        known = torch.ones_like(answers)
+        for column, asked in enumerate(self.asked):
+            if isinstance(asked, int):
+                answers[:, column] = (found.class_ids == asked).to(answers.dtype)
+                continue
+            described = [asked in texts for texts in found.descriptions]
+            answers[:, column] = torch.tensor(described, dtype=answers.dtype)
+            alike = {class_id for class_id, hit in zip(classes, described, strict=True) if hit}
+            for row, (class_id, texts) in enumerate(zip(classes, found.descriptions, strict=True)):
+                if class_id in alike and not texts:
+                    known[row, column] = 0
+        return answers, known
+
+
+def draw_grounding_prompts(
+    categories: Sequence[Defect], crops: Sequence[Crop], rng: random.Random, phrasings: Phrasings = PHRASINGS
+) -> GroundingPrompts:
+    """Classes in each language, some absent ones, and sentences that the crops carry, all in random phrasings."""
+    shown = sorted({int(class_id) for crop in crops for class_id in crop.class_ids})
+    hidden = [index for index in range(len(categories)) if index not in set(shown)]
+    chosen = rng.sample(shown, min(len(shown), MAX_CLASSES))
+    chosen += rng.sample(hidden, min(len(hidden), MAX_CLASSES - len(chosen)))
+    absent = _absent(categories)
+    absent = rng.sample(absent, min(len(absent), ABSENT_CLASSES))
+    pairs: list[tuple[str, int | str]] = [
+        (draw_phrasing(categories[index], language, rng, phrasings), index)
+        for index in sorted(chosen)
+        for language in LANGUAGES
+    ]
+    pairs += [
+        (draw_phrasing(defect, rng.choice(LANGUAGES), rng, phrasings), len(categories) + number)
+        for number, defect in enumerate(absent)
+    ]
+    own = sorted({text for crop in crops for texts in crop.descriptions for text in texts})
+    sparse = sorted({text for crop in crops for text in crop.sparse})
+    sentences = rng.sample(own, min(len(own), SENTENCES - min(len(sparse), SENTENCES // 2)))
+    sentences += rng.sample(sparse, min(len(sparse), SENTENCES - len(sentences)))
+    pairs += [(_ask_for_sentence(text, rng, phrasings), text) for text in dict.fromkeys(sentences)]
+    return GroundingPrompts([text for text, _ in pairs], [asked for _, asked in pairs])
+
+
+def _absent(categories: Sequence[Defect]) -> list[Defect]:
+    present = {category.id for category in categories}
+    return [defect for defect in DEFECTS if defect.id not in present]
+
+
+def _ask_for_sentence(text: str, rng: random.Random, phrasings: Phrasings) -> str:
+    return text if rng.random() < 0.5 else ask_for(text, "zh" if is_chinese(text) else "en", rng, phrasings)
+
+
+@dataclass(frozen=True)
+class GenerativeBatch:
+    """Prompts and answers of the generative reading."""
+
+    input_ids: Tensor  # (G, L)
+    attention_mask: Tensor  # (G, L)
+    labels: Tensor  # (G, T) IGNORED on padding
+
+
+def draw_generative_batch(
+    categories: Sequence[Defect],
+    crops: Sequence[Crop],
+    size: int,
+    tokenizer: Tokenizer,
+    rng: random.Random,
+    phrasings: Phrasings = PHRASINGS,
+    views: Sequence[View | None] | None = None,
+) -> GenerativeBatch:
+    """One prompt per crop: 40 % ask for everything, else for one class or sentence, a fifth of these absent.
+
+    Where a view stands in a crop's place, the region in it is asked for its outline instead.
+    """
+    asked = [
+        _question(categories, crop, size, rng, phrasings)
+        if view is None
+        else (locations(view.region), locations(view.region) + locations(view.outline))
+        for crop, view in zip(crops, views or [None] * len(crops), strict=True)
+    ]
+    prompts, answers = zip(*asked, strict=True)
+    input_ids, attention_mask = encode_batch(tokenizer, prompts)
+    bos, eos = (token_id(tokenizer, token) for token in (BOS, EOS))
+    encoded = [[bos, *tokenizer.encode(answer, add_special_tokens=False).ids, eos] for answer in answers]
+    labels = torch.full((len(crops), max(map(len, encoded))), IGNORED, dtype=torch.int64)
+    for row, (ids, crop) in enumerate(zip(encoded, crops, strict=True)):
+        if not crop.sparse:  # its boxes are not complete: there is no right answer to learn
+            labels[row, : len(ids)] = torch.tensor(ids)
+    return GenerativeBatch(input_ids, attention_mask, labels)
+
+
+def decoder_inputs(labels: Tensor, tokenizer: Tokenizer) -> Tensor:
+    """Labels (G, T) shifted right behind </s>, as BART's decoder starts."""
+    start = torch.full_like(labels[:, :1], token_id(tokenizer, EOS))
+    shifted = torch.cat([start, labels[:, :-1]], dim=1)
+    return shifted.masked_fill(shifted == IGNORED, token_id(tokenizer, PAD))
+
+
+def _question(
+    categories: Sequence[Defect], crop: Crop, size: int, rng: random.Random, phrasings: Phrasings
+) -> tuple[str, str]:
+    language = rng.choice(LANGUAGES)
+    present = sorted({int(class_id) for class_id in crop.class_ids})
+    sentences = sorted({text for texts in crop.descriptions for text in texts})
+    if rng.random() < 0.4:
+        prompt, chosen = rng.choice(ALL_DEFECTS[language]), list(range(len(crop.class_ids)))
+    elif sentences and rng.random() < 0.3:
+        sentence = rng.choice(sentences)
+        prompt = _ask_for_sentence(sentence, rng, phrasings)
+        chosen = [index for index, texts in enumerate(crop.descriptions) if sentence in texts]
+    elif not present or rng.random() < 0.2:
+        hidden = [category for index, category in enumerate(categories) if index not in set(present)]
+        defect = rng.choice([*hidden, *_absent(categories)])
+        prompt, chosen = ask_for(rng.choice(words(defect, language)), language, rng, phrasings), []
+    else:
+        class_id = rng.choice(present)
+        prompt = ask_for(rng.choice(words(categories[class_id], language)), language, rng, phrasings)
+        chosen = [index for index, found in enumerate(crop.class_ids) if found == class_id]
+    rng.shuffle(chosen)
+    bins = quantise(crop.boxes_xyxy, (size, size))
+    return prompt, "".join(
+        names(categories[int(crop.class_ids[index])], language)[0] + "".join(map(location_token, bins[index].tolist()))
+        for index in chosen
+    )
