@@ -92,10 +92,9 @@ def _change_copper(name: str, inspection: Inspection, rng: np.random.Generator) 
         mask[view] = np.where(changed != dark, 255, 0)
         cv2.dilate(mask, np.ones((2 * CONTOUR + 1, 2 * CONTOUR + 1), np.uint8), dst=mask)
         x, y, width, height = cv2.boundingRect(mask)
-        if not inspection.claim((x, y, x + width, y + height)):
-            continue
+        if board.silk[mask > 0].any() or not inspection.claim((x, y, x + width, y + height)):
+            continue  # under print nobody would see it
         board.copper[view][changed != dark] = 255 - changed[changed != dark]
-        board.silk[mask > 0] = 0
         shape, place = COPPER_PLACES[name]
         return Finding(name, mask, {"shape": shape, "colour": "none", "place": place, "component": "none"})
     return None

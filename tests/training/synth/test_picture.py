@@ -3,7 +3,10 @@ from functools import cache
 import numpy as np
 import pytest
 
+from export.contract.defects import BARE_BOARD
+from training.synth import defects, picture
 from training.synth.blemishes import HELD_OUT, LOOKS, Look, looks_of
+from training.synth.defects import Finding, Inspection
 from training.synth.picture import CATEGORIES, Picture, draw_picture
 
 SIZE = 256  # pixels: the same 25 to 38 mm, quicker
@@ -42,6 +45,24 @@ def test_every_category_appears_and_changes_what_its_box_shows(category: str) ->
     outside[max(0, y - margin) : y + height + margin, max(0, x - margin) : x + width + margin] = 0
     assert inside.max() > 25
     assert inside.mean() > 5 * outside.mean()
+
+
+def test_changed_copper_does_not_hide_under_print(monkeypatch: pytest.MonkeyPatch) -> None:
+    printed = []
+
+    def put_defect(name: str, inspection: Inspection, rng: np.random.Generator) -> Finding | None:
+        before = inspection.board.silk.copy()
+        finding = defects.put_defect(name, inspection, rng)
+        if finding is not None:
+            printed.append(int(before[finding.mask > 0].max()))
+        np.testing.assert_array_equal(inspection.board.silk, before)
+        return finding
+
+    monkeypatch.setattr(picture, "put_defect", put_defect)
+    for index in range(4):
+        draw_picture(3, index, SIZE, wanted=[defect.id for defect in BARE_BOARD] * 3)
+    assert len(printed) > 20
+    assert max(printed) == 0
 
 
 def test_a_box_encloses_its_polygons_and_lies_in_the_picture() -> None:
