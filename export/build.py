@@ -6,7 +6,7 @@
 
 Quantisation is calibrated on the pictures that the checkpoint was trained on and judged on those that it was not,
 both named by its manifest, unless --calibration and --labelled name others. Engines that differ from PyTorch by more
-than export/limits.yaml allows are not published: exit code 1, the report kept.
+than export/gate/limits.yaml allows are not published: exit code 1, the report kept.
 """
 
 import argparse
@@ -20,13 +20,13 @@ from typing import Any
 
 import numpy as np
 
-from export.calibration import Calibration, CalibrationError, calibration_tiles, detector_rows
-from export.candidates import quantised_detectors
-from export.checkpoint import Checkpoint, CheckpointError, load_checkpoint
+from export.boards.calibration import Calibration, CalibrationError, calibration_tiles, detector_rows
+from export.boards.labelled import Boards, LabelledError, judging_boards, read_boards
 from export.contract.promotion import RepositoryError, read_promoted
 from export.contract.tensors import DETECTOR, GENERATOR, MODELS, PROMPT_ENCODER, graphs
 from export.contract.tiles import cut_tiles
-from export.engines import (
+from export.engines.candidates import quantised_detectors
+from export.engines.targets import (
     DEFAULT_PRECISIONS,
     build_engine,
     first_rows,
@@ -35,21 +35,21 @@ from export.engines import (
     precision_of,
     size_bytes,
 )
-from export.engines import PRECISIONS as TARGET_PRECISIONS
-from export.existing import existing_version, promote_where_needed
-from export.generator_graphs import read_vocabulary
-from export.labelled import Boards, LabelledError, judging_boards, read_boards
-from export.limits import NEED_LABELS, LimitsError, read_limits
-from export.limits import PRECISIONS as LIMITED_PRECISIONS
-from export.onnx_graphs import image_tokens, write_onnx
-from export.publication import publish_verified, summary
+from export.engines.targets import PRECISIONS as TARGET_PRECISIONS
+from export.gate.limits import NEED_LABELS, LimitsError, read_limits
+from export.gate.limits import PRECISIONS as LIMITED_PRECISIONS
+from export.gate.verify import GateError, Reference, padded, read_images, verify
+from export.graphs.checkpoint import Checkpoint, CheckpointError, load_checkpoint
+from export.graphs.generator_graphs import read_vocabulary
+from export.graphs.onnx_graphs import image_tokens, write_onnx
+from export.publishing.existing import existing_version, promote_where_needed
+from export.publishing.publication import publish_verified, summary
 from export.repository import staging_folder
 from export.runtime.engine import Engine, load_engine
 from export.runtime.error import EngineError
 from export.runtime.generator import load_generator
 from export.tensorrt.plan import LOG_SUFFIX, NO_SWITCHES, Switches
-from export.triton_config import TENSORRT
-from export.verify import GateError, Reference, padded, read_images, verify
+from export.triton.config import TENSORRT
 
 ROOT = Path(__file__).resolve().parent.parent
 PICTURES = ROOT / "tests" / "data"
@@ -72,8 +72,8 @@ def build(
     """Exports, verifies and publishes; returns the version's number.
 
     Args:
-        precision: of `export.limits.PRECISIONS`; None is the target's default.
-        target: of `export.engines.PRECISIONS`, or "auto".
+        precision: of `export.gate.limits.PRECISIONS`; None is the target's default.
+        target: of `export.engines.targets.PRECISIONS`, or "auto".
         labelled: pictures that mAP is judged on; without them it is not, and int8 and fp8 are refused.
         calibration: folder of pictures to calibrate with instead of the checkpoint's training data.
         switches: of TensorRT; another target refuses them.

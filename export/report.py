@@ -25,16 +25,16 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from export.calibration import MIN_TILES, Calibration, CalibrationError, calibration_tiles, detector_rows
-from export.checkpoint import Checkpoint, CheckpointError, load_checkpoint
+from export.boards.calibration import MIN_TILES, Calibration, CalibrationError, calibration_tiles, detector_rows
+from export.boards.labelled import Boards, LabelledError, judging_boards, read_boards
 from export.contract.tensors import DETECTOR
-from export.engines import METHODS, PRECISIONS, build_engine, first_rows, size_bytes, tool_version
-from export.labelled import Boards, LabelledError, judging_boards, read_boards
-from export.onnx_graphs import write_onnx
+from export.engines.targets import METHODS, PRECISIONS, build_engine, first_rows, size_bytes, tool_version
+from export.gate.verify import Reference, Run, judge, padded
+from export.graphs.checkpoint import Checkpoint, CheckpointError, load_checkpoint
+from export.graphs.onnx_graphs import write_onnx
 from export.report_page import as_markdown, draw
 from export.runtime.engine import load_engine
 from export.runtime.error import EngineError
-from export.verify import Reference, Run, judge, padded
 
 ROOT = Path(__file__).resolve().parent.parent
 CHECKPOINT = ROOT / "training" / "checkpoints" / "pcb_twelve"
@@ -117,7 +117,7 @@ def report(
         boards: labelled pictures to judge on, where there are any.
         rows: the detector's inputs for calibration tiles; the engines are timed on the first of them.
         rounds: of the timing.
-        targets: of `export.engines.PRECISIONS`.
+        targets: of `export.engines.targets.PRECISIONS`.
         batches: tiles in a batch, ascending.
         threads: of an engine; everything is timed with each.
     """

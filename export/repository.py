@@ -35,8 +35,8 @@ from export.contract.versions import (
     sole_writer,
     versions,
 )
-from export.triton_config import read_config
-from export.triton_control import TritonControl
+from export.triton.config import read_config
+from export.triton.control import TritonControl
 
 MODEL_PY = '''"""Runs this folder's engine inside Triton's Python backend."""
 

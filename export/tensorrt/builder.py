@@ -15,7 +15,7 @@ from typing import IO, Any
 
 import onnx
 
-from export.calibration import Calibration
+from export.boards.calibration import Calibration
 from export.runtime.error import EngineError
 from export.tensorrt.cuda import device
 from export.tensorrt.opset16 import NORM, lower_to_opset16

@@ -20,7 +20,7 @@ import numpy as np
 import onnx
 from onnx import ModelProto, TensorProto
 
-from export.calibration import Calibration
+from export.boards.calibration import Calibration
 from export.runtime.error import EngineError
 from export.tensorrt.patches import taken_back
 from export.tensorrt.tensor_types import tensor_types

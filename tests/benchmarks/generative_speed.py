@@ -30,17 +30,17 @@ import torch
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from export.checkpoint import Checkpoint, load_checkpoint
 from export.contract.defects import DEFECTS
 from export.contract.tensors import DETECTOR, GENERATED_TOKENS, GENERATOR, MODELS, PROMPT_ENCODER, STEP_TOKENS, graphs
 from export.contract.tiles import cut_tiles
-from export.engines import build_engine, precision_of
-from export.generator_graphs import read_vocabulary
-from export.onnx_graphs import write_onnx
+from export.engines.targets import build_engine, precision_of
+from export.gate.verify import padded, read_images
+from export.graphs.checkpoint import Checkpoint, load_checkpoint
+from export.graphs.generator_graphs import read_vocabulary
+from export.graphs.onnx_graphs import write_onnx
 from export.runtime.engine import ENGINES, Arrays, Engine
 from export.runtime.generator import Generator
 from export.runtime.grammar import Vocabulary
-from export.verify import padded, read_images
 from tests.benchmarks.transformers_generate import transformers_generate
 from tests.conftest import BOARD, CHECKPOINT
 

@@ -22,12 +22,12 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from export.checkpoint import Checkpoint, load_checkpoint
 from export.contract.boxes import Detections
 from export.contract.tensors import GENERATOR, graphs
 from export.contract.tiles import cut_tiles, tile_origins
-from export.generator_graphs import read_vocabulary
-from export.onnx_graphs import write_onnx
+from export.graphs.checkpoint import Checkpoint, load_checkpoint
+from export.graphs.generator_graphs import read_vocabulary
+from export.graphs.onnx_graphs import write_onnx
 from export.runtime.engine import Arrays, Engine, OnnxRuntimeEngine
 from export.runtime.generator import Generator
 from gateway.models.generator import read_boxes

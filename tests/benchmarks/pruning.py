@@ -23,11 +23,11 @@ import torch
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from export.checkpoint import Checkpoint
-from export.checkpoint import load_checkpoint as load_for_export
 from export.contract.tensors import DETECTOR
-from export.engines import build_engine
-from export.onnx_graphs import wrap, write_onnx
+from export.engines.targets import build_engine
+from export.graphs.checkpoint import Checkpoint
+from export.graphs.checkpoint import load_checkpoint as load_for_export
+from export.graphs.onnx_graphs import wrap, write_onnx
 from export.runtime.engine import load_engine
 from training.data.dataset import Dataset
 from training.data.source import read_dataset

@@ -19,7 +19,7 @@ import numpy as np
 from tqdm import trange
 
 from export.contract.tensors import DETECTOR, Dimensions
-from export.triton_config import render_config
+from export.triton.config import render_config
 from gateway.models.shared_memory import slot_bytes
 from gateway.models.triton import Triton
 from gateway.request.deadline import Deadline

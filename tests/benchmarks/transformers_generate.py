@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from transformers.modeling_outputs import BaseModelOutput
 
-from export.checkpoint import Checkpoint
+from export.graphs.checkpoint import Checkpoint
 from export.runtime.engine import Arrays
 
 

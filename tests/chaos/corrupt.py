@@ -12,7 +12,7 @@ from pathlib import Path
 from export.contract.promotion import RepositoryError, read_promoted
 from export.contract.tensors import MODELS
 from export.repository import promote, publish, staging_folder
-from export.triton_control import TritonControl
+from export.triton.control import TritonControl
 from gateway.up import free_port
 from tests.chaos.grounds import Grounds, wait_until
 from tests.chaos.load import Load

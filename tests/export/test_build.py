@@ -13,14 +13,14 @@ from tritonclient.grpc import model_config_pb2 as pb
 
 from export import build as build_module
 from export.build import _served, build
-from export.checkpoint import Checkpoint, CheckpointError, load_checkpoint
 from export.contract.files import sha256_of
 from export.contract.tensors import MODELS, ModelSpec, graphs
-from export.onnx_graphs import write_onnx
+from export.gate.verify import GateError
+from export.graphs.checkpoint import Checkpoint, CheckpointError, load_checkpoint
+from export.graphs.onnx_graphs import write_onnx
 from export.runtime.engine import Arrays, Engine, load_engine
 from export.runtime.error import EngineError
 from export.tensorrt.plan import Switches
-from export.verify import GateError
 from gateway.models.served import read_score_thresholds
 from tests.conftest import BOARD, embedded_triton, run_module
 from tests.export.test_tensorrt_build import SAVE, stand_in, without_tensorrt

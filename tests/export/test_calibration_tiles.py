@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from export.calibration import CalibrationError, calibration_tiles
-from export.labelled import LabelledError, judging_boards, read_boards, training_boards
+from export.boards.calibration import CalibrationError, calibration_tiles
+from export.boards.labelled import LabelledError, judging_boards, read_boards, training_boards
 
 TRAINED, HELD, OFFICIAL = 10, 90, 200  # grey levels: which picture a tile is of
 

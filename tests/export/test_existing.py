@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 
 from export import build as build_module
-from export.checkpoint import Checkpoint
 from export.contract.promotion import read_promoted
 from export.contract.tensors import DETECTOR, MODELS, ModelSpec
 from export.contract.versions import published
-from export.onnx_graphs import write_onnx
+from export.graphs.checkpoint import Checkpoint
+from export.graphs.onnx_graphs import write_onnx
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -11,8 +11,6 @@ import torch
 from numpy.typing import NDArray
 from tritonclient.grpc import InferenceServerClient, InferInput
 
-from export.checkpoint import CheckpointError
-from export.checkpoint import load_checkpoint as load_for_export
 from export.contract.locations import NUM_BINS, SCORE_WINDOW
 from export.contract.tensors import (
     GENERATED_TOKENS,
@@ -22,16 +20,18 @@ from export.contract.tensors import (
     graph_spec,
     graphs,
 )
-from export.generator_graphs import read_vocabulary
-from export.generator_parity import compare
-from export.onnx_graphs import wrap, write_onnx
+from export.gate.generator_parity import compare
+from export.gate.verify import read_images
+from export.graphs.checkpoint import CheckpointError
+from export.graphs.checkpoint import load_checkpoint as load_for_export
+from export.graphs.generator_graphs import read_vocabulary
+from export.graphs.onnx_graphs import wrap, write_onnx
 from export.repository import MODEL_PY
 from export.runtime.engine import Arrays, Engine, load_engine
 from export.runtime.error import EngineError
 from export.runtime.generator import Generator, load_generator
 from export.runtime.grammar import Vocabulary
-from export.triton_config import render_config
-from export.verify import read_images
+from export.triton.config import render_config
 from tests.conftest import BOARD, CHECKPOINT, embedded_triton
 from training.network.checkpoint import load_checkpoint
 from training.reading.generate import Answer, _parse, generate

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from export.checkpoint import load_checkpoint as load_for_export
-from export.generator_graphs import read_vocabulary
+from export.graphs.checkpoint import load_checkpoint as load_for_export
+from export.graphs.generator_graphs import read_vocabulary
 from export.runtime.grammar import OUTLINE, Grammar, Vocabulary, VocabularyError
 from training.network.checkpoint import load_checkpoint
 from training.reading.generate import Grammar as TrainingGrammar

@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from export.limits import FILE, PRECISIONS, LimitsError, read_limits
+from export.gate.limits import FILE, PRECISIONS, LimitsError, read_limits
 
 
 def changed(tmp_path: Path, precision: str, **values: object) -> Path:

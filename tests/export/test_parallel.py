@@ -10,16 +10,16 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from export.checkpoint import load_checkpoint as load_for_export
 from export.contract.locations import dequantise_outline
 from export.contract.tensors import GENERATOR, STEP_TOKENS, graph_spec, graphs
 from export.contract.tiles import cut_tiles
-from export.generator_graphs import read_vocabulary
-from export.generator_parity import compare, greedy_tokens
-from export.onnx_graphs import wrap, write_onnx
+from export.gate.generator_parity import compare, greedy_tokens
+from export.gate.verify import read_images
+from export.graphs.checkpoint import load_checkpoint as load_for_export
+from export.graphs.generator_graphs import read_vocabulary
+from export.graphs.onnx_graphs import wrap, write_onnx
 from export.runtime.engine import Arrays, Engine, OnnxRuntimeEngine
 from export.runtime.generator import Generator
-from export.verify import read_images
 from tests.conftest import BOARD, CHECKPOINT
 from training.network.checkpoint import load_checkpoint, save_checkpoint
 from training.reading.generate import Answer, generate, generate_outlines
@@ -86,7 +86,7 @@ def boxes_of(tokens: NDArray[np.int64], first_location: int) -> NDArray[np.int64
 
 
 def tolerate(monkeypatch: pytest.MonkeyPatch, bins: int) -> None:
-    for module in ("export.runtime.answer", "export.generator_parity", "training.reading.generate"):
+    for module in ("export.runtime.answer", "export.gate.generator_parity", "training.reading.generate"):
         monkeypatch.setattr(f"{module}.DRAFT_TOLERANCE", bins)
 
 

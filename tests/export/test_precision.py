@@ -8,22 +8,22 @@ import pytest
 from numpy.typing import NDArray
 from onnx import numpy_helper
 
-from export.average_precision import average_precision
+from export.boards.average_precision import average_precision
+from export.boards.calibration import detector_rows
+from export.boards.labelled import Board, Boards
 from export.build import build
-from export.calibration import detector_rows
-from export.candidates import quantised_detectors
-from export.checkpoint import load_checkpoint
 from export.contract.boxes import Detections
 from export.contract.tensors import DETECTOR, GENERATOR, MODELS, graphs
-from export.engines import METHODS, PRECISIONS, build_engine, first_rows, pick, precision_of, size_bytes
-from export.labelled import Board, Boards
-from export.onnx_graphs import write_onnx
+from export.engines.candidates import quantised_detectors
+from export.engines.sensitivity import sweep
+from export.engines.targets import METHODS, PRECISIONS, build_engine, first_rows, pick, precision_of, size_bytes
+from export.gate.verify import LIMITS, GateError, verify
+from export.graphs.checkpoint import load_checkpoint
+from export.graphs.onnx_graphs import write_onnx
+from export.graphs.weighted_nodes import weighted_nodes
 from export.runtime.engine import load_engine
 from export.runtime.error import EngineError
 from export.runtime.inference_precision import read_inference_precision
-from export.sensitivity import sweep
-from export.verify import LIMITS, GateError, verify
-from export.weighted_nodes import weighted_nodes
 from tests.conftest import BOARD
 
 TILE = 128

@@ -2,8 +2,8 @@ from pathlib import Path
 
 import pytest
 
-from export.checkpoint import load_checkpoint as load_for_export
-from export.publication import detector_parameters
+from export.graphs.checkpoint import load_checkpoint as load_for_export
+from export.publishing.publication import detector_parameters
 from training.network.checkpoint import load_checkpoint, save_checkpoint
 
 

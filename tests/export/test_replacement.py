@@ -15,14 +15,14 @@ from onnx import numpy_helper
 from tritonclient.grpc import InferenceServerClient, InferInput
 
 from export.build import build
-from export.checkpoint import load_checkpoint
 from export.contract.promotion import RepositoryError, read_promoted
 from export.contract.tensors import DETECTOR, MODELS
 from export.contract.versions import published
+from export.graphs.checkpoint import load_checkpoint
 from export.repository import describe, promote, prune, publish, rollback, staging_folder
 from export.runtime.engine import load_engine
 from export.server import TritonServer
-from export.triton_control import TritonControl
+from export.triton.control import TritonControl
 from gateway.up import free_port
 from tests.conftest import BOARD, embedded_triton, run_module
 

@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from export.calibration import detector_rows
-from export.checkpoint import load_checkpoint
-from export.engines import METHODS
-from export.labelled import Board, Boards
+from export.boards.calibration import detector_rows
+from export.boards.labelled import Board, Boards
+from export.engines.targets import METHODS
+from export.gate.verify import Reference, padded
+from export.graphs.checkpoint import load_checkpoint
 from export.report import PYTORCH, report
 from export.report_page import as_markdown, draw
-from export.verify import Reference, padded
 from tests.conftest import BOARD
 from tests.export.test_tensorrt_build import without_tensorrt
 

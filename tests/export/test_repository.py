@@ -16,7 +16,7 @@ from export.contract.promotion import RepositoryError, read_promoted
 from export.contract.tensors import MODELS
 from export.contract.versions import check_whole, published, sole_writer, versions
 from export.repository import describe, promote, prune, publish, rollback, staging_folder
-from export.triton_config import read_config
+from export.triton.config import read_config
 from tests.conftest import ROOT, run_module
 
 

@@ -5,13 +5,13 @@ import json
 import numpy as np
 import pytest
 
-from export.checkpoint import load_checkpoint
 from export.contract.files import sha256_of
 from export.contract.tensors import DETECTOR, GENERATOR, MODELS
 from export.contract.versions import versions
+from export.gate.verify import LIMITS, read_images, verify
+from export.graphs.checkpoint import load_checkpoint
 from export.runtime.engine import load_engine
 from export.runtime.generator import load_generator
-from export.verify import LIMITS, read_images, verify
 from tests.conftest import BOARD, CHECKPOINT, REPOSITORY
 
 

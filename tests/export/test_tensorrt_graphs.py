@@ -12,9 +12,9 @@ import pytest
 from numpy.typing import NDArray
 from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
-from export.checkpoint import load_checkpoint
 from export.contract.tensors import DETECTOR
-from export.onnx_graphs import write_onnx
+from export.graphs.checkpoint import load_checkpoint
+from export.graphs.onnx_graphs import write_onnx
 from export.runtime.error import EngineError
 from export.tensorrt.builder import describe
 from export.tensorrt.opset16 import lower_to_opset16

@@ -16,7 +16,7 @@ from tritonclient.grpc import model_config_pb2 as pb
 
 from export.contract.tensors import DETECTOR, MODELS, PROMPT_ENCODER, Dimensions, ModelSpec
 from export.server import ServerError
-from export.triton_config import render_config
+from export.triton.config import render_config
 from gateway.models.served import describe
 from gateway.models.triton import Triton
 from gateway.request.deadline import Deadline

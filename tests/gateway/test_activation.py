@@ -13,7 +13,7 @@ from export.contract.promotion import read_promoted
 from export.contract.tensors import GENERATOR
 from export.repository import promote, publish
 from export.server import TritonServer
-from export.triton_control import TritonControl
+from export.triton.control import TritonControl
 from gateway.up import free_port
 from tests.conftest import embedded_triton
 from tests.gateway.test_failures import PICTURE, gateway, status, wait_until

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from export.contract.tensors import DETECTOR, GENERATED_TOKENS, GENERATOR, MODELS
 from export.repository import publish
-from export.triton_config import read_config
+from export.triton.config import read_config
 from gateway.errors import AwayError
 from gateway.models.outlines import Outline, read_outlines, read_points
 from gateway.models.prompts import PromptEmbeddings

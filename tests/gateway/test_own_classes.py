@@ -7,7 +7,7 @@ from pathlib import Path
 import httpx
 
 from export.build import build
-from export.checkpoint import load_checkpoint
+from export.graphs.checkpoint import load_checkpoint
 from gateway.up import free_port, service
 from tests.conftest import BOARD
 

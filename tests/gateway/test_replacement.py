@@ -12,7 +12,7 @@ import pytest
 from export.contract.tensors import MODELS
 from export.repository import publish, staging_folder
 from export.server import TritonServer
-from export.triton_config import read_config
+from export.triton.config import read_config
 from tests.conftest import REPOSITORY, embedded_triton, run_module
 from tests.gateway.test_failures import PICTURE, gateway, status, wait_until
 

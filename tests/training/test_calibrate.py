@@ -9,8 +9,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from export.checkpoint import load_checkpoint as load_for_export
 from export.contract.defects import BARE_BOARD
+from export.graphs.checkpoint import load_checkpoint as load_for_export
 from tests.conftest import CHECKPOINT
 from tests.data.draw_board import DEFECTS, SIZE, draw
 from tests.training.boards import write_boards

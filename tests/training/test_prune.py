@@ -11,8 +11,8 @@ from tokenizers import Tokenizer
 from torch import Tensor, nn
 
 from export.build import build
-from export.checkpoint import load_checkpoint as load_for_export
 from export.contract.files import sha256_of
+from export.graphs.checkpoint import load_checkpoint as load_for_export
 from tests.conftest import BOARD, ROOT
 from tests.training.boards import write_boards
 from training.config import read_config

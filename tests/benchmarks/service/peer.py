@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from export.checkpoint import load_checkpoint
 from export.contract.tensors import GENERATED_TOKENS
 from export.contract.tiles import cut_tiles, tile_origins
+from export.graphs.checkpoint import load_checkpoint
 from gateway.models.generator import read_boxes
 from tests.benchmarks.transformers_generate import transformers_generate
 from tests.conftest import CHECKPOINT

@@ -18,8 +18,8 @@ from tqdm import tqdm
 
 from export.contract.boxes import Detections, nms
 from export.contract.tensors import DETECTOR, PROMPT_ENCODER, Dimensions, ModelSpec, TensorSpec
-from export.engines import build_engine
-from export.triton_config import render_config
+from export.engines.targets import build_engine
+from export.triton.config import render_config
 from gateway.models.triton import Triton
 from gateway.request.deadline import Deadline
 from tests.benchmarks.service.compare import spread

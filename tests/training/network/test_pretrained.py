@@ -12,8 +12,8 @@ from torch import Tensor
 from transformers import Florence2ForConditionalGeneration
 
 from export.build import build
-from export.checkpoint import load_checkpoint as load_for_export
 from export.contract.defects import BARE_BOARD
+from export.graphs.checkpoint import load_checkpoint as load_for_export
 from tests.conftest import BOARD, ROOT, run_module
 from tests.training.boards import write_boards
 from tests.training.published_florence2 import BASE, SMALL, write_native, write_older

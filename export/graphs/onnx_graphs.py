@@ -9,7 +9,6 @@ import onnxslim
 import torch
 from torch import Tensor, nn
 
-from export.checkpoint import Checkpoint
 from export.contract.tensors import (
     DETECTOR,
     GENERATOR,
@@ -23,7 +22,8 @@ from export.contract.tensors import (
     TensorSpec,
     graph_spec,
 )
-from export.generator_graphs import GeneratorDecoder, GeneratorEncoder, GeneratorVision, read_vocabulary
+from export.graphs.checkpoint import Checkpoint
+from export.graphs.generator_graphs import GeneratorDecoder, GeneratorEncoder, GeneratorVision, read_vocabulary
 
 OPSET = 18
 SAMPLE = {"prompts": PROMPT_BUCKETS[0], "length": LENGTH_BUCKETS[0], "encoded": LENGTH_BUCKETS[0], "step": 3}

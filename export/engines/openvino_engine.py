@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import openvino
 
-from export.calibration import Calibration
+from export.boards.calibration import Calibration
 from export.runtime.error import EngineError
 from export.runtime.inference_precision import BF16, write_inference_precision
 

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from export.boards.labelled import LabelledError, read_picture, training_boards
 from export.contract.tiles import cut_tiles, tile_origins
-from export.labelled import LabelledError, read_picture, training_boards
 
 Calibration = Mapping[str, NDArray[Any]]  # input name -> (N, ...), one row for each item
 

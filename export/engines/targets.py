@@ -10,10 +10,10 @@ import numpy as np
 import onnxruntime
 import openvino
 
-from export import onnxruntime_engine, openvino_engine
-from export.calibration import Calibration
+from export.boards.calibration import Calibration
 from export.contract.tensors import DETECTOR, ModelSpec
-from export.limits import NEED_LABELS
+from export.engines import onnxruntime_engine, openvino_engine
+from export.gate.limits import NEED_LABELS
 from export.runtime.engine import Arrays, Engine
 from export.runtime.error import EngineError
 from export.tensorrt import builder as tensorrt_builder

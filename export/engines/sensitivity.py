@@ -15,10 +15,10 @@ from numpy.typing import NDArray
 from onnx import ModelProto, NodeProto, helper, numpy_helper
 from tqdm import tqdm
 
-from export.comparison import align, rows
 from export.contract.tensors import TensorSpec
+from export.gate.comparison import align, rows
+from export.graphs.weighted_nodes import weighted_nodes
 from export.runtime.engine import Arrays
-from export.weighted_nodes import weighted_nodes
 
 
 def sweep(graph: Path, outputs: tuple[TensorSpec, ...], inputs: Arrays) -> list[tuple[str, float]]:

@@ -5,11 +5,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from export.checkpoint import Checkpoint
 from export.contract.tensors import DETECTOR, MODELS
-from export.engines import precision_of, tool_version
+from export.engines.targets import precision_of, tool_version
+from export.graphs.checkpoint import Checkpoint
 from export.repository import publish
-from export.triton_config import NEWEST_TENSORRT, TENSORRT, render_config
+from export.triton.config import NEWEST_TENSORRT, TENSORRT, render_config
 
 
 def publish_verified(checkpoint: Checkpoint, repository: Path, staging: Path, report: Mapping[str, Any]) -> int:

@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
+from export.boards.labelled import Boards
 from export.contract.boxes import Detections
-from export.labelled import Boards
 
 MAX_DETECTIONS = 200
 

@@ -8,11 +8,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from export.calibration import Calibration
+from export.boards.calibration import Calibration
 from export.contract.tensors import DETECTOR
-from export.engines import METHODS, build_engine, first_rows, median_latency_ms, size_bytes
+from export.engines.sensitivity import sweep
+from export.engines.targets import METHODS, build_engine, first_rows, median_latency_ms, size_bytes
 from export.runtime.engine import Engine, load_engine
-from export.sensitivity import sweep
 from export.tensorrt.plan import NO_SWITCHES, Switches
 
 KEPT_SHARES = (0.0, 0.1, 0.25, 0.5)  # of the layers, the most sensitive first

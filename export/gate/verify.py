@@ -17,10 +17,8 @@ import torch
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from export import generator_parity
-from export.average_precision import MAX_DETECTIONS, average_precision
-from export.checkpoint import Checkpoint
-from export.comparison import Outputs, agreement, align, cosine, rows
+from export.boards.average_precision import MAX_DETECTIONS, average_precision
+from export.boards.labelled import Boards, read_picture
 from export.contract.boxes import Detections
 from export.contract.defects import DEFECTS
 from export.contract.tensors import (
@@ -32,9 +30,11 @@ from export.contract.tensors import (
     bucket,
 )
 from export.contract.tiles import cut_tiles, merge_tiles, tile_origins
-from export.labelled import Boards, read_picture
-from export.limits import Limits, read_limits
-from export.onnx_graphs import wrap
+from export.gate import generator_parity
+from export.gate.comparison import Outputs, agreement, align, cosine, rows
+from export.gate.limits import Limits, read_limits
+from export.graphs.checkpoint import Checkpoint
+from export.graphs.onnx_graphs import wrap
 from export.runtime.engine import Arrays, Engine
 from export.runtime.generator import Generator
 

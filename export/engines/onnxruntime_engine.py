@@ -22,9 +22,9 @@ from onnxruntime.quantization import (
     quantize_static,
 )
 
-from export.calibration import Calibration
+from export.boards.calibration import Calibration
+from export.graphs.weighted_nodes import QUANTIZED_OPS, weighted_nodes
 from export.runtime.error import EngineError
-from export.weighted_nodes import QUANTIZED_OPS, weighted_nodes
 
 PRECISIONS = ("fp32", "int8")
 STATIC = {"static max": CalibrationMethod.MinMax, "static entropy": CalibrationMethod.Entropy}
@@ -60,7 +60,7 @@ def build(
 ) -> dict[str, Any]:
     """Writes `folder`/NAME.onnx for NAME.onnx and returns what the report should say of it.
 
-    Args and errors are those of `export.openvino_engine.build`.
+    Args and errors are those of `export.engines.openvino_engine.build`.
     """
     output = folder / graph.name
     if precision == "fp32":

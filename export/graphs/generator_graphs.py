@@ -13,10 +13,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 from transformers.models.bart.modeling_bart import BartAttention
 
-from export.checkpoint import Checkpoint, CheckpointError
 from export.contract.defects import DEFECTS
 from export.contract.locations import NUM_BINS, SCORE_WINDOW
 from export.contract.tensors import GENERATED_TOKENS, STEP_TOKENS
+from export.graphs.checkpoint import Checkpoint, CheckpointError
 from export.runtime.grammar import Vocabulary
 
 HIDDEN = -3e4  # added to a logit that must not count: exp() of it is 0, and half precision holds it

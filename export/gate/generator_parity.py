@@ -15,11 +15,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from export.checkpoint import Checkpoint
 from export.contract.locations import DRAFT_TOLERANCE, NUM_BINS
 from export.contract.tensors import GENERATED_TOKENS, GENERATOR
 from export.contract.tiles import cut_tiles, tile_origins
-from export.generator_graphs import box_slots, read_vocabulary
+from export.graphs.checkpoint import Checkpoint
+from export.graphs.generator_graphs import box_slots, read_vocabulary
 from export.runtime.engine import Arrays
 from export.runtime.generator import Generator
 from export.runtime.grammar import OUTLINE, START, Grammar

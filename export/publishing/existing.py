@@ -9,17 +9,17 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from export.checkpoint import Checkpoint
 from export.contract.promotion import CONFIG, RepositoryError, read_promoted
 from export.contract.tensors import DETECTOR
 from export.contract.versions import MANIFEST, check_whole, published
-from export.engines import tool_version
-from export.publication import detector_parameters
+from export.engines.targets import tool_version
+from export.graphs.checkpoint import Checkpoint
+from export.publishing.publication import detector_parameters
 from export.repository import promote
 from export.runtime.error import EngineError
 from export.tensorrt.cuda import device
 from export.tensorrt.plan import Switches
-from export.triton_config import TENSORRT, read_config
+from export.triton.config import TENSORRT, read_config
 
 Machine = Mapping[str, str | None]
 
