@@ -1,5 +1,7 @@
 """The database: its tables come about by migrations, on SQLite and on PostgreSQL alike."""
 
+import ast
+import shutil
 import sqlite3
 import subprocess
 import sys
@@ -46,6 +48,34 @@ def test_every_migration_can_be_taken_back_and_run_again(database: Database) -> 
         command.upgrade(migration_config(connection), "head")
         assert "defects" in inspect(connection).get_table_names()
     database.close()
+
+
+def test_the_next_migration_is_written_from_what_the_tables_lack(tmp_path: Path) -> None:
+    shutil.copytree(ROOT / "gateway", tmp_path / "gateway")
+    (tmp_path / "export").symlink_to(ROOT / "export")
+    tables = tmp_path / "gateway" / "review" / "tables.py"
+    source = tables.read_text(encoding="utf-8")
+    tables.write_text(
+        f'{source}\n\nclass Shift(Base):\n    """Who was there."""\n\n    __tablename__ = "shift"\n\n'
+        "    name: Mapped[str] = mapped_column(primary_key=True)\n",
+        encoding="utf-8",
+    )
+    written = subprocess.run(
+        [sys.executable, "-m", "gateway.migrations", "the shifts"], cwd=tmp_path, capture_output=True, text=True
+    )
+    assert written.returncode == 0, written.stderr
+    versions = tmp_path / "gateway" / "migrations" / "versions"
+    (added,) = {path.name for path in versions.glob("[0-9]*.py")} - {
+        path.name for path in (ROOT / "gateway" / "migrations" / "versions").glob("[0-9]*.py")
+    }
+    assert added == f"{len(list(versions.glob('[0-9]*.py'))):04d}_the_shifts.py"
+    step = ast.parse((versions / added).read_text(encoding="utf-8"))
+    calls = [node for node in ast.walk(step) if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute)]
+    changes = [(ast.unparse(call.func), call.args[0]) for call in calls if ast.unparse(call.func).startswith("op.")]
+    assert [(name, ast.literal_eval(table)) for name, table in changes] == [
+        ("op.create_table", "shift"),
+        ("op.drop_table", "shift"),
+    ]
 
 
 def test_workers_that_start_together_make_one_catalog(database_url: str) -> None:
