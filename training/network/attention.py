@@ -61,7 +61,9 @@ def attend(
         else:
             mask = None
             if attention_mask is not None:
-                mask = attention_mask.to(query.dtype).expand(batch, heads, length, key.shape[2]).flatten(0, 1)
+                least = torch.finfo(query.dtype).min  # fp32's would become an infinity
+                mask = attention_mask.clamp(min=least).to(query.dtype)
+                mask = mask.expand(batch, heads, length, key.shape[2]).flatten(0, 1)
             parts = (each.flatten(0, 1) for each in (query * scale, key, value))
             attended: Tensor = _Attention.apply(*parts, mask)  # type: ignore[no-untyped-call]
             found = attended.unflatten(0, (batch, heads))

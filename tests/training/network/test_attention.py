@@ -33,6 +33,7 @@ def test_it_attends_and_learns_like_transformers_own(length: int, keys: int, mas
     if masked:
         mask = torch.zeros(2, 1, length, keys)
         mask[1, 0, :, keys // 2 :] = torch.finfo(torch.float32).min
+        mask[0, 0, 3] = torch.finfo(torch.float32).min  # sees nothing at all
     wanted, _ = eager_attention_forward(nn.Module(), *inputs, mask, scaling=0.5)  # type: ignore[no-untyped-call]
     upwards = drawn(2, length, 3, 4).detach()
     wanted.backward(upwards)
