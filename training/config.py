@@ -131,6 +131,7 @@ class ContinuedConfig(Strict):
 
     checkpoint: Path  # folder that training wrote
     add_fine_tokens: bool = False  # to one that has none: they start as copies of the tokens that it has
+    vision_depths: tuple[int, ...] | None = None  # DaViT blocks of each stage; those added start as identities
     lora: LoraConfig | None = None  # none: every weight is trained
 
 

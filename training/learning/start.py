@@ -11,7 +11,7 @@ from training.config import Config, ConfigError, ContinuedConfig, DataConfig, Mo
 from training.data.dataset import Dataset, DatasetError, sentences
 from training.data.source import join_datasets, read_dataset
 from training.learning.replay import ReplayBuffer
-from training.network.building import add_fine_tokens, build_network
+from training.network.building import add_fine_tokens, build_network, deepen_vision
 from training.network.checkpoint import REPLAY, load_checkpoint
 from training.network.lora import add_adapters
 from training.network.modeling_florence2_grounding import Florence2ForGrounding
@@ -125,6 +125,11 @@ def _load(model: PretrainedConfig | ContinuedConfig) -> tuple[Florence2ForGround
         network, tokenizer, _ = load_checkpoint(model.checkpoint)
         if model.add_fine_tokens:
             add_fine_tokens(network)
+        if model.vision_depths is not None:
+            try:
+                network = deepen_vision(network, model.vision_depths)
+            except ValueError as error:
+                raise ConfigError(f"model.vision_depths: {error}; leave it out to keep the network's shape") from error
         return network, tokenizer
     return load_pretrained(
         model.pretrained,

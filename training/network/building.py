@@ -1,6 +1,8 @@
 """Builds a small Florence-2 with a grounding head from scratch, initialised so that a short run learns."""
 
+import copy
 import math
+from collections.abc import Sequence
 
 import torch
 from tokenizers import Tokenizer
@@ -96,6 +98,36 @@ def add_fine_tokens(network: Florence2ForGrounding) -> None:
     initialise_by_fan_in(head)
     head.load_state_dict(head.state_dict() | network.grounding.state_dict())
     network.grounding = head
+
+
+@torch.no_grad()
+def deepen_vision(network: Florence2ForGrounding, depths: Sequence[int]) -> Florence2ForGrounding:
+    """A network with `depths` DaViT blocks in its stages that gives what `network` gives, and can learn more.
+
+    The blocks that are new stand behind those that a stage has and pass on what comes to them: what they would add
+    starts at zero. (Chen et al., Net2Net: Accelerating Learning via Knowledge Transfer, 2016.)
+
+    Raises:
+        ValueError: a stage would lose blocks, or the number of stages is another.
+    """
+    present = network.config.vision_config.depths
+    if len(depths) != len(present) or any(wanted < has for wanted, has in zip(depths, present, strict=True)):
+        raise ValueError(f"{list(depths)} blocks a stage are not at least the {list(present)} that the network has")
+    config = copy.deepcopy(network.config)
+    config.vision_config.depths = tuple(depths)
+    deeper = Florence2ForGrounding(config)
+    for blocks, has in zip(deeper.model.vision_tower.blocks, present, strict=True):
+        for block in blocks[has:]:
+            initialise_by_fan_in(block)
+            spatial, channel = block.spatial_block, block.channel_block
+            added = [spatial.window_attn.proj, channel.channel_attn.proj]
+            for part in (spatial, channel):
+                added += [part.conv1, part.conv2, part.ffn.fc2]
+            for layer in added:
+                nn.init.zeros_(layer.weight)
+                nn.init.zeros_(layer.bias)
+    deeper.load_state_dict(deeper.state_dict() | network.state_dict())
+    return deeper.train(network.training)
 
 
 @torch.no_grad()
