@@ -127,7 +127,8 @@ def deepen_vision(network: Florence2ForGrounding, depths: Sequence[int]) -> Flor
                 nn.init.zeros_(layer.weight)
                 nn.init.zeros_(layer.bias)
     deeper.load_state_dict(deeper.state_dict() | network.state_dict())
-    return deeper.train(network.training)
+    deeper.train(network.training)
+    return deeper
 
 
 @torch.no_grad()
