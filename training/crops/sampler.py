@@ -1,10 +1,13 @@
-"""Training crops: pieces of pictures, turned, scaled, with defects drawn in and re-thresholded; boxes kept right.
+"""Training crops: pieces of pictures, turned, scaled, re-thresholded and with defects drawn in; boxes kept right.
 
-Drawing and re-thresholding are for binarised line-scan boards only; a picture tells by its own gray levels.
+Drawing and re-thresholding are for binarised line-scan boards only; a picture tells by its own gray levels. Both are
+done in the picture's own pixels, before a piece is turned, scaled and compressed: what is drawn has the edges that
+everything else has, or the network would learn to find sharp edges.
 """
 
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -25,6 +28,10 @@ BINARY_SHARE = 0.97  # of a binarised picture's pixels that are nearly black or 
 DRAWN_SHARES = np.array([2 if defect.id in {"open", "short"} else 1 for defect in BARE_BOARD]) / (len(BARE_BOARD) + 2)
 
 
+SHRUNK_BELOW = 0.7  # scale: warpAffine takes single pixels, so what becomes smaller is averaged before
+JPEG_QUALITY = (80, 96)  # of pieces that were drawn into
+
+
 def is_binarised(image: NDArray[np.uint8]) -> bool:
     """Whether a gray picture (H, W) is black and white."""
     return image.ndim == 2 and float(((image < 48) | (image > 207)).mean()) > BINARY_SHARE
@@ -35,8 +42,9 @@ class _Pictures:
 
     def __init__(self, samples: Sequence[Sample]) -> None:
         self.samples = samples
-        self.templates = [sample.template for sample in samples if sample.template is not None]
-        self.templates += [s.path for s in samples if not len(s.class_ids) and not s.image_descriptions]
+        # Defect-free boards, with the boxes of the defects that the same board has elsewhere.
+        self.templates = [(sample.template, sample.boxes_xyxy) for sample in samples if sample.template is not None]
+        self.templates += [(s.path, s.boxes_xyxy) for s in samples if not len(s.class_ids) and not s.image_descriptions]
         self.defects = [(index, row) for index, sample in enumerate(samples) for row in range(len(sample.class_ids))]
 
 
@@ -97,23 +105,30 @@ class CropSampler:
     def _cut(self, size: int, drawn_defects: float, rng: np.random.Generator) -> Crop:
         """A piece of a picture with its own defects, or of a defect-free board, and some drawn into it."""
         pictures = self.replayed if self.ratio and rng.random() < self.ratio else self.learned
+        turn = self._draw_turn(rng)
+        seen_wh = np.abs(np.linalg.inv(turn)) @ np.array([size, size])  # pixels of the picture
         if rng.random() < self.config.template_share and pictures.templates:
-            path = pictures.templates[int(rng.integers(len(pictures.templates)))]
+            path, boxes = pictures.templates[int(rng.integers(len(pictures.templates)))]
             image = self.store.read(path)
-            height, width = image.shape[:2]
-            piece, _ = self._warp(image, rng.uniform(0, 1, 2) * (width, height), size, rng)
-            crop = Crop(piece, np.zeros((0, 4), np.float32), np.zeros(0, np.int64), (), ())
+            sample = _sound(path, image)
+            boxes = boxes if rng.random() < self.config.near_defect else boxes[:0]
         else:
-            sample, centre = self._aim(pictures, size, rng)
+            sample, boxes = self._choose(pictures, rng)
             image = self.store.read(sample.path)
-            if sample.image_descriptions:  # somewhere in the picture, so all of it must be in the crop
-                piece, matrix = self._fit(image, size)
-            else:
-                piece, matrix = self._warp(image, centre, size, rng)
-            crop = _move_boxes(sample, piece, matrix, size, self.config.min_visible)
-        if is_binarised(image):
-            crop = self._draw_into(crop, int(rng.poisson(drawn_defects)), rng)
-            crop = replace(crop, image=self._degrade(crop.image, rng))
+        centre = self._aim(boxes, sample.resolution_wh, seen_wh, rng)
+        if sample.image_descriptions:  # somewhere in the picture, so all of it must be in the crop
+            turn, offset = np.eye(2) * (size / max(sample.resolution_wh)), np.zeros(2)
+        else:
+            wh = np.array(sample.resolution_wh)
+            margin = np.minimum(seen_wh, wh) / 2
+            offset = size / 2 - turn @ np.clip(centre, margin, wh - margin)
+        binarised = is_binarised(image)
+        if binarised:
+            image, sample = self._alter(image, sample, turn, offset, size, int(rng.poisson(drawn_defects)), rng)
+        piece, matrix = _apply(image, turn, offset, size)
+        crop = _move_boxes(sample, piece, matrix, size, self.config.min_visible)
+        if binarised:
+            crop = replace(crop, image=self._relevel(crop.image, rng))
         crop = replace(crop, image=_as_rgb(crop.image))
         if image.ndim == 3 and self.paster is not None and not crop.sparse:
             crop = self.paster(crop, rng)
@@ -121,13 +136,8 @@ class CropSampler:
             crop = replace(crop, image=self.camera(crop.image, rng))
         return crop
 
-    def _warp(
-        self, image: NDArray[np.uint8], centre: NDArray[np.float64], size: int, rng: np.random.Generator
-    ) -> tuple[NDArray[np.uint8], NDArray[np.float64]]:
-        """The piece around `centre`, turned, mirrored, scaled, and the matrix (2, 3) that took it there."""
-        height, width = image.shape[:2]
-        margin = np.minimum(size / 2, (width / 2, height / 2))
-        centre = np.clip(centre, margin, np.array([width, height]) - margin)
+    def _draw_turn(self, rng: np.random.Generator) -> NDArray[np.float64]:
+        """The matrix (2, 2) that turns, mirrors, scales and stretches a picture."""
         scale = self.config.magnification * np.exp(rng.uniform(-1, 1) * np.log(self.config.scale_jitter))
         stretch = np.exp(rng.uniform(-0.5, 0.5) * np.log(self.config.aspect_jitter))
         turn = np.diag([scale * stretch, scale / stretch])
@@ -135,48 +145,94 @@ class CropSampler:
             turn = turn @ np.array([[-1, 0], [0, 1]])
         for _ in range(int(rng.integers(4))):
             turn = turn @ np.array([[0, -1], [1, 0]])
-        return _apply(image, turn, size / 2 - turn @ centre, size)
+        return turn
 
-    def _fit(self, image: NDArray[np.uint8], size: int) -> tuple[NDArray[np.uint8], NDArray[np.float64]]:
-        """The whole picture, scaled to fit."""
-        scale = size / max(image.shape[:2])
-        return _apply(image, np.diag([scale, scale]), np.zeros(2), size)
-
-    def _aim(self, pictures: _Pictures, size: int, rng: np.random.Generator) -> tuple[Sample, NDArray[np.float64]]:
-        """A sample and the pixel to centre a crop on: near a defect mostly, anywhere otherwise."""
+    def _choose(self, pictures: _Pictures, rng: np.random.Generator) -> tuple[Sample, NDArray[np.float32]]:
+        """A sample and the boxes (N, 4) to aim at: mostly that of one defect, each as likely as any, else none."""
         if pictures.defects and rng.random() < self.config.near_defect:
             index, row = pictures.defects[int(rng.integers(len(pictures.defects)))]
-            x1, y1, x2, y2 = pictures.samples[index].boxes_xyxy[row]
-            return pictures.samples[index], np.array([(x1 + x2) / 2, (y1 + y2) / 2]) + rng.uniform(-0.4, 0.4, 2) * size
-        sample = pictures.samples[int(rng.integers(len(pictures.samples)))]
-        return sample, rng.uniform(0, 1, 2) * sample.resolution_wh
+            return pictures.samples[index], pictures.samples[index].boxes_xyxy[row : row + 1]
+        return pictures.samples[int(rng.integers(len(pictures.samples)))], np.zeros((0, 4), np.float32)
 
-    def _draw_into(self, crop: Crop, count: int, rng: np.random.Generator) -> Crop:
+    def _aim(
+        self,
+        boxes_xyxy: NDArray[np.float32],
+        resolution_wh: tuple[int, int],
+        seen_wh: NDArray[np.float64],
+        rng: np.random.Generator,
+    ) -> NDArray[np.float64]:
+        """The pixel to centre a crop on: where a box of (N, 4) is within the crop, anywhere where there is none."""
+        if not len(boxes_xyxy):
+            return rng.uniform(0, 1, 2) * resolution_wh
+        x1, y1, x2, y2 = boxes_xyxy[int(rng.integers(len(boxes_xyxy)))]
+        return np.array([(x1 + x2) / 2, (y1 + y2) / 2]) + rng.uniform(-0.4, 0.4, 2) * seen_wh
+
+    def _alter(
+        self,
+        image: NDArray[np.uint8],
+        sample: Sample,
+        turn: NDArray[np.float64],
+        offset: NDArray[np.float64],
+        size: int,
+        count: int,
+        rng: np.random.Generator,
+    ) -> tuple[NDArray[np.uint8], Sample]:
+        """The picture with other copper and drawn defects where a crop will show it, and what is known of it then."""
+        corners = (np.array([[0, 0], [size, size]]) - offset) @ np.linalg.inv(turn).T
+        low = np.maximum(np.floor(corners.min(axis=0)).astype(int), 0)
+        high = np.minimum(np.ceil(corners.max(axis=0)).astype(int), sample.resolution_wh)
+        window = self._rethreshold(image[low[1] : high[1], low[0] : high[0]], rng).copy()
+        sample = self._draw_into(window, low, sample, count, rng)
+        quality = int(rng.integers(*JPEG_QUALITY))
+        _, encoded = cv2.imencode(".jpg", window, [cv2.IMWRITE_JPEG_QUALITY, quality])
+        altered = image.copy()
+        altered[low[1] : high[1], low[0] : high[0]] = cv2.imdecode(encoded, cv2.IMREAD_GRAYSCALE)
+        return altered, sample
+
+    def _draw_into(
+        self, window: NDArray[np.uint8], low: NDArray[np.int64], sample: Sample, count: int, rng: np.random.Generator
+    ) -> Sample:
+        """Draws up to `count` defects into a window of a picture, whose corner is at `low`, in place."""
         if not self.drawable:
-            return crop
-        boxes, classes, descriptions, outlines = crop.boxes_xyxy, crop.class_ids, crop.descriptions, crop.outlines
+            return sample
+        shift = np.tile(low, 2).astype(np.float32)
+        boxes, classes = sample.boxes_xyxy - shift, sample.class_ids
+        descriptions, polygons = sample.descriptions, sample.polygons
         shares = np.array([share for _, share in self.drawable.values()])
         for kind in rng.choice(list(self.drawable), count, p=shares / shares.sum()):
-            before = crop.image.copy()
-            box = draw_defect(crop.image, int(kind), boxes, rng)
+            before = window.copy()
+            box = draw_defect(window, int(kind), boxes, rng)
             if box is not None:
                 boxes = np.concatenate([boxes, box[None]])
                 classes = np.append(classes, self.drawable[int(kind)][0])
                 descriptions = (*descriptions, ())
-                outlines = (*outlines, largest(trace((crop.image != before).astype(np.uint8))))
-        return replace(crop, boxes_xyxy=boxes, class_ids=classes, descriptions=descriptions, outlines=outlines)
+                outlines = trace((window != before).astype(np.uint8))
+                polygons = (*polygons, tuple(outline + low.astype(np.float32) for outline in outlines))
+        return replace(
+            sample, boxes_xyxy=boxes + shift, class_ids=classes, descriptions=descriptions, polygons=polygons
+        )
 
-    def _degrade(self, image: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.uint8]:
-        """Other line-scan cameras: thicker or thinner copper by a new threshold, other gray levels, sensor noise."""
-        if rng.random() < self.config.threshold_jitter:
-            blurred = cv2.GaussianBlur(image, (0, 0), float(rng.uniform(0.6, 1.6)))
-            image = np.where(blurred > rng.uniform(70, 185), np.uint8(255), np.uint8(0))
-        if rng.random() < self.config.level_jitter:
-            dark, light = rng.uniform(0, 70), rng.uniform(170, 255)
-            noise = rng.normal(0, rng.uniform(0, 12), image.shape)
-            levels = dark + image.astype(np.float32) * ((light - dark) / 255) + noise
-            image = np.clip(levels, 0, 255).astype(np.uint8)
-        return image
+    def _rethreshold(self, image: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.uint8]:
+        """Thicker or thinner copper, as by another threshold."""
+        if rng.random() >= self.config.threshold_jitter:
+            return image
+        blurred = cv2.GaussianBlur(image, (0, 0), float(rng.uniform(0.6, 1.6)))
+        return np.where(blurred > rng.uniform(70, 185), np.uint8(255), np.uint8(0))
+
+    def _relevel(self, image: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.uint8]:
+        """Other gray levels and sensor noise."""
+        if rng.random() >= self.config.level_jitter:
+            return image
+        dark, light = rng.uniform(0, 70), rng.uniform(170, 255)
+        noise = rng.normal(0, rng.uniform(0, 12), image.shape)
+        levels = dark + image.astype(np.float32) * ((light - dark) / 255) + noise
+        return np.clip(levels, 0, 255).astype(np.uint8)
+
+
+def _sound(path: Path, image: NDArray[np.uint8]) -> Sample:
+    """A defect-free board."""
+    height, width = image.shape[:2]
+    return Sample(path, (width, height), np.zeros((0, 4), np.float32), np.zeros(0, np.int64), (), ())
 
 
 def _as_rgb(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
@@ -186,11 +242,23 @@ def _as_rgb(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
 def _apply(
     image: NDArray[np.uint8], linear: NDArray[np.float64], offset: NDArray[np.float64], size: int
 ) -> tuple[NDArray[np.uint8], NDArray[np.float64]]:
+    """The picture as a crop of `size` pixels shows it, and the matrix (2, 3) that took it there."""
+    height, width = image.shape[:2]
+    scale = abs(np.linalg.det(linear)) ** 0.5
+    shrunk = np.eye(2)
+    if scale < SHRUNK_BELOW:
+        wh = np.maximum(np.rint(np.array([width, height]) * scale), 1).astype(int)
+        image = cv2.resize(image, wh.tolist(), interpolation=cv2.INTER_AREA).astype(np.uint8, copy=False)
+        shrunk = np.diag([width, height] / wh)
     # warpAffine places pixel centres on integers; the boxes' coordinates are pixel edges.
-    shift = offset + linear @ np.array([0.5, 0.5]) - 0.5
-    flags = cv2.INTER_LINEAR if abs(np.linalg.det(linear)) > 0.5 else cv2.INTER_AREA
+    warp = linear @ shrunk
+    shift = offset + warp @ np.array([0.5, 0.5]) - 0.5
     piece = cv2.warpAffine(
-        image, np.column_stack([linear, shift]), (size, size), flags=flags, borderMode=cv2.BORDER_REPLICATE
+        image,
+        np.column_stack([warp, shift]),
+        (size, size),
+        flags=cv2.INTER_LINEAR,
+        borderMode=cv2.BORDER_REPLICATE,
     )
     return piece.astype(np.uint8, copy=False), np.column_stack([linear, offset])
 
