@@ -211,6 +211,14 @@ class TrainConfig(Strict):
         return self
 
     @model_validator(mode="after")
+    def _stopping_stops_something(self) -> Self:
+        if self.early_stopping is not None and all(stage.decoder_only for stage in self.stages):
+            raise ValueError(
+                "early_stopping ends the joint training, and every stage has decoder_only; set early_stopping to null"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _outlines_alone(self) -> Self:
         if self.outline_share and not any(stage.decoder_only for stage in self.stages):
             raise ValueError(
@@ -266,6 +274,30 @@ class Config(Strict):
         return self
 
 
+def _parse(text: str, origin: str) -> Any:  # noqa: ANN401
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{origin} is no YAML: {' '.join(str(error).split())}") from error
+
+
+def _apply(tree: dict[str, Any], override: str) -> None:
+    key, separator, value = override.partition("=")
+    if not separator:
+        raise ConfigError(f"override {override!r}: expected section.field=value")
+    *sections, field = key.split(".")
+    node = tree
+    for depth, section in enumerate(sections, start=1):
+        inner = node.setdefault(section, {})
+        if not isinstance(inner, dict):
+            whole = ".".join(sections[:depth])
+            raise ConfigError(
+                f"override {override!r}: {whole} is {inner!r}, which has no fields; give all of it, {whole}={{...}}"
+            )
+        node = inner
+    node[field] = _parse(value, f"override {override!r}")
+
+
 def read_config(path: Path, overrides: list[str]) -> Config:
     """A YAML file with `section.field=value` overrides applied.
 
@@ -274,16 +306,11 @@ def read_config(path: Path, overrides: list[str]) -> Config:
     """
     if not path.is_file():
         raise ConfigError(f"configuration {path} does not exist")
-    tree: dict[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+    tree = _parse(path.read_text(encoding="utf-8"), str(path)) or {}
+    if not isinstance(tree, dict):
+        raise ConfigError(f"{path} holds {tree!r}, expected sections with fields")
     for override in overrides:
-        key, separator, value = override.partition("=")
-        if not separator:
-            raise ConfigError(f"override {override!r}: expected section.field=value")
-        *sections, field = key.split(".")
-        node = tree
-        for section in sections:
-            node = node.setdefault(section, {})
-        node[field] = yaml.safe_load(value)
+        _apply(tree, override)
     try:
         return Config.model_validate(tree)
     except ValidationError as error:

@@ -35,13 +35,13 @@ from training.data.source import read_dataset
 from training.metrics import MAX_DETECTIONS, Figures, Truth, evaluate_detections
 from training.network.checkpoint import CheckpointError, load_checkpoint
 from training.network.modeling_florence2_grounding import Florence2ForGrounding
-from training.prompts import LANGUAGES, PHRASINGS, Language, names
+from training.prompts import LANGUAGES, Language, names
 from training.reading.detect import embed_prompts, merge_looks, read_tiles
 from training.reading.generate import generate, generate_outlines
 
 SCORE_THRESHOLD = 0.01  # low: average precision looks at the whole curve
 NMS_THRESHOLD = 0.3
-LOCATE = 4  # the phrasing of the generative prompts: 'locate ...', its Chinese counterpart likewise
+LOCATE = {"en": "locate {label}", "zh": "定位{label}"}  # what the generative reading is asked
 
 
 def class_names(dataset: Dataset, language: Language) -> list[str]:
@@ -90,7 +90,7 @@ def evaluate_generative(
 ) -> Figures:
     """Figures of the generative reading, each class asked for by a prompt of its own."""
     tile = network.config.tile_size
-    prompts = [PHRASINGS[language][LOCATE].format(label=name) for name in class_names(dataset, language)]
+    prompts = [LOCATE[language].format(label=name) for name in class_names(dataset, language)]
     found: list[Detections] = []
     for sample in tqdm(dataset.samples, desc=f"generative, {language}", unit="image", file=sys.stderr, disable=None):
         image = read_image(sample.path)
@@ -198,6 +198,8 @@ def main() -> int:
         dataset = read_dataset(arguments.data, arguments.split)
         if arguments.described:
             dataset = by_description(dataset, arguments.described)
+        if not any(len(sample.class_ids) for sample in dataset.samples):
+            raise DatasetError(f"{arguments.data}: no picture shows a defect with a box; there is nothing to judge by")
     except (CheckpointError, DatasetError) as error:
         print(f"error: {error}", file=sys.stderr)  # noqa: T201
         return 2
@@ -221,7 +223,7 @@ def main() -> int:
             return 2
     print(json.dumps(report))  # noqa: T201
     worst = max(report.get("drop", {}).values(), default=arguments.max_drop)
-    if worst > arguments.max_drop:
+    if not worst <= arguments.max_drop:  # NaN is no pass
         fault = (
             f"mAP@0.5 lies {worst:.4f} below that of {arguments.reference}, at most {arguments.max_drop:g} is allowed"
         )

@@ -4,7 +4,8 @@
         --sparsity 0.4 --out runs/pcb_twelve_pruned [--split train] [--images 200] [--seed 0]
 
 Importance is judged on labelled crops by the loss of training. Accuracy falls at first: fine-tune the result with
-training.train. Thresholds and figures of the source hold for its scores only and are left out of the manifest.
+training.train. Calibrated thresholds and figures of the source hold for its scores only and are left out of the
+manifest; its default threshold stays until training finds another.
 Runs on a GPU where there is one. Progress goes to stderr; the last line of stdout is one JSON object.
 """
 

@@ -209,7 +209,7 @@ class Run:
 
 
 def main() -> int:
-    """Runs the command line; 2 for a configuration or dataset that cannot be used."""
+    """Runs the command line; 2 for a configuration or dataset that cannot be used, 1 where a run diverges."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--config", type=Path, required=True)
     parser.add_argument("--set", action="append", default=[], metavar="SECTION.FIELD=VALUE", dest="overrides")
@@ -221,6 +221,9 @@ def main() -> int:
     except (CheckpointError, ConfigError, DatasetError, PretrainedError) as error:
         print(f"error: {error}", file=sys.stderr)  # noqa: T201
         return 2
+    except FloatingPointError as error:
+        print(f"error: {error}", file=sys.stderr)  # noqa: T201
+        return 1
     return 0
 
 

@@ -38,6 +38,29 @@ def test_a_malformed_override_is_named(override: str) -> None:
         read_config(CONFIGS[0], [override])
 
 
+@pytest.mark.parametrize(
+    ("override", "named"),
+    [("model.lora.rank=16", "model.lora"), ("out.x=1", "out"), ("name=[x", r"override 'name=\[x'")],
+)
+def test_an_override_of_what_has_no_fields_or_is_no_yaml_is_named(override: str, named: str) -> None:
+    with pytest.raises(ConfigError, match=named):
+        read_config(ROOT / "training" / "configs" / FORMS[1], [override])
+
+
+@pytest.mark.parametrize("text", ["a: [", "- a\n- b\n"])
+def test_a_file_that_holds_no_sections_is_named(text: str, tmp_path: Path) -> None:
+    file = tmp_path / "broken.yaml"
+    file.write_text(text)
+    with pytest.raises(ConfigError, match=r"broken\.yaml"):
+        read_config(file, [])
+
+
+def test_early_stopping_of_the_decoder_alone_is_refused() -> None:
+    stages = "train.stages=[{share: 1, mosaic: 0.0, decoder_only: true}]"
+    with pytest.raises(ConfigError, match="early_stopping"):
+        read_config(CONFIGS[0], [stages, "train.early_stopping={patience: 1, min_delta: 0.0}"])
+
+
 def test_a_model_is_either_pretrained_or_built_from_scratch() -> None:
     scratch, pretrained = (read_config(ROOT / "training" / "configs" / name, []) for name in FORMS)
     assert isinstance(scratch.model, ModelConfig)

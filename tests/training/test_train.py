@@ -161,6 +161,16 @@ def test_evaluate_refuses_what_finds_less_than_a_reference(trained: Path, max_dr
     assert report["drop"] == {"en": 0, "zh": 0}
 
 
+def test_evaluate_refuses_pictures_that_show_no_defect(trained: Path, tmp_path: Path) -> None:
+    Image.new("RGB", (150, 150)).save(tmp_path / "good.png")
+    nothing = Sample(tmp_path / "good.png", (150, 150), np.zeros((0, 4), np.float32), np.zeros(0, np.int64), (), ())
+    write_coco(Dataset((Defect("open", ("open",), ("断路",), (), ()),), (nothing,)), tmp_path / "good.json", {})
+    checkpoint = str(trained / "run" / "checkpoint")
+    result = run_module("training.evaluate", "--checkpoint", checkpoint, "--data", str(tmp_path / "good.json"))
+    assert result.returncode == 2
+    assert "good.json" in result.stderr
+
+
 def test_load_checkpoint_names_what_is_missing(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match=r"config\.json"):
         load_checkpoint(tmp_path)

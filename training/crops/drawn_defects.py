@@ -57,6 +57,8 @@ def draw_defect(
             continue
         scratched = KINDS[name] != HOLE and change.sum() > 4 * FEWEST_PIXELS and rng.random() < 0.3
         shown = _scratched(change, rng) if scratched else change
+        if _effect(solid, shown, box) != KINDS[name]:  # crumbs that are left may hold together what was cut
+            shown = change
         image[shown] = 0 if adds_copper else 255
         return box.astype(np.float32)
     return None

@@ -44,11 +44,11 @@ class Paster:
                 f"no box of {', '.join(config.categories)} has a polygon to cut out; set crops.paste to null"
             )
 
-    def __call__(self, crop: Crop, rng: np.random.Generator) -> Crop:
-        """The RGB crop with some defects laid upon it, where they touch no other box."""
+    def __call__(self, crop: Crop, share: float, rng: np.random.Generator) -> Crop:
+        """The RGB crop, or `share` of one, with some defects laid upon it, where they touch no other box."""
         image, boxes = crop.image.copy(), crop.boxes_xyxy
         classes, descriptions, outlines = crop.class_ids, crop.descriptions, crop.outlines
-        for _ in range(int(rng.poisson(self.mean))):
+        for _ in range(int(rng.poisson(self.mean * share))):
             sample, row = self.donors[int(rng.integers(len(self.donors)))]
             patch, mask = self._cut_out(sample, row, rng)
             laid = _lay(image, patch, mask, boxes, rng)

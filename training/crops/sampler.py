@@ -81,10 +81,10 @@ class CropSampler:
     def draw(self, size: int, mosaic: bool, rng: np.random.Generator) -> Crop:
         """One crop of `size` pixels, or a 2 x 2 mosaic of half that size, which shows more boards at once."""
         if not mosaic:
-            return self._cut(size, self.config.drawn_defects, rng)
+            return self._cut(size, 1.0, rng)
         half = size // 2
         corners = [(0, 0), (half, 0), (0, half), (half, half)]
-        parts = [self._cut(half, self.config.drawn_defects / len(corners), rng) for _ in corners]
+        parts = [self._cut(half, 1 / len(corners), rng) for _ in corners]
         image = np.zeros((size, size, 3), dtype=np.uint8)
         for (x, y), part in zip(corners, parts, strict=True):
             image[y : y + half, x : x + half] = part.image
@@ -102,8 +102,11 @@ class CropSampler:
             tuple(dict.fromkeys(text for part in parts for text in part.sparse)),
         )
 
-    def _cut(self, size: int, drawn_defects: float, rng: np.random.Generator) -> Crop:
-        """A piece of a picture with its own defects, or of a defect-free board, and some drawn into it."""
+    def _cut(self, size: int, share: float, rng: np.random.Generator) -> Crop:
+        """A piece of a picture with its own defects, or of a defect-free board, and some drawn into it.
+
+        `share` is that of a whole crop, and so of the mean numbers of what is drawn and laid into it.
+        """
         pictures = self.replayed if self.ratio and rng.random() < self.ratio else self.learned
         turn = self._draw_turn(rng)
         seen_wh = np.abs(np.linalg.inv(turn)) @ np.array([size, size])  # pixels of the picture
@@ -124,14 +127,15 @@ class CropSampler:
             offset = size / 2 - turn @ np.clip(centre, margin, wh - margin)
         binarised = is_binarised(image)
         if binarised:
-            image, sample = self._alter(image, sample, turn, offset, size, int(rng.poisson(drawn_defects)), rng)
+            count = int(rng.poisson(self.config.drawn_defects * share))
+            image, sample = self._alter(image, sample, turn, offset, size, count, rng)
         piece, matrix = _apply(image, turn, offset, size)
         crop = _move_boxes(sample, piece, matrix, size, self.config.min_visible)
         if binarised:
             crop = replace(crop, image=self._relevel(crop.image, rng))
         crop = replace(crop, image=_as_rgb(crop.image))
         if image.ndim == 3 and self.paster is not None and not crop.sparse:
-            crop = self.paster(crop, rng)
+            crop = self.paster(crop, share, rng)
         if image.ndim == 3 and self.camera is not None:
             crop = replace(crop, image=self.camera(crop.image, rng))
         return crop
@@ -140,7 +144,7 @@ class CropSampler:
         """The matrix (2, 2) that turns, mirrors, scales and stretches a picture."""
         scale = self.config.magnification * np.exp(rng.uniform(-1, 1) * np.log(self.config.scale_jitter))
         stretch = np.exp(rng.uniform(-0.5, 0.5) * np.log(self.config.aspect_jitter))
-        turn = np.diag([scale * stretch, scale / stretch])
+        turn: NDArray[np.float64] = np.diag([scale * stretch, scale / stretch])
         if rng.random() < 0.5:
             turn = turn @ np.array([[-1, 0], [0, 1]])
         for _ in range(int(rng.integers(4))):

@@ -51,12 +51,14 @@ def _read_sample(root: Path, stem: str, faults: list[str]) -> Sample:
     rows: list[list[int]] = []
     for number, line in enumerate(annotation.read_text().splitlines() if annotation.is_file() else [], start=1):
         fields = line.split()
-        valid = len(fields) == 5 and all(field.isdigit() for field in fields)
+        valid = len(fields) == 5 and all(field.isascii() and field.isdecimal() for field in fields)
         row = [int(field) for field in fields] if valid else []
         if not valid or not (row[0] < row[2] and row[1] < row[3] and 1 <= row[4] <= len(BARE_BOARD)):
             faults.append(
                 f"{annotation}:{number}: {line!r}, expected 'x1 y1 x2 y2 type' with type 1..{len(BARE_BOARD)}"
             )
+        elif any(resolution_wh) and (row[2] > resolution_wh[0] or row[3] > resolution_wh[1]):
+            faults.append(f"{annotation}:{number}: {line!r} reaches outside the {resolution_wh} pixels of {path}")
         else:
             rows.append(row)
     table = np.array(rows, dtype=np.int64).reshape(-1, 5)

@@ -116,7 +116,7 @@ class Batches:
         if stage.decoder_only:
             return self._draw_decoder(crops, size, words)
         image = torch.from_numpy(np.stack([crop.image for crop in crops]))
-        asked = round(self.batch_size * self.generative_share)
+        asked = max(1, round(self.batch_size * self.generative_share)) if self.generative_share else 0
         generative = self._draw_generative(crops[:asked], size, words, None) if asked else None
         return Batch(
             image,

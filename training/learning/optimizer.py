@@ -61,15 +61,24 @@ class Optimizer:
         return {name: float(optimizer.param_groups[0]["lr"]) for name, optimizer in self.optimizers.items()}
 
     def step(self, step: int) -> float:
-        """Clips the gradients, updates the weights, clears the gradients; returns the norm before clipping."""
+        """Clips the gradients, updates the weights, clears the gradients; returns the norm before clipping.
+
+        Raises:
+            FloatingPointError: a gradient is not finite; the weights are as before.
+        """
         factor = self.learning_rate_factor(step)
-        norm = nn.utils.clip_grad_norm_(self.parameters, self.config.clip_norm)
+        norm = float(nn.utils.clip_grad_norm_(self.parameters, self.config.clip_norm))
+        if not math.isfinite(norm):
+            raise FloatingPointError(
+                f"step {step + 1}: the gradient's norm is {norm}; lower train.lr and train.matrix_lr, or raise "
+                "train.warmup_steps; the run goes on from its last saved state"
+            )
         for name, optimizer in self.optimizers.items():
             for group in optimizer.param_groups:
                 group["lr"] = self.peaks[name] * factor
             optimizer.step()
             optimizer.zero_grad()
-        return float(norm)
+        return norm
 
     def state_dict(self) -> dict[str, object]:
         """What `load_state_dict` needs to go on as if never stopped."""

@@ -20,12 +20,16 @@ EVENTS = "tensorboard"  # folder beside log.jsonl
 class RunLog:
     """Appends entries; a resumed run goes on in the same files.
 
-    `step` is the step that the run goes on from: what TensorBoard was told of later steps, before the run was
-    killed, is dropped.
+    `step` is the step that the run goes on from: what was written of later steps, before the run was killed, is
+    dropped, and so is all of an earlier run where this one starts anew.
     """
 
     def __init__(self, folder: Path, step: int) -> None:
         self.file = folder / LOG
+        if self.file.is_file():
+            lines = self.text().splitlines(keepends=True)
+            kept = [line for line in lines if line.endswith("\n") and step and json.loads(line)["step"] <= step]
+            self.file.write_text("".join(kept), encoding="utf-8")
         self.events = SummaryWriter(str(folder / EVENTS), purge_step=step + 1 if step else None)
 
     def write(self, step: int, seconds: float, entry: Mapping[str, Any]) -> None:

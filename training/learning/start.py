@@ -1,6 +1,6 @@
 """What a run starts from: its datasets, the pictures of earlier runs, its network and its tokenizer."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import torch
 from tokenizers import Tokenizer
@@ -55,14 +55,23 @@ def read_datasets(config: DataConfig, replayed: Dataset) -> tuple[Dataset, Datas
     if not learned:
         raise DatasetError(f"nothing is left to learn from: every picture is of a holdout group, {sorted(held)}")
     judging.extend(everything.samples[count:end])
+    if not any(len(sample.class_ids) for sample in judging):
+        raise DatasetError("no picture that judges shows a defect with a box; name other holdout groups or datasets")
     again = everything.samples[end:]
-    leaked = {sample.group for sample in judging} & {sample.group for sample in again} - {""}
-    if leaked:
-        raise DatasetError(f"groups {sorted(leaked)} judge, but an earlier run has learned from them; judge by others")
+    for origin, known in (("this run learns", learned), ("an earlier run has learned", again)):
+        leaked = {sample.group for sample in judging} & {sample.group for sample in known} - {""}
+        leaked |= {str(sample.path) for sample in judging} & {str(sample.path) for sample in known}
+        if leaked:
+            raise DatasetError(f"{_some(leaked)} judge, but {origin} from them; judge by others")
     learned_dataset, judging_dataset, again_dataset = (
         Dataset(everything.categories, tuple(samples)) for samples in (learned, judging, again)
     )
     return learned_dataset, judging_dataset, again_dataset
+
+
+def _some(names: Collection[str], most: int = 5) -> str:
+    shown = ", ".join(sorted(names)[:most])
+    return shown if len(names) <= most else f"{shown} and {len(names) - most} more"
 
 
 def phrasings_of(config: DataConfig) -> Phrasings:

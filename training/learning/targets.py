@@ -201,6 +201,7 @@ def _question(
         prompt, chosen = rng.choice(ALL_DEFECTS[language]), list(range(len(crop.class_ids)))
     elif sentences and rng.random() < 0.3:
         sentence = rng.choice(sentences)
+        language = "zh" if is_chinese(sentence) else "en"
         prompt = _ask_for_sentence(sentence, rng, phrasings)
         chosen = [index for index, texts in enumerate(crop.descriptions) if sentence in texts]
     elif not present or rng.random() < 0.2:

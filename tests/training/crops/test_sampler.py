@@ -4,12 +4,14 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 from PIL import Image
 
 from export.contract.boxes import iou_matrix
-from export.contract.defects import Defect
+from export.contract.defects import BARE_BOARD, Defect
 from tests.training.boards import write_boards
 from training.config import CropConfig, PasteConfig
+from training.crops.crop import Crop
 from training.crops.sampler import CropSampler
 from training.data.dataset import Dataset, DatasetError, Sample
 from training.data.deeppcb import read_deeppcb
@@ -86,6 +88,95 @@ def test_templates_show_drawn_defects_only(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     assert sum(len(drawn.draw(128, False, rng).class_ids) for _ in range(20)) > 10
     assert sum(len(bare.draw(128, False, rng).class_ids) for _ in range(20)) == 0
+
+
+def steepness(crop: Crop) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Between neighbours on either side of an edge: the steps of gray within boxes, and elsewhere."""
+    gray = crop.image[..., 0].astype(np.int64)
+    shown = np.zeros(gray.shape, bool)
+    for x1, y1, x2, y2 in crop.boxes_xyxy.round().astype(int):
+        shown[y1:y2, x1:x2] = True
+    step = np.abs(np.diff(gray, axis=0))
+    edge = (gray[1:] < 128) != (gray[:-1] < 128)
+    within = shown[1:] & shown[:-1]
+    return step[edge & within], step[edge & ~within]
+
+
+def test_the_edges_of_drawn_defects_are_as_steep_as_those_of_sound_copper(tmp_path: Path) -> None:
+    crops = sampler(tmp_path, PLAIN.model_copy(update={"template_share": 1, "drawn_defects": 3}))
+    rng = np.random.default_rng(0)
+    drawn, sound = zip(*(steepness(crops.draw(128, False, rng)) for _ in range(60)), strict=True)
+    within, elsewhere = np.concatenate(drawn), np.concatenate(sound)
+    assert len(within) > 500
+    assert np.mean(within > 240) < np.mean(elsewhere > 240) + 0.1
+
+
+def test_another_threshold_undoes_no_drawn_cut(tmp_path: Path) -> None:
+    """Open tracks of a board of its own stay open, whatever the threshold made of the copper."""
+    image = np.full((300, 300), 255, np.uint8)
+    image[140:150] = 0
+    Image.fromarray(image).save(tmp_path / "track.png")
+    track = Sample(tmp_path / "track.png", (300, 300), np.zeros((0, 4), np.float32), np.zeros(0, np.int64), (), ())
+    steady = {"scale_jitter": 1, "aspect_jitter": 1, "template_share": 1, "drawn_defects": 2, "threshold_jitter": 1}
+    crops = CropSampler(Dataset((BARE_BOARD[0],), (track,)), PLAIN.model_copy(update=steady))
+    rng, cuts = np.random.default_rng(0), 0
+    for _ in range(40):
+        crop = crops.draw(256, False, rng)
+        for x1, y1, x2, y2 in crop.boxes_xyxy.round().astype(int):
+            copper = (crop.image[y1:y2, x1:x2, 0] < 128).astype(np.uint8)
+            _, _, stats, _ = cv2.connectedComponentsWithStats(copper, connectivity=4)
+            assert (stats[1:, cv2.CC_STAT_AREA] >= 14).sum() >= 2
+            cuts += 1
+    assert cuts > 20
+
+
+@pytest.mark.parametrize("scale", [1.0, 1.35, 2.0])
+@pytest.mark.parametrize("x", [15, 150])
+def test_the_defect_that_is_aimed_at_is_shown_however_large(scale: float, x: int, tmp_path: Path) -> None:
+    sample = coloured(tmp_path).samples[0]
+    aimed = replace(sample, boxes_xyxy=np.array([[x - 5, 95, x + 5, 105]], np.float32))
+    magnified = {"magnification": scale, "scale_jitter": 1, "aspect_jitter": 1}
+    crops = CropSampler(Dataset((BARE_BOARD[0],), (aimed,)), PLAIN.model_copy(update=magnified))
+    rng = np.random.default_rng(0)
+    assert all(len(crops.draw(64, False, rng).boxes_xyxy) == 1 for _ in range(30))
+
+
+def test_the_sound_twin_of_a_defect_is_shown(tmp_path: Path) -> None:
+    """A board that is copper only where the picture has its defect: of the template that place is cut out."""
+    flawless = np.full((600, 600), 255, np.uint8)
+    flawless[500:520, 40:60] = 0
+    Image.fromarray(flawless).save(tmp_path / "template.png")
+    Image.fromarray(np.full((600, 600), 255, np.uint8)).save(tmp_path / "picture.png")
+    box = np.array([[40, 500, 60, 520]], np.float32)
+    board = Sample(
+        tmp_path / "picture.png",
+        (600, 600),
+        box,
+        np.zeros(1, np.int64),
+        ((),),
+        ((),),
+        template=tmp_path / "template.png",
+    )
+    twins = PLAIN.model_copy(update={"template_share": 1})
+    crops = CropSampler(Dataset((BARE_BOARD[0],), (board,)), twins)
+    rng = np.random.default_rng(0)
+    for _ in range(20):
+        crop = crops.draw(64, False, rng)
+        assert not len(crop.boxes_xyxy)
+        assert (crop.image < 128).any()
+
+
+def test_a_picture_that_becomes_smaller_is_averaged(tmp_path: Path) -> None:
+    """Stripes of one pixel are gray from afar, not black or white."""
+    stripes = np.zeros((400, 400, 3), np.uint8)
+    stripes[:, ::2] = (200, 180, 220)
+    Image.fromarray(stripes).save(tmp_path / "stripes.png")
+    far = Sample(
+        tmp_path / "stripes.png", (400, 400), np.zeros((0, 4), np.float32), np.zeros(0, np.int64), (), (), ("stripes",)
+    )
+    crops = CropSampler(Dataset((BARE_BOARD[0],), (far,)), PLAIN.model_copy(update={"near_defect": 0.0}))
+    crop = crops.draw(128, False, np.random.default_rng(0))
+    assert crop.image[..., 0].std() < 20
 
 
 def test_templates_that_are_missing_are_named(tmp_path: Path) -> None:

@@ -52,11 +52,21 @@ def test_read_deeppcb_names_every_fault_at_once(tmp_path: Path) -> None:
     (tmp_path / "images" / "11111001.jpg").unlink()
     (tmp_path / "images" / "11111003.jpg").write_bytes(b"no picture")
     (tmp_path / "annotations" / "22222000.txt").write_text("1 2 3 4 1\n10 10 5 20 1\n1 1 5 5 9\nnonsense\n")
+    (tmp_path / "annotations" / "22222002.txt").write_text("1 2 300 300 1\n1 2 301 4 1\n1 2 3 ² 1\n", encoding="utf-8")
     with pytest.raises(DatasetError) as error:
         read_deeppcb(tmp_path, "train")
-    for place in ("11111001.jpg", "11111003.jpg", "22222000.txt:2", "22222000.txt:3", "22222000.txt:4"):
+    for place in (
+        "11111001.jpg",
+        "11111003.jpg",
+        "22222000.txt:2",
+        "22222000.txt:3",
+        "22222000.txt:4",
+        "22222002.txt:2",
+        "22222002.txt:3",
+    ):
         assert place in str(error.value)
-    assert "22222000.txt:1" not in str(error.value)
+    for sound in ("22222000.txt:1", "22222002.txt:1"):
+        assert sound not in str(error.value)
 
 
 def test_read_deeppcb_names_a_missing_split(tmp_path: Path) -> None:

@@ -47,6 +47,20 @@ def test_optimizer_goes_on_from_its_state(matrix_lr: str) -> None:
         assert torch.equal(one, two)
 
 
+@pytest.mark.parametrize("matrix_lr", ["null", "0.01"])
+@pytest.mark.parametrize("value", [float("inf"), float("nan")])
+def test_a_gradient_that_is_not_finite_changes_nothing(matrix_lr: str, value: float) -> None:
+    model = network()
+    optimizer = Optimizer(model, read_config(CONFIG, [f"train.matrix_lr={matrix_lr}"]).train, 0, 10)
+    before = [weight.detach().clone() for weight in model.parameters()]
+    model(torch.arange(7)).square().sum().backward()
+    assert model[1].weight.grad is not None
+    model[1].weight.grad[0, 0] = value
+    with pytest.raises(FloatingPointError, match="step 6"):
+        optimizer.step(5)
+    assert all(torch.equal(old, new) for old, new in zip(before, model.parameters(), strict=True))
+
+
 def test_optimizer_leaves_frozen_weights_alone() -> None:
     model = network()
     model[1].requires_grad_(False)
