@@ -101,9 +101,9 @@ def _line(node: yaml.Node | None, where: Sequence[int | str]) -> int:
 def _repeated(node: yaml.Node | None) -> Iterator[tuple[int, str]]:
     """Keys that a mapping has twice, of which YAML would silently keep the last."""
     if isinstance(node, yaml.MappingNode):
-        names = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
+        names = Counter(key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode))
         for key, value in node.value:
-            if isinstance(key, yaml.ScalarNode) and names.count(key.value) > 1:
+            if isinstance(key, yaml.ScalarNode) and names[key.value] > 1:
                 yield key.start_mark.line + 1, key.value
             yield from _repeated(value)
     elif isinstance(node, yaml.SequenceNode):

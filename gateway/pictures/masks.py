@@ -135,6 +135,8 @@ def find_piece(pixels: NDArray[np.uint8], box_xyxy: tuple[float, float, float, f
         return None
     crop, (x1, y1) = _surroundings(pixels, left, top, right, bottom)
     scale = min(1.0, MAX_SIDE / max(right - left, bottom - top))
+    if min(crop.shape[:2]) * scale < 1:
+        return None  # a sliver of which nothing would be left
     if scale < 1:
         crop = np.asarray(cv2.resize(crop, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA), np.uint8)
     box = [round(value * scale) for value in (left - x1, top - y1, right - x1, bottom - y1)]

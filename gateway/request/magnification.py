@@ -1,7 +1,6 @@
 """How large tiles show an image: one magnification, or several, each a look of its own, as a request gives them."""
 
 import json
-import math
 from typing import Annotated
 
 from pydantic import PlainValidator, WithJsonSchema
@@ -25,12 +24,10 @@ def read_magnification(value: object) -> tuple[float, ...]:
     values = value if isinstance(value, list | tuple) else [value]
     if not 1 <= len(values) <= MAX_LOOKS:
         raise ValueError(f"has {len(values)} values; {EXPECTED}")
-    found = [
-        float(each) if isinstance(each, int | float) and not isinstance(each, bool) else math.nan for each in values
-    ]
-    if not all(LEAST <= each <= MOST for each in found):
+    numbers = [each for each in values if isinstance(each, int | float) and not isinstance(each, bool)]
+    if len(numbers) < len(values) or not all(LEAST <= each <= MOST for each in numbers):
         raise ValueError(EXPECTED)
-    return tuple(dict.fromkeys(found))
+    return tuple(dict.fromkeys(map(float, numbers)))
 
 
 NUMBER = {"type": "number", "minimum": LEAST, "maximum": MOST}

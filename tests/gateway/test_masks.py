@@ -51,6 +51,13 @@ def test_a_spot_of_another_colour_but_the_same_lightness_is_outlined() -> None:
     assert iou(find_piece(pixels, (38, 34, 67, 58)), truth) > 0.8
 
 
+@pytest.mark.parametrize(("width", "height"), [(3000, 11), (11, 3000)])
+def test_a_sliver_of_a_picture_has_no_outline(width: int, height: int) -> None:
+    pixels = np.full((height, width, 3), 40, np.uint8)
+    pixels[height // 2 :, width // 2 :] = 200
+    assert find_piece(pixels, (0.0, 0.0, float(width), float(height))) is None
+
+
 def test_a_large_box_is_outlined_in_less_detail() -> None:
     ys, xs = np.mgrid[:1000, :1200]
     truth = (xs - 600) ** 2 + (ys - 500) ** 2 < 150**2

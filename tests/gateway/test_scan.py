@@ -137,7 +137,22 @@ def test_magnification_is_a_number_or_a_list(given: object, expected: tuple[floa
 
 
 @pytest.mark.parametrize(
-    "given", ["", "large", "0.2", "4.1", "NaN", "[]", "[1, true]", "[1, 2, 3, 4, 0.5]", True, None, "{}", "[" * 5000]
+    "given",
+    [
+        "",
+        "large",
+        "0.2",
+        "4.1",
+        "NaN",
+        "[]",
+        "[1, true]",
+        "[1, 2, 3, 4, 0.5]",
+        True,
+        None,
+        "{}",
+        "[" * 5000,
+        "1" + "0" * 400,
+    ],
 )
 def test_no_magnification_is_refused(given: object) -> None:
     with pytest.raises(ValueError, match=r"from 0\.25 to 4"):

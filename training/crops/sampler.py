@@ -144,12 +144,12 @@ class CropSampler:
         """The matrix (2, 2) that turns, mirrors, scales and stretches a picture."""
         scale = self.config.magnification * np.exp(rng.uniform(-1, 1) * np.log(self.config.scale_jitter))
         stretch = np.exp(rng.uniform(-0.5, 0.5) * np.log(self.config.aspect_jitter))
-        turn: NDArray[np.float64] = np.diag([scale * stretch, scale / stretch])
+        turn = np.diag([scale * stretch, scale / stretch])
         if rng.random() < 0.5:
             turn = turn @ np.array([[-1, 0], [0, 1]])
         for _ in range(int(rng.integers(4))):
             turn = turn @ np.array([[0, -1], [1, 0]])
-        return turn
+        return np.asarray(turn, np.float64)
 
     def _choose(self, pictures: _Pictures, rng: np.random.Generator) -> tuple[Sample, NDArray[np.float32]]:
         """A sample and the boxes (N, 4) to aim at: mostly that of one defect, each as likely as any, else none."""
@@ -168,7 +168,7 @@ class CropSampler:
         """The pixel to centre a crop on: where a box of (N, 4) is within the crop, anywhere where there is none."""
         if not len(boxes_xyxy):
             return rng.uniform(0, 1, 2) * resolution_wh
-        x1, y1, x2, y2 = boxes_xyxy[int(rng.integers(len(boxes_xyxy)))]
+        x1, y1, x2, y2 = boxes_xyxy[int(rng.integers(len(boxes_xyxy)))].tolist()
         return np.array([(x1 + x2) / 2, (y1 + y2) / 2]) + rng.uniform(-0.4, 0.4, 2) * seen_wh
 
     def _alter(
