@@ -169,7 +169,8 @@ class CropSampler:
         if not len(boxes_xyxy):
             return rng.uniform(0, 1, 2) * resolution_wh
         x1, y1, x2, y2 = boxes_xyxy[int(rng.integers(len(boxes_xyxy)))].tolist()
-        return np.array([(x1 + x2) / 2, (y1 + y2) / 2]) + rng.uniform(-0.4, 0.4, 2) * seen_wh
+        centre: NDArray[np.float64] = np.array([(x1 + x2) / 2, (y1 + y2) / 2]) + rng.uniform(-0.4, 0.4, 2) * seen_wh
+        return centre
 
     def _alter(
         self,
