@@ -40,8 +40,6 @@ class Positives:
 def assign(crops: Sequence[Crop], grid: int, size: int) -> Positives:
     """The tokens whose centre lies in the central quarter of a box; the nearest one where none does.
 
-    A box smaller than four tokens has those within one token of its centre that it holds, so that it does not teach
-    less, nor call wrong what shows it as well as the nearest does.
     None is farther from its centre than one and a half tokens each way, so that a large defect does not outweigh
     small ones (the centre sampling of Tian et al., FCOS, 2019). A token inside two boxes answers for the smaller.
     """
@@ -55,8 +53,8 @@ def assign(crops: Sequence[Crop], grid: int, size: int) -> Positives:
         area = np.prod(crop.boxes_xyxy[:, 2:] - crop.boxes_xyxy[:, :2], axis=1)
         for index in np.argsort(area, kind="stable"):
             box = crop.boxes_xyxy[index]
-            columns = _central(centres, box[0], box[2], step, CENTRE_RADIUS * step)
-            lines = _central(centres, box[1], box[3], step, CENTRE_RADIUS * step)
+            columns = _central(centres, box[0], box[2], CENTRE_RADIUS * step)
+            lines = _central(centres, box[1], box[3], CENTRE_RADIUS * step)
             for token in (int(y * grid + x) for y in lines for x in columns):
                 if token not in taken:
                     taken.add(token)
@@ -68,11 +66,8 @@ def assign(crops: Sequence[Crop], grid: int, size: int) -> Positives:
     return Positives(table[:, 0], table[:, 1], table[:, 2], placed, descriptions)
 
 
-def _central(
-    centres: NDArray[np.float64], low: float, high: float, nearby: float, farthest: float
-) -> NDArray[np.int64]:
-    middle, side = (low + high) / 2, high - low
-    reach = min(max(side / 4, min(side / 2, nearby)), farthest)
+def _central(centres: NDArray[np.float64], low: float, high: float, farthest: float) -> NDArray[np.int64]:
+    middle, reach = (low + high) / 2, min((high - low) / 4, farthest)
     inside = np.flatnonzero(np.abs(centres - middle) <= reach)
     return inside if len(inside) else np.array([np.abs(centres - middle).argmin()])
 
