@@ -104,7 +104,7 @@ class DetectAnswer(BaseModel):
     image: ImageSize
     model: ModelVersion
     verdict: Literal["ok", "ng"]  # ng: something at least as grave as `ng_from` was found
-    counts: dict[str, int]  # detections by class; by their prompt, where it names none
+    counts: dict[str, int]  # what was found by class; by its prompt, where that names none
     understood: list[Understood]
     detections: list[Detection]
     timings_ms: Timings

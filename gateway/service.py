@@ -145,7 +145,8 @@ class Service:
                 break
             except ReplacedError:
                 await self.watch.wait_for_another(detector)
-        found = self._detections(detections, asked_for, request_id)
+        everything = self._detections(detections, asked_for, request_id)
+        found = everything[: asked.parameters.max_detections]
         by_words = {each.prompt for each in asked_for if each.instruction.task == "segment"}
         segmented = [each for each in found if asked.parameters.task == "segment" or each.prompt in by_words]
         if segmented:
@@ -153,7 +154,7 @@ class Service:
                 pixels, masked = held_pixels(picture), segmented[:MAX_MASKS]
                 outlines = await self._outlines(detector, pixels, masked, asked.parameters, deadline)
                 await asyncio.to_thread(add_masks, pixels, masked, outlines)
-        judged = verdict(found, asked.parameters.ng_from)
+        judged = verdict(everything, asked.parameters.ng_from)
         self.metrics.verdicts.labels(judged).inc()
         milliseconds = current().milliseconds
         answer = DetectAnswer(
@@ -162,7 +163,7 @@ class Service:
             image=ImageSize(width=picture.resolution_wh[0], height=picture.resolution_wh[1]),
             model=ModelVersion(name=detector.served.checkpoint_name, version=detector.served.version),
             verdict=judged,
-            counts=counts(found),
+            counts=counts(everything),
             understood=[question.understood() for question in asked_for],
             detections=found,
             timings_ms=Timings(

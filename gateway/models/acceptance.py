@@ -18,11 +18,6 @@ class Acceptance:
     regions: Sequence[Polygon] = ()
     excluded_regions: Sequence[Polygon] = ()
 
-    @property
-    def is_trivial(self) -> bool:
-        """Whether every box counts."""
-        return not (any(self.minimum_sizes_px) or self.regions or self.excluded_regions)
-
     def tiles(self, origins: NDArray[np.int64], tile: int) -> NDArray[np.int64]:
         """Those of the tiles at origins (T, 2) that can show a box which counts."""
         return origins[touched(origins, tile, self.regions)] if self.regions else origins

@@ -113,15 +113,14 @@ async def judged(
 def judge(
     found: Detections, score_threshold: Sequence[float], acceptance: Acceptance, parameters: DetectParameters
 ) -> Detections:
-    """Duplicates made one, what counts of them, best first."""
+    """Duplicates made one, what counts of them, best first; `max_detections` is for the answer, behind the verdict."""
     merged = merge_boxes(
         found,
         parameters.merging,
         iou_threshold=parameters.nms_threshold,
-        max_detections=parameters.max_detections if acceptance.is_trivial else MAX_DETECTIONS,
+        max_detections=MAX_DETECTIONS,
         class_agnostic=parameters.class_agnostic,
     )
     least = np.asarray(score_threshold, dtype=np.float32)[merged.class_ids]
     merged = merged.take(merged.scores >= least)  # soft-NMS lessens scores
-    counted = acceptance.of(merged)
-    return counted.take(np.arange(min(len(counted), parameters.max_detections)))
+    return acceptance.of(merged)

@@ -100,6 +100,20 @@ def test_a_raw_body_gives_what_a_form_gives(client: httpx.Client) -> None:
     assert len(raw["detections"]) <= 3
 
 
+def test_the_verdict_and_the_counts_are_of_all_that_was_found_however_few_are_answered(client: httpx.Client) -> None:
+    everything = detect(client, "short", "spur", score_threshold="0.2")
+    assert set(everything["counts"]) == {"short", "spur"}
+    best = everything["detections"][0]
+    graver = "critical" if best["severity"] != "critical" else "minor"
+    one = detect(client, "short", "spur", score_threshold="0.2", max_detections="1")
+    assert [found["box"] for found in one["detections"]] == [best["box"]]
+    assert one["counts"] == everything["counts"]
+    for ng_from in ("minor", graver):
+        asked = {"score_threshold": "0.2", "ng_from": ng_from}
+        verdicts = {detect(client, "short", "spur", **asked, **few)["verdict"] for few in ({}, {"max_detections": "1"})}
+        assert len(verdicts) == 1
+
+
 def test_a_camera_may_name_its_format_loosely(client: httpx.Client) -> None:
     for media_type in ("image/jpg", "image/*", "IMAGE/PNG; q=1"):
         answer = client.post("/detect", content=BOARD_BYTES, headers={"Content-Type": media_type})

@@ -60,7 +60,6 @@ def test_acceptance_asks_for_size_and_place() -> None:
         np.array([0.9, 0.8, 0.7, 0.6], np.float32),
         np.array([0, 0, 1, 1]),
     )
-    assert Acceptance([0, 0]).is_trivial
     assert Acceptance([0, 0]).of(found).scores.tolist() == found.scores.tolist()
     by_size = Acceptance([5, 3]).of(found)  # the shorter side counts, and each class has its own minimum
     assert by_size.scores.tolist() == pytest.approx([0.9, 0.7, 0.6])

@@ -21,7 +21,7 @@ from gateway.pictures.line_scan import LineScan
 from gateway.pictures.magnification import magnify
 from gateway.pictures.picture import Picture, WholePicture
 from gateway.request.magnification import read_magnification
-from gateway.request.parameters import DetectParameters
+from gateway.request.parameters import MAX_DETECTIONS, DetectParameters
 from training.reading.detect import magnified
 
 TILE = 64
@@ -181,13 +181,6 @@ def test_only_tiles_that_reach_into_a_region_are_asked() -> None:
         look(WholePicture(board()), acceptance=outside)
 
 
-def test_what_does_not_count_makes_no_room_for_the_rest() -> None:
-    """The two best boxes are too small for their class; the third is still among the two that were asked for."""
-    spots = [(10, 10, 14, 14), (100, 100, 104, 104), (200, 300, 220, 320)]
-    found = look(WholePicture(board(300, 400, *spots)), acceptance=Acceptance([10]), max_detections=2)
-    np.testing.assert_allclose(found.boxes_xyxy, spots[2:])
-
-
 def test_few_batches_are_held_at_a_time() -> None:
     under_way = most = 0
 
@@ -244,7 +237,7 @@ def test_a_plain_look_gives_what_training_judges_by(size: tuple[int, int]) -> No
         return boxes[own], scores[own]
 
     found = look(WholePicture(board(width, height)), read)
-    thresholds = {"score_threshold": 0.1, "nms_threshold": 0.3, "max_detections": 200}
+    thresholds = {"score_threshold": 0.1, "nms_threshold": 0.3, "max_detections": MAX_DETECTIONS}
     expected = merge_tiles(boxes, scores, origins, size, TILE, **thresholds)  # type: ignore[arg-type]
     np.testing.assert_array_equal(found.boxes_xyxy, expected.boxes_xyxy)
     np.testing.assert_array_equal(found.scores, expected.scores)
