@@ -41,7 +41,7 @@ from training.reading.generate import generate, generate_outlines
 
 SCORE_THRESHOLD = 0.01  # low: average precision looks at the whole curve
 NMS_THRESHOLD = 0.3
-LOCATE = {"en": "locate {label}", "zh": "定位{label}"}  # what the generative reading is asked
+QUESTIONS = {"en": "locate {label}", "zh": "图像中是否存在{label}?"}  # to the generative reading
 
 
 def class_names(dataset: Dataset, language: Language) -> list[str]:
@@ -90,7 +90,7 @@ def evaluate_generative(
 ) -> Figures:
     """Figures of the generative reading, each class asked for by a prompt of its own."""
     tile = network.config.tile_size
-    prompts = [LOCATE[language].format(label=name) for name in class_names(dataset, language)]
+    prompts = [QUESTIONS[language].format(label=name) for name in class_names(dataset, language)]
     found: list[Detections] = []
     for sample in tqdm(dataset.samples, desc=f"generative, {language}", unit="image", file=sys.stderr, disable=None):
         image = read_image(sample.path)
@@ -222,10 +222,11 @@ def main() -> int:
             print(f"error: {arguments.data}: {error}", file=sys.stderr)  # noqa: T201
             return 2
     print(json.dumps(report))  # noqa: T201
-    worst = max(report.get("drop", {}).values(), default=arguments.max_drop)
-    if not worst <= arguments.max_drop:  # NaN is no pass
+    dropped = report.get("drop", {}).values()
+    if not all(drop <= arguments.max_drop for drop in dropped):  # NaN is no pass
         fault = (
-            f"mAP@0.5 lies {worst:.4f} below that of {arguments.reference}, at most {arguments.max_drop:g} is allowed"
+            f"mAP@0.5 lies {max(dropped):.4f} below that of {arguments.reference}, "
+            f"at most {arguments.max_drop:g} is allowed"
         )
         print(f"refused: {fault}; train longer, or replay more of what was learned", file=sys.stderr)  # noqa: T201
         return 1

@@ -85,8 +85,12 @@ def compare(arguments: argparse.Namespace) -> dict[str, object]:
     classes = {"old": arguments.old_classes, "new": arguments.new_classes}
     judging: dict[str, Dataset] = {}
     pictures: dict[str, int] = {}
-    for split, paths in (("train", arguments.train), ("val", arguments.val)):
+    held: set[str] = set()  # groups that judge: none of their pictures is learned
+    for split, paths in (("val", arguments.val), ("train", arguments.train)):
         everything = join_datasets([read_dataset(path, split) for path in paths])
+        everything = replace(everything, samples=tuple(s for s in everything.samples if s.group not in held))
+        if split == "val":
+            held = {sample.group for sample in everything.samples} - {""}
         for name, class_ids in classes.items():
             dataset = restrict(everything, class_ids)
             write_coco(dataset, out / f"{name}_{split}.json", {"description": f"{split}: {', '.join(class_ids)}"})

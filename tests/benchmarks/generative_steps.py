@@ -35,7 +35,7 @@ from tests.benchmarks.generative_speed import ways_of_reading
 from training.data.dataset import Dataset
 from training.data.images import read_image
 from training.data.source import read_dataset
-from training.evaluate import LOCATE, class_names, judge, merge_answers
+from training.evaluate import QUESTIONS, class_names, judge, merge_answers
 
 
 class Given:
@@ -85,7 +85,7 @@ def measure(checkpoint: Checkpoint, dataset: Dataset) -> dict[str, Any]:
         way: Generator(seen, read, counted[way], told, step_tokens=step_tokens)
         for way, (told, step_tokens) in ways_of_reading(vocabulary).items()
     }
-    words = checkpoint.prompt_inputs([LOCATE["en"].format(label=name) for name in class_names(dataset, "en")])
+    words = checkpoint.prompt_inputs([QUESTIONS["en"].format(label=name) for name in class_names(dataset, "en")])
     classes, tile = len(dataset.categories), checkpoint.dimensions.tile
     seconds = dict.fromkeys(generators, 0.0)
     tokens = dict.fromkeys(generators, 0)

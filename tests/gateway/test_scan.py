@@ -181,6 +181,13 @@ def test_only_tiles_that_reach_into_a_region_are_asked() -> None:
         look(WholePicture(board()), acceptance=outside)
 
 
+def test_what_does_not_count_makes_no_room_for_the_rest() -> None:
+    """The two best boxes are too small for their class; the third is still among the two that were asked for."""
+    spots = [(10, 10, 14, 14), (100, 100, 104, 104), (200, 300, 220, 320)]
+    found = look(WholePicture(board(300, 400, *spots)), acceptance=Acceptance([10]), max_detections=2)
+    np.testing.assert_allclose(found.boxes_xyxy, spots[2:])
+
+
 def test_few_batches_are_held_at_a_time() -> None:
     under_way = most = 0
 

@@ -83,6 +83,13 @@ def test_a_run_is_not_continued_with_another_configuration(trained: Path) -> Non
     assert "another configuration" in result.stderr
 
 
+def test_a_run_that_diverges_ends_and_says_what_to_lower(trained: Path, tmp_path: Path) -> None:
+    result = run_module(*command(trained / "data", tmp_path / "run"), "--set", "train.lr=1.0e+30")
+    assert result.returncode == 1
+    assert "train.lr" in result.stderr
+    assert "Traceback" not in result.stderr
+
+
 def test_an_unknown_holdout_group_is_named(trained: Path, tmp_path: Path) -> None:
     arguments = command(trained / "data", tmp_path / "run")
     result = run_module(*arguments, "--set", "data.holdout_groups=['99999']")
@@ -150,7 +157,9 @@ def test_evaluate_ends_with_one_json_object(trained: Path) -> None:
             assert len(figures["ap50"]) == 6
 
 
-@pytest.mark.parametrize(("max_drop", "status"), [("0", 0), ("-0.01", 1)])  # -0.01: it has to be better by so much
+@pytest.mark.parametrize(
+    ("max_drop", "status"), [("0", 0), ("-0.01", 1), ("nan", 1)]
+)  # -0.01: it has to be better by so much
 def test_evaluate_refuses_what_finds_less_than_a_reference(trained: Path, max_drop: str, status: int) -> None:
     checkpoint, data = str(trained / "run" / "checkpoint"), str(trained / "data")
     against = ("--reading", "grounding", "--reference", checkpoint, f"--max-drop={max_drop}")

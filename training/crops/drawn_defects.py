@@ -55,11 +55,11 @@ def draw_defect(
         box = _box(change)
         if box is None or not _fits(box, image.shape, taken_xyxy) or _effect(solid, change, box) != KINDS[name]:
             continue
-        scratched = KINDS[name] != HOLE and change.sum() > 4 * FEWEST_PIXELS and rng.random() < 0.3
-        shown = _scratched(change, rng) if scratched else change
-        if _effect(solid, shown, box) != KINDS[name]:  # crumbs that are left may hold together what was cut
-            shown = change
-        image[shown] = 0 if adds_copper else 255
+        if KINDS[name] != HOLE and change.sum() > 4 * FEWEST_PIXELS and rng.random() < 0.3:
+            scratched = _scratched(change, rng)
+            if _effect(solid, scratched, box) == KINDS[name]:  # the crumbs may hold together what was cut
+                change = scratched
+        image[change] = 0 if adds_copper else 255
         return box.astype(np.float32)
     return None
 

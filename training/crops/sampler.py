@@ -26,10 +26,8 @@ from training.data.outline import Polygon, cut, largest, trace
 BINARY_SHARE = 0.97  # of a binarised picture's pixels that are nearly black or nearly white
 # Opens and shorts find a place half as often as the others, and are drawn twice as often.
 DRAWN_SHARES = np.array([2 if defect.id in {"open", "short"} else 1 for defect in BARE_BOARD]) / (len(BARE_BOARD) + 2)
-
-
 SHRUNK_BELOW = 0.7  # scale: warpAffine takes single pixels, so what becomes smaller is averaged before
-JPEG_QUALITY = (80, 96)  # of pieces that were drawn into
+JPEG_QUALITY = (80, 96)  # of binarised pieces, drawn into or not
 
 
 def is_binarised(image: NDArray[np.uint8]) -> bool:
@@ -42,7 +40,7 @@ class _Pictures:
 
     def __init__(self, samples: Sequence[Sample]) -> None:
         self.samples = samples
-        # Defect-free boards, with the boxes of the defects that the same board has elsewhere.
+        # Pictures without a defect, and the boxes of those that another picture of the same board shows.
         self.templates = [(sample.template, sample.boxes_xyxy) for sample in samples if sample.template is not None]
         self.templates += [(s.path, s.boxes_xyxy) for s in samples if not len(s.class_ids) and not s.image_descriptions]
         self.defects = [(index, row) for index, sample in enumerate(samples) for row in range(len(sample.class_ids))]

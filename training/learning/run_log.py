@@ -29,7 +29,9 @@ class RunLog:
         if self.file.is_file():
             lines = self.text().splitlines(keepends=True)
             kept = [line for line in lines if line.endswith("\n") and step and json.loads(line)["step"] <= step]
-            self.file.write_text("".join(kept), encoding="utf-8")
+            partial = self.file.with_suffix(".partial")
+            partial.write_text("".join(kept), encoding="utf-8")
+            partial.replace(self.file)
         self.events = SummaryWriter(str(folder / EVENTS), purge_step=step + 1 if step else None)
 
     def write(self, step: int, seconds: float, entry: Mapping[str, Any]) -> None:
