@@ -153,7 +153,7 @@ class Service:
             with stage("masks"):
                 pixels, masked = held_pixels(picture), segmented[:MAX_MASKS]
                 outlines = await self._outlines(detector, pixels, masked, asked.parameters, deadline)
-                await asyncio.to_thread(add_masks, pixels, masked, outlines)
+                await asyncio.to_thread(add_masks, pixels, masked, outlines, deadline)
         judged = verdict(everything, asked.parameters.ng_from)
         self.metrics.verdicts.labels(judged).inc()
         milliseconds = current().milliseconds

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from gateway.answer import Detection, Mask, RunLengths
 from gateway.pictures.top_hat import top_hat
+from gateway.request.deadline import Deadline
 
 MAX_MASKS = 200  # of one picture: the best boxes; bounds the time
 MAX_SIDE = 128  # of a box, in pixels; a larger one is looked at in less detail
@@ -26,6 +27,7 @@ LEAST_PIXELS = 4
 TWO_LEVELS = 12.0  # standard deviations between two levels around a box: what has less shows more than two, or noise
 MOST_COUNTED = 2**14  # pixels of a box's surroundings, about, whose colours are counted
 FINE = 4  # parts of a pixel, each way, in which outlines are filled: a pixel counts whose middle is within
+MOST_FINE = 2**20  # pixels of a box; in a larger one outlines are filled to the whole pixel
 OUTER = 0.9  # from the box's centre 0 to its border 1: what lies beyond runs out of the box
 MOST_OUTER = 0.12  # share of a piece that may lie there
 NEAR = 0.6  # a piece must reach so far in
@@ -42,13 +44,14 @@ class Piece:
     def run_lengths(self, resolution_wh: tuple[int, int]) -> list[int]:
         """COCO's uncompressed RLE of the whole image: runs of 0 and 1 in turn, column by column, zeros first."""
         width, height = resolution_wh
-        xs, ys = np.nonzero(self.inside.T)  # sorted by column, then by row
-        places = (xs + self.left) * height + ys + self.top
-        breaks = np.flatnonzero(np.diff(places) > 1)
-        starts = places[np.concatenate([[0], breaks + 1])]
-        ends = places[np.concatenate([breaks, [len(places) - 1]])] + 1
-        edges = np.stack([starts, ends], axis=1).ravel()
-        runs = np.diff(np.concatenate([[0], edges, [width * height]]))
+        rows, columns = self.inside.shape
+        pitch = rows if rows == height else rows + 1  # a zero ends each column, unless the next one follows at once
+        padded = np.zeros((columns, pitch), np.int8)
+        padded[:, :rows] = self.inside.T
+        edges = np.flatnonzero(np.diff(padded.ravel(), prepend=np.int8(0), append=np.int8(0)))
+        column, row = np.divmod(edges, pitch)
+        places = (column + self.left) * height + row + self.top
+        runs = np.diff(np.concatenate([[0], places, [width * height]]))
         return [int(run) for run in (runs if runs[-1] else runs[:-1])]
 
     def polygons(self) -> list[list[tuple[float, float]]]:
@@ -62,14 +65,21 @@ class Piece:
 
 
 def add_masks(
-    pixels: NDArray[np.uint8], detections: Sequence[Detection], outlines: Iterable[NDArray[np.float32] | None]
+    pixels: NDArray[np.uint8],
+    detections: Sequence[Detection],
+    outlines: Iterable[NDArray[np.float32] | None],
+    deadline: Deadline,
 ) -> None:
     """Gives each of the first MAX_MASKS detections in an RGB image (H, W, 3) its mask, where there is one.
 
     `outlines` has for each of them what a model wrote, points (M, 2) in pixels of the image, or None.
+
+    Raises:
+        DeadlineError: it passed between two masks.
     """
     height, width = pixels.shape[:2]
     for found, outline in zip(detections[:MAX_MASKS], outlines, strict=True):
+        deadline.remaining_s()
         box_xyxy = (found.box.x1, found.box.y1, found.box.x2, found.box.y2)
         written = None if outline is None else fill_outline(outline, box_xyxy, (width, height))
         source, piece = ("model", written) if written else mask_without_model(pixels, box_xyxy)
@@ -121,9 +131,10 @@ def fill_outline(
     left, top, right, bottom = _pixels_of(box_xyxy, resolution_wh)
     if right <= left or bottom <= top:
         return None
-    filled = np.zeros(((bottom - top) * FINE, (right - left) * FINE), np.uint8)
-    cv2.fillPoly(filled, [np.rint((outline - (left, top)) * FINE).astype(np.int32)], (1,))
-    inside = filled[FINE // 2 :: FINE, FINE // 2 :: FINE].astype(bool)
+    fine = FINE if (bottom - top) * (right - left) <= MOST_FINE else 1
+    filled = np.zeros(((bottom - top) * fine, (right - left) * fine), np.uint8)
+    cv2.fillPoly(filled, [np.rint((outline - (left, top)) * fine).astype(np.int32)], (1,))
+    inside = filled[fine // 2 :: fine, fine // 2 :: fine].astype(bool)
     return Piece(inside, left, top) if inside.any() else None
 
 

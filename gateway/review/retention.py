@@ -124,25 +124,35 @@ class Retention:
             pruned.images += len(paths)
 
     def _mend(self, now: datetime, pruned: Pruned) -> None:
-        """Deletes pictures that no row has, and tells of rows whose picture is not there."""
+        """Deletes pictures that no row has, and takes from rows the pictures that are not there.
+
+        Where most are missing on either side it is the wrong store, one that is not mounted, or another database:
+        that is told, and only pictures that would have been too old anyway go.
+        """
         if self._images is None:
             return
         before = now - GRACE
         there = dict(self._images.paths())
         with self._database.read() as session:
             has = InspectionRow.image_path.is_not(None)
-            wanted = dict(session.execute(select(InspectionRow.image_path, InspectionRow.at).where(has)).all())
-        orphans = [path for path, written_at in there.items() if path not in wanted and written_at < before]
-        self._images.delete(orphans)
-        pruned.orphans = len(orphans) + self._images.sweep_stages(before)
-        lost = [path for path, at in wanted.items() if path not in there and at < before]
-        if lost and not there:
+            rows = dict(session.execute(select(InspectionRow.image_path, InspectionRow.at).where(has)).all())
+        matched = len(there.keys() & rows.keys())
+        orphans = [path for path, at in there.items() if path not in rows and at < before]
+        lost = [path for path, at in rows.items() if path not in there and at < before]
+        if len(orphans) > matched or len(lost) > matched:
             LOG.error(
-                "the image store is empty, but %d inspections have pictures in it; is PCBD_IMAGE_STORE the right one, "
-                "and mounted? Nothing was changed",
+                "of %d pictures in the image store %d have no inspection, and of %d inspections with a picture %d have "
+                "none in it; are PCBD_IMAGE_STORE and PCBD_DATABASE_URL the right ones, and mounted? Nothing was changed",
+                len(there),
+                len(orphans),
+                len(rows),
                 len(lost),
             )
-            return
+            longest = max(self._settings.record_retention_days, self._settings.reviewed_retention_days)
+            orphans = [path for path in orphans if there[path] < now - timedelta(days=longest)]
+            lost = []
+        self._images.delete(orphans)
+        pruned.orphans = len(orphans) + self._images.sweep_stages(before)
         for start in range(0, len(lost), ROWS):
             some = InspectionRow.image_path.in_(lost[start : start + ROWS])
             with self._database.write() as session:

@@ -1,6 +1,7 @@
 """Masks from pixels, against shapes drawn here and pycocotools' reading of run lengths."""
 
 import json
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -10,7 +11,9 @@ from pycocotools import mask as coco
 
 from export.contract.defects import BARE_BOARD
 from gateway.answer import Box, Detection
-from gateway.pictures.masks import MAX_SIDE, Piece, add_masks, fill_outline, find_piece
+from gateway.errors import DeadlineError
+from gateway.pictures.masks import MAX_SIDE, MOST_FINE, Piece, add_masks, fill_outline, find_piece
+from gateway.request.deadline import Deadline
 from tests.conftest import BOARD
 
 
@@ -97,7 +100,7 @@ def test_only_of_two_levels_the_mask_is_a_piece_of_the_box(pixels: NDArray[np.ui
     pixels = pixels.repeat(scale, 0).repeat(scale, 1)
     box = Box(x1=80 * scale, y1=80 * scale, x2=120 * scale, y2=120 * scale)
     found = Detection(id="1", defect=None, severity=None, prompt="", score=1, box=box)
-    add_masks(pixels, [found], [None])
+    add_masks(pixels, [found], [None], Deadline.within(60))
     assert found.mask is not None
     assert found.mask.source == source
     area = sum(found.mask.rle.counts[1::2]) / scale**2
@@ -118,6 +121,44 @@ def test_run_lengths_are_read_by_pycocotools_as_they_were(seed: int) -> None:
     encoded = coco.frPyObjects({"size": [height, width], "counts": counts}, height, width)
     np.testing.assert_array_equal(coco.decode(encoded), truth)
     assert counts == coco_counts(truth)
+
+
+@pytest.mark.parametrize("sound", [0.0, 0.5, 1.0])
+@pytest.mark.parametrize(("left", "width"), [(0, 20), (3, 20), (0, 7)])
+def test_run_lengths_go_on_from_column_to_column_where_a_box_is_as_high_as_the_image(
+    left: int, width: int, sound: float
+) -> None:
+    inside = np.random.default_rng(0).random((30, 7)) >= sound
+    inside[4, 2] = True
+    truth = np.zeros((30, width), np.uint8)
+    truth[:, left : left + 7] = inside
+    assert Piece(inside, left, 0).run_lengths((width, 30)) == coco_counts(truth)
+
+
+def test_a_mask_of_a_whole_picture_takes_a_few_bytes_a_pixel() -> None:
+    side = 3000
+    pixels = np.zeros((side, side, 3), np.uint8)
+    box = Box(x1=0, y1=0, x2=side, y2=side)
+    circle = np.array([[side / 2 * (1 + f(t / 50)) for f in (np.cos, np.sin)] for t in range(315)], np.float32)
+    detections = [Detection(id=str(n), defect=None, severity=None, prompt="", score=1, box=box) for n in range(2)]
+    tracemalloc.start()
+    try:
+        add_masks(pixels, detections, [None, circle], Deadline.within(60))
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 6 * side**2
+    areas = [sum(found.mask.rle.counts[1::2]) for found in detections if found.mask is not None]
+    assert side**2 > MOST_FINE
+    assert areas == [side**2, pytest.approx(np.pi / 4 * side**2, rel=0.002)]
+
+
+def test_no_mask_is_made_behind_the_deadline() -> None:
+    box = Box(x1=0, y1=0, x2=9, y2=9)
+    found = Detection(id="1", defect=None, severity=None, prompt="", score=1, box=box)
+    with pytest.raises(DeadlineError):
+        add_masks(np.zeros((9, 9, 3), np.uint8), [found], [None], Deadline.within(0))
+    assert found.mask is None
 
 
 def coco_counts(truth: NDArray[np.uint8]) -> list[int]:
@@ -149,7 +190,7 @@ def test_the_drawn_defects_of_a_board_get_masks_within_their_boxes() -> None:
         x, y, w, h = annotation["bbox"]
         box = Box(x1=x, y1=y, x2=x + w, y2=y + h)
         detections.append(Detection(id=str(number), defect=None, severity=None, prompt="", score=1, box=box))
-    add_masks(pixels, detections, [None] * len(detections))
+    add_masks(pixels, detections, [None] * len(detections), Deadline.within(60))
     assert len(detections) >= len(BARE_BOARD)
     for found in detections:
         assert found.mask is not None
@@ -180,7 +221,7 @@ def test_an_outline_stands_for_what_the_model_says_and_one_without_area_for_noth
     detections = [
         Detection(id=str(number), defect=None, severity=None, prompt="", score=1, box=box) for number in range(3)
     ]
-    add_masks(pixels, detections, [*outlines, None])
+    add_masks(pixels, detections, [*outlines, None], Deadline.within(60))
     masks = [found.mask for found in detections]
     assert [mask.source for mask in masks if mask is not None] == ["model", "pixels", "pixels"]
     areas = [sum(mask.rle.counts[1::2]) for mask in masks if mask is not None]

@@ -1,5 +1,6 @@
 """What is kept and what goes, on SQLite and PostgreSQL, over a real folder of pictures."""
 
+import os
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -90,13 +91,36 @@ def test_pruning_mends_what_a_crash_left_between_file_and_row(
     assert orphan != sound
 
 
-def test_an_empty_store_is_taken_for_the_wrong_one(
-    store: ReviewStore, database: Database, images: ImageStore, tmp_path: Path
+@pytest.mark.parametrize("held", [[], ["new"], ["foreign", "foreign", "new"]], ids=["empty", "one new", "of another"])
+def test_a_store_that_lacks_most_pictures_is_taken_for_the_wrong_one(
+    held: list[str], store: ReviewStore, database: Database, images: ImageStore, tmp_path: Path
 ) -> None:
     keep(store, images, "a", 1)
+    keep(store, images, "b", 1)
     unmounted = ImageStore(f"file://{tmp_path}/another")
-    assert Retention(database, unmounted, SETTINGS).prune(NOW).lost == 0
+    for name in held:
+        if name == "new":
+            keep(store, unmounted, "new", 0)
+        else:
+            unmounted.put(PICTURE, NOW)
+    before = stored(tmp_path / "another")
+    pruned = Retention(database, unmounted, SETTINGS).prune(NOW + GRACE + timedelta(minutes=1))
+    assert (pruned.lost, pruned.orphans) == (0, 0)
+    assert stored(tmp_path / "another") == before
     assert store.get("a").has_image
+    assert store.get("b").has_image
+
+
+def test_a_database_that_knows_few_of_the_pictures_takes_only_those_that_are_too_old_anyway(
+    store: ReviewStore, database: Database, images: ImageStore, tmp_path: Path
+) -> None:
+    known = keep(store, images, "new", 0)
+    others = [images.put(PICTURE, NOW)[0] for _ in range(2)]
+    ancient, _ = images.put(PICTURE, NOW)
+    os.utime(tmp_path / "images" / ancient, times=((NOW - timedelta(days=366)).timestamp(),) * 2)
+    pruned = Retention(database, images, SETTINGS).prune(NOW + GRACE + timedelta(minutes=1))
+    assert (pruned.lost, pruned.orphans) == (0, 1)
+    assert stored(tmp_path / "images") == sorted([known, *others])
 
 
 def test_one_of_several_workers_prunes(store: ReviewStore, database: Database) -> None:
