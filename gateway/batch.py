@@ -10,7 +10,7 @@ from typing import Annotated
 import anyio
 from fastapi import APIRouter, Depends, Request
 from fastapi.responses import StreamingResponse
-from starlette.types import Message, Send
+from starlette.types import Message, Receive, Scope, Send
 from structlog.contextvars import bound_contextvars
 
 from gateway.answer import BatchLine
@@ -31,14 +31,29 @@ IMAGES_AT_WORK = 2  # of one batch: enough to keep Triton busy, few enough to le
 
 
 class LinesResponse(StreamingResponse):
-    """Ends what makes the lines when the client goes away or reads nothing for `patience_s`."""
+    """Ends what makes the lines when the client goes away or reads nothing for `patience_s`, and gives up `held`."""
 
     media_type = NDJSON
 
-    def __init__(self, lines: AsyncGenerator[bytes, None], patience_s: float, status_code: int = 200) -> None:
+    def __init__(
+        self,
+        lines: AsyncGenerator[bytes, None],
+        patience_s: float,
+        held: contextlib.AsyncExitStack,
+        status_code: int = 200,
+    ) -> None:
         super().__init__(lines, status_code)
         self._lines = lines
         self._patience_s = patience_s
+        self._held = held
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answers; lines that were never begun hold their pictures no longer than others."""
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            with anyio.CancelScope(shield=True):  # a client that went away has cancelled this task already
+                await self._held.aclose()
 
     async def stream_response(self, send: Send) -> None:
         """Sends line after line."""
@@ -69,13 +84,14 @@ async def detect_batch(request: Request, service: Annotated[Service, Depends(ser
     """
     deadline, key = Deadline.of(request, service.settings), key_of(request)
     service.check_room()
-    with stage("body"):
-        batch = await read_batch(request, service.settings, deadline)
-        batch = replace(batch, parameters=with_model_version(request, batch.parameters))
-    request.state.labels.update(batch.parameters.labels())
-    overlay = Overlay.wanted(request.headers, batch.parameters)
-    lines = _lines(batch, service, overlay, request.state.request_id, deadline, key)
-    return LinesResponse(lines, service.settings.send_timeout_s)
+    async with contextlib.AsyncExitStack() as held:
+        with stage("body"):
+            batch = await read_batch(request, service.settings, deadline, held)
+            batch = replace(batch, parameters=with_model_version(request, batch.parameters))
+        request.state.labels.update(batch.parameters.labels())
+        overlay = Overlay.wanted(request.headers, batch.parameters)
+        lines = _lines(batch, service, overlay, request.state.request_id, deadline, key)
+        return LinesResponse(lines, service.settings.send_timeout_s, held.pop_all())
 
 
 async def _lines(
@@ -117,4 +133,3 @@ async def _lines(
             worker.cancel()
         with anyio.CancelScope(shield=True):  # a client that went away has cancelled this task already
             await asyncio.gather(*workers, return_exceptions=True)
-            await batch.close()

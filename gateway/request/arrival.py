@@ -1,7 +1,7 @@
 """A request's body on its way in: of a known kind, never more bytes and never slower than allowed."""
 
 import asyncio
-from collections.abc import AsyncIterator, Collection, Iterator
+from collections.abc import AsyncIterator, Callable, Collection, Iterator
 from contextlib import asynccontextmanager, contextmanager
 
 from fastapi import Request
@@ -14,6 +14,7 @@ from gateway.request.deadline import Deadline
 from gateway.settings import Settings
 
 UTF_8 = {b"utf-8", b"utf8"}
+SMALLER = "send less at once, or smaller pictures"
 
 
 def media_type_of(request: Request) -> str:
@@ -35,7 +36,7 @@ def media_type_of(request: Request) -> str:
 
 
 class Arriving:
-    """The bytes of all bodies that are on their way in, of one worker: many may be, and slow, but not large as well."""
+    """The bytes of all bodies of one worker that come in or wait for work: many may, and slowly, but not large as well."""
 
     def __init__(self, max_bytes: int) -> None:
         self._max_bytes = max_bytes
@@ -49,16 +50,50 @@ class Arriving:
         """
         self._bytes += count
         if self._bytes > self._max_bytes:
-            raise OverloadError(f"bodies of {self._bytes} bytes are on their way, the limit is {self._max_bytes}")
+            raise OverloadError(f"bodies of {self._bytes} bytes are held, the limit is {self._max_bytes}")
 
     def over(self, count: int) -> None:
-        """A body of which so much was here is no longer on its way."""
+        """A body of which so much was here is held no longer."""
         self._bytes -= count
 
 
+class Body:
+    """What has come of one body; it counts until its arrival is over, or longer where it is kept."""
+
+    def __init__(self, arriving: Arriving, max_bytes: int) -> None:
+        self._arriving = arriving
+        self._max_bytes = max_bytes
+        self._bytes = 0
+        self.kept = False
+
+    def came(self, count: int) -> None:
+        """More of it is here.
+
+        Raises:
+            TooLargeError, OverloadError: that is too much of it, or of all bodies.
+        """
+        self._bytes += count
+        self._arriving.came(count)
+        if self._bytes > self._max_bytes:
+            raise TooLargeError(f"the body has more than {self._max_bytes} bytes, which is the limit; {SMALLER}")
+
+    def keep(self) -> Callable[[], None]:
+        """Counts it on behind its arrival, until what is returned is called, once."""
+        self.kept = True
+        return self.over
+
+    def over(self) -> None:
+        """It counts no longer."""
+        self._arriving.over(self._bytes)
+
+
 @asynccontextmanager
-async def arrival(request: Request, settings: Settings, deadline: Deadline) -> AsyncIterator[None]:
+async def arrival(
+    request: Request, settings: Settings, deadline: Deadline, max_bytes: int | None = None
+) -> AsyncIterator[Body]:
     """While the body is being read: bounded in bytes and in time, by the request's own deadline too.
+
+    `max_bytes` instead of what a request may have.
 
     Raises:
         TooLargeError, SlowBodyError, ImageError: it is too large, too slow, or ended before its end.
@@ -66,9 +101,9 @@ async def arrival(request: Request, settings: Settings, deadline: Deadline) -> A
     """
     patience_s = min(settings.body_timeout_s, deadline.remaining_s())
     try:
-        with _limited(request, settings.max_body_bytes):
+        with _limited(request, settings.max_body_bytes if max_bytes is None else max_bytes) as body:
             async with asyncio.timeout(patience_s):
-                yield
+                yield body
     except TimeoutError:
         raise SlowBodyError(f"the body did not arrive within {patience_s:.3g} s; send it again") from None
     except ClientDisconnect:
@@ -91,36 +126,28 @@ async def read_small(request: Request, settings: Settings, media_types: Collecti
         raise MediaTypeError(
             f"Content-Type is {media_type or 'missing'!r}, expected {' or '.join(sorted(media_types))}"
         )
-    async with arrival(request, settings, Deadline.of(request, settings)):
-        body = await request.body()
-    if len(body) > max_bytes:
-        raise TooLargeError(f"the body has {len(body)} bytes, the limit is {max_bytes}")
-    return body
+    async with arrival(request, settings, Deadline.of(request, settings), max_bytes):
+        return await request.body()
 
 
 @contextmanager
-def _limited(request: Request, max_bytes: int) -> Iterator[None]:
+def _limited(request: Request, max_bytes: int) -> Iterator[Body]:
     """Refuses a body as soon as it is known to be too large, by its announced length or by what arrives."""
     announced = request.headers.get("content-length", "")
     if announced.isdigit() and int(announced) > max_bytes:
-        raise TooLargeError(f"the body has {announced} bytes, the limit is {max_bytes}; compress the image")
-    arriving: Arriving = request.app.state.arriving
+        raise TooLargeError(f"the body has {announced} bytes, the limit is {max_bytes}; {SMALLER}")
+    body = Body(request.app.state.arriving, max_bytes)
     receive = request._receive
-    arrived = 0
 
     async def counted() -> Message:
-        nonlocal arrived
         message = await receive()
-        count = len(message.get("body", b""))
-        arrived += count
-        arriving.came(count)
-        if arrived > max_bytes:
-            raise TooLargeError(f"the body has more than {max_bytes} bytes, which is the limit; compress the image")
+        body.came(len(message.get("body", b"")))
         return message
 
     request._receive = counted
     try:
-        yield
+        yield body
     finally:
         request._receive = receive
-        arriving.over(arrived)
+        if not body.kept:
+            body.over()

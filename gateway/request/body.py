@@ -51,11 +51,10 @@ class BatchImage:
 
 @dataclass(frozen=True)
 class BatchRequest:
-    """Several pictures and how to look at all of them; `close` gives up what they lie in."""
+    """Several pictures and how to look at all of them."""
 
     images: list[BatchImage]
     parameters: DetectParameters
-    close: Callable[[], Awaitable[None]]
 
 
 async def read_request(request: Request, settings: Settings, deadline: Deadline) -> DetectRequest:
@@ -82,21 +81,29 @@ async def read_request(request: Request, settings: Settings, deadline: Deadline)
     return DetectRequest(body, read_parameters(request.query_params.multi_items(), settings))
 
 
-async def read_batch(request: Request, settings: Settings, deadline: Deadline) -> BatchRequest:
-    """Reads POST /detect/batch; raises as `read_request` does. What is wrong with one picture is found later."""
+async def read_batch(request: Request, settings: Settings, deadline: Deadline, held: AsyncExitStack) -> BatchRequest:
+    """Reads POST /detect/batch; raises as `read_request` does. What is wrong with one picture is found later.
+
+    What its pictures lie in, and how much that is, is given up when `held` is.
+    """
     media_type = media_type_of(request)
     if media_type not in {MULTIPART, JSON}:
         raise MediaTypeError(_expected(media_type, (MULTIPART, JSON)))
-    async with AsyncExitStack() as stack, arrival(request, settings, deadline):
+    async with arrival(request, settings, deadline) as body:
+        held.callback(body.keep())  # the pictures wait for room
         if media_type == MULTIPART:
-            form = await stack.enter_async_context(read_form(request, settings.max_batch_images))
-            faults = _form_faults(request, form)
-            images = [BatchImage(file.filename or None, file.read) for _, file in form.files]
-            faults += _number_faults(images, settings)
-            parameters = read_parameters(_without_image(form), settings, faults)
-            return BatchRequest(images, parameters, stack.pop_all().aclose)
-        body = await read_whole(request)
-    return await _read_json_batch(request, body, settings)
+            return _form_batch(
+                request, await held.enter_async_context(read_form(request, settings.max_batch_images)), settings
+            )
+        whole = await read_whole(request)
+    return await _read_json_batch(request, whole, settings)
+
+
+def _form_batch(request: Request, form: Form, settings: Settings) -> BatchRequest:
+    faults = _form_faults(request, form)
+    images = [BatchImage(file.filename or None, file.read) for _, file in form.files]
+    faults += _number_faults(images, settings)
+    return BatchRequest(images, read_parameters(_without_image(form), settings, faults))
 
 
 async def _read_json_request(request: Request, body: bytes, settings: Settings) -> DetectRequest:
@@ -123,11 +130,7 @@ async def _read_json_batch(request: Request, body: bytes, settings: Settings) ->
     except ValidationError as error:
         faults += faults_of(error, IMAGES_FIELD)
     images = [BatchImage(member.name, partial(decode_base64, member.image)) for member in listed]
-    return BatchRequest(images, read_json_parameters(values, settings, faults), _nothing_to_close)
-
-
-async def _nothing_to_close() -> None:
-    pass
+    return BatchRequest(images, read_json_parameters(values, settings, faults))
 
 
 def _query_faults(request: Request) -> list[str]:

@@ -142,7 +142,7 @@ class Retention:
         if len(orphans) > matched or len(lost) > matched:
             LOG.error(
                 "of %d pictures in the image store %d have no inspection, and of %d inspections with a picture %d have "
-                "none in it; are PCBD_IMAGE_STORE and PCBD_DATABASE_URL the right ones, and mounted? Nothing was changed",
+                "none in it; are PCBD_IMAGE_STORE and PCBD_DATABASE_URL the right ones, and mounted? Nothing is mended",
                 len(there),
                 len(orphans),
                 len(rows),

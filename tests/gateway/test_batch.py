@@ -3,8 +3,10 @@
 import asyncio
 import base64
 import json
+import select
 import signal
 from collections.abc import AsyncGenerator
+from contextlib import AsyncExitStack, ExitStack
 from typing import Any
 
 import httpx
@@ -14,7 +16,8 @@ from starlette.types import Message
 from export.server import TritonServer
 from gateway.batch import LinesResponse
 from tests.conftest import BOARD
-from tests.gateway.test_failures import gateway, status, wait_until
+from tests.gateway.test_arrival import begin
+from tests.gateway.test_failures import PATIENCE_S, gateway, status, wait_until
 
 PICTURE = BOARD.read_bytes()
 BASE64 = base64.b64encode(PICTURE).decode()
@@ -130,5 +133,30 @@ def test_a_client_that_does_not_read_stops_its_batch() -> None:
         await asyncio.Event().wait()
         raise AssertionError
 
-    asyncio.run(LinesResponse(lines(), patience_s=0.05)({"type": "http"}, receive, send))
-    assert ended == ["lines"]
+    held = AsyncExitStack()
+    held.callback(ended.append, "pictures")
+    asyncio.run(LinesResponse(lines(), patience_s=0.05, held=held)({"type": "http"}, receive, send))
+    assert ended == ["lines", "pictures"]
+
+
+def test_the_pictures_of_a_batch_count_until_they_are_done(triton: TritonServer) -> None:
+    """Three bodies of this size are allowed side by side."""
+    size, settings = 680_000, {"max_in_flight": "3", "max_body_bytes": "700000"}
+    with gateway(triton.grpc_url, **settings, deadline_s="60", watch_interval_s="60") as (client, _):
+        wait_until(lambda: status(client, "/readyz") == 200)
+        triton.signal(signal.SIGSTOP)
+        try:
+            with client.stream("POST", "/detect/batch", files=[("image", PICTURE.ljust(size // 10))] * 10):
+                wait_until(lambda: "pcbd_in_flight 2.0" in client.get("/metrics").text)
+                with ExitStack() as stack:
+                    begun = [begin(client, stack, length=size + 1, sent=size) for _ in range(3)]
+                    (refused,) = select.select(begun, [], [], PATIENCE_S)[0]
+                    assert refused.recv(1000).startswith(b"HTTP/1.1 429")
+            wait_until(lambda: "pcbd_in_flight 0.0" in client.get("/metrics").text)
+        finally:
+            triton.signal(signal.SIGCONT)
+        with ExitStack() as stack:
+            for _ in range(2):
+                begin(client, stack, length=size + 1, sent=size)
+            answer = client.post("/detect", content=bytes(size), headers={"Content-Type": "image/png"})
+            assert answer.status_code == 415, answer.text
