@@ -18,9 +18,9 @@ class Acceptance:
     regions: Sequence[Polygon] = ()
     excluded_regions: Sequence[Polygon] = ()
 
-    def tiles(self, origins: NDArray[np.int64], tile: int) -> NDArray[np.int64]:
-        """Those of the tiles at origins (T, 2) that can show a box which counts."""
-        return origins[touched(origins, tile, self.regions)] if self.regions else origins
+    def tiles(self, origins: NDArray[np.int64], tile: int, resolution_wh: tuple[int, int]) -> NDArray[np.int64]:
+        """Those of an image's tiles at origins (T, 2) that can show a box which counts."""
+        return origins[touched(origins, tile, resolution_wh, self.regions)] if self.regions else origins
 
     def of(self, found: Detections) -> Detections:
         """The boxes that count, in their order."""

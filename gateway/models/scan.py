@@ -48,7 +48,10 @@ async def scan(
     """
     resolution_wh = picture.resolution_wh
     sides = [tile_side(tile, magnification) for magnification in parameters.magnification]
-    looks = {side: acceptance.tiles(tile_origins(resolution_wh, side, parameters.tile_overlap), side) for side in sides}
+    looks = {
+        side: acceptance.tiles(tile_origins(resolution_wh, side, parameters.tile_overlap), side, resolution_wh)
+        for side in sides
+    }
     number = sum(map(len, looks.values()))
     if not number:
         width, height = resolution_wh

@@ -36,7 +36,7 @@ def media_type_of(request: Request) -> str:
 
 
 class Arriving:
-    """The bytes of all bodies of one worker that come in or wait for work: many may, and slowly, but not large as well."""
+    """The bytes of all bodies of a worker that come in or wait for work: many may, slowly, but not large as well."""
 
     def __init__(self, max_bytes: int) -> None:
         self._max_bytes = max_bytes

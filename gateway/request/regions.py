@@ -69,12 +69,15 @@ def inside(points: NDArray[np.floating[Any]], regions: Sequence[Polygon]) -> NDA
     return found
 
 
-def touched(origins: NDArray[np.int64], side: int, regions: Sequence[Polygon]) -> NDArray[np.bool_]:
-    """Which squares at origins (T, 2) reach into the bounds of any of the regions (T,)."""
+def touched(
+    origins: NDArray[np.int64], side: int, resolution_wh: tuple[int, int], regions: Sequence[Polygon]
+) -> NDArray[np.bool_]:
+    """Which squares at origins (T, 2) of an image reach into the bounds of any of the regions (T,), in that image."""
+    ends = np.minimum(origins + side, resolution_wh)
     found = np.zeros(len(origins), dtype=bool)
     for region in regions:
         corners = np.array(region)
-        found |= ((origins < corners.max(axis=0)) & (origins + side > corners.min(axis=0))).all(axis=1)
+        found |= ((origins < corners.max(axis=0)) & (ends > corners.min(axis=0))).all(axis=1)
     return found
 
 

@@ -51,7 +51,8 @@ def test_inside_counts_a_shared_edge_once() -> None:
 
 def test_touched_is_what_a_region_reaches_into() -> None:
     origins = np.array([[0, 0], [8, 8], [20, 10], [100, 100]])
-    assert touched(origins, 10, [SQUARE]).tolist() == [False, True, False, False]
+    assert touched(origins, 10, (200, 200), [SQUARE]).tolist() == [False, True, False, False]
+    assert not touched(origins, 10, (10, 200), [SQUARE]).any()  # what lies beyond the image shows nothing
 
 
 def test_acceptance_asks_for_size_and_place() -> None:

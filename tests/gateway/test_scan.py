@@ -181,6 +181,13 @@ def test_only_tiles_that_reach_into_a_region_are_asked() -> None:
         look(WholePicture(board()), acceptance=outside)
 
 
+@pytest.mark.parametrize("magnification", [(0.25,), (1.0, 0.25), (0.25, 1.0)])
+def test_a_region_beyond_the_image_is_refused_where_a_tile_would_reach_it(magnification: tuple[float, ...]) -> None:
+    beyond = Acceptance([0], regions=(((110.0, 10.0), (120.0, 10.0), (120.0, 20.0)),))
+    with pytest.raises(ParameterError, match="100 x 100"):
+        look(WholePicture(board(100, 100)), acceptance=beyond, magnification=magnification)
+
+
 def test_what_does_not_count_makes_no_room_for_the_rest() -> None:
     """The two best boxes are too small for their class; the third is still among the two that were asked for."""
     spots = [(10, 10, 14, 14), (100, 100, 104, 104), (200, 300, 220, 320)]
