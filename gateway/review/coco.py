@@ -19,14 +19,21 @@ class Confirmed:
     description: str | None = None
 
 
-def confirmed(answer: RecordedAnswer, judged: Judged) -> list[Confirmed] | None:
+def confirmed(answer: RecordedAnswer, judged: Judged, thresholds: Sequence[float]) -> list[Confirmed] | None:
     """The defects of a picture: detections that are right, and missed ones; None where it would teach wrong things.
 
     What has no box counts as sound in training. So every detection must have been judged, and a picture without any
-    defect must have been looked at as a whole.
+    defect must have been looked at as a whole; in one that was, what lies below `thresholds`, the usual least score of
+    each entry of `understood`, may be left open: the page asks for it, and shows it to nobody who does not want it.
     """
     right = {judgement.id for judgement in judged.detections if judgement.judgement == "right"}
-    if {found.id for found in answer.detections} - {judgement.id for judgement in judged.detections}:
+    usual = {
+        (entry.prompt, entry.defect): threshold for entry, threshold in zip(answer.understood, thresholds, strict=True)
+    }
+    decided = {judgement.id for judgement in judged.detections}
+    if judged.complete:
+        decided |= {found.id for found in answer.detections if found.score < usual[found.prompt, found.defect]}
+    if {found.id for found in answer.detections} - decided:
         return None
     asked = {(entry.prompt, entry.defect): entry.asked for entry in answer.understood}
     defects = [

@@ -62,7 +62,7 @@ def export(
     file = CocoFile(CatalogStore(database).load()[1])
     for row, judged in _reviewed(database, since, recipe):
         answer = RecordedAnswer.model_validate(row.answer)
-        defects = confirmed(answer, judged)
+        defects = confirmed(answer, judged, row.thresholds)
         if defects is None:
             exported.unfinished += 1
             continue

@@ -19,6 +19,7 @@ class Found(BaseModel):
     id: str
     prompt: str
     defect: str | None
+    score: float
     box: Box
 
 

@@ -300,6 +300,15 @@ def test_a_defect_is_taught_by_words_and_deleted_with_undo(open_page: Open, cata
     expect(row).to_have_count(1)
 
 
+def test_nothing_is_left_out_that_a_defects_own_threshold_lets_pass(open_page: Open, catalog: httpx.Client) -> None:
+    given = {"names": {"en": ["test glimmer"]}, "score_threshold": 0.01}
+    catalog.put("/defects/test_glimmer", json=given).raise_for_status()
+    page = open_page()
+    with page.expect_response("**/detect") as answered:
+        page.get_by_role("button", name="Sample board").click()
+    assert 0.01 <= min(found["score"] for found in answered.value.json()["detections"]) < 0.05
+
+
 def test_a_colleagues_change_is_not_overwritten_unseen(open_page: Open, catalog: httpx.Client) -> None:
     mine = {"names": {"en": ["test blister"]}, "descriptions": {"en": ["a bubble under the solder mask"]}}
     catalog.put("/defects/test_blister", json=mine)

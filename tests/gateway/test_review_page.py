@@ -9,6 +9,9 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from export.server import TritonServer
+from gateway.review.coco import confirmed
+from gateway.review.feedback import Judged
+from gateway.review.recorded import RecordedAnswer
 from tests.conftest import BOARD
 from tests.gateway.browser import SHOTS, Open
 from tests.gateway.test_failures import gateway, status, wait_until
@@ -206,8 +209,33 @@ def test_a_detection_of_the_page_is_judged_from_there(open_page: Open, service: 
     wait_until(lambda: status(service, f"/inspections/{request_id}") == 200)
     page.get_by_role("link", name="Judge these boxes").click()
     expect(page.locator(BOXES)).to_have_count(count)  # not the fainter ones that the page asks for, too
-    page.get_by_role("button", name="more below the line's threshold").click()
+    more = page.get_by_role("button", name="more below the line's threshold")
+    expect(more).to_be_visible()
+    for _ in range(count):
+        page.keyboard.press("r")
+    page.keyboard.press("c")
+    more.click()
     assert page.locator(BOXES).count() > count
+    page.keyboard.press("Enter")
+    wait_until(lambda: feedback(service, {"request_id": request_id}) is not None)
+    inspection = service.get(f"/inspections/{request_id}").json()
+    answer = RecordedAnswer.model_validate(inspection["answer"])
+    judged = Judged.model_validate({name: inspection["feedback"][name] for name in Judged.model_fields})
+    assert len(judged.detections) == count < len(answer.detections)
+    assert len(confirmed(answer, judged, inspection["thresholds"]) or []) == count  # training may learn from it
+
+
+def test_the_boxes_shown_are_those_that_the_line_counted_then(
+    open_review: Open, inspect: Inspect, service: httpx.Client
+) -> None:
+    answer = inspect(prompt="短路", score_threshold="0.05")
+    thresholds = service.get(f"/inspections/{answer['request_id']}").json()["thresholds"]
+    counted = [found for found in answer["detections"] if found["score"] >= thresholds[0]]
+    service.patch("/defects/short", json={"score_threshold": 0.99}).raise_for_status()
+    try:
+        expect(open_review(answer).locator(BOXES)).to_have_count(len(counted))
+    finally:
+        service.patch("/defects/short", json={"score_threshold": None}).raise_for_status()
 
 
 def test_the_review_speaks_chinese_on_a_narrow_screen(

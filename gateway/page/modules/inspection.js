@@ -33,7 +33,7 @@ export class Inspection extends EventTarget {
   #running = new AbortController();
   #thresholds;
 
-  /** @param {() => number[]} thresholds of the checkpoint: nothing that passes them is left out */
+  /** @param {() => number[]} thresholds of the service: nothing that passes them is left out */
   constructor(thresholds) {
     super();
     this.#thresholds = thresholds;

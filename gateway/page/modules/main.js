@@ -26,8 +26,11 @@ import { startWords } from "./words.js";
 await startLanguage();
 
 const readiness = new Readiness();
-const inspection = new Inspection(() => Object.values(readiness.served?.score_thresholds ?? {}));
 const catalog = new Catalog();
+const inspection = new Inspection(() => [
+  ...Object.values(readiness.served?.score_thresholds ?? {}),
+  ...catalog.defects.map(({ score_threshold: set }) => set).filter((set) => set !== null),
+]);
 const findings = new Findings();
 const stage = new Stage(byId("stage"));
 const results = new Results(findings);
@@ -37,8 +40,8 @@ let picturesAsked = 0;
 
 function showGroups() {
   const complete = inspection.answer && readiness.served; // the thresholds may come after the answer
-  const threshold = (defect) => readiness.threshold(defect);
-  findings.show(complete ? groupsOf(inspection.answer, inspection.asked, catalog, threshold) : []);
+  const own = (defect) => catalog.find(defect)?.score_threshold ?? readiness.threshold(defect);
+  findings.show(complete ? groupsOf(inspection.answer, inspection.asked, catalog, own) : []);
 }
 
 function marks() {
@@ -180,6 +183,6 @@ startTabs();
 startRaw(inspection);
 startWords(inspection, catalog);
 startDefects({ catalog, inspection, findings, readiness });
-startReviewing({ catalog, readiness });
+startReviewing({ catalog });
 showGroups();
 readiness.look();

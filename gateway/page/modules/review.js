@@ -48,18 +48,13 @@ export class Review extends EventTarget {
   draft = EMPTY;
   saving = false;
   #catalog;
-  #threshold;
   #all = false; // whether boxes below the line's threshold are to be seen
   #listing = new AbortController();
 
-  /**
-   * @param {import("./catalog.js").Catalog} catalog
-   * @param {(defect: string|null) => number} threshold of the checkpoint
-   */
-  constructor(catalog, threshold) {
+  /** @param {import("./catalog.js").Catalog} catalog */
+  constructor(catalog) {
     super();
     this.#catalog = catalog;
-    this.#threshold = threshold;
   }
 
   /** @param {{state?: string, reason?: string, recipe?: string, defect?: string}} filter empty strings: any */
@@ -120,7 +115,8 @@ export class Review extends EventTarget {
 
   /** Every box with its group, the best first. */
   get boxes() {
-    const groups = groupsOf(this.current.answer, [], this.#catalog, this.#threshold);
+    const { answer, thresholds } = this.current; // as they were then
+    const groups = groupsOf(answer, [], this.#catalog, (_, index) => thresholds[index]);
     const boxes = groups.flatMap((group) => group.candidates.map((candidate) => ({ ...candidate, group })));
     return boxes.sort((one, other) => one.number - other.number);
   }

@@ -23,12 +23,11 @@ const FALSE_COLOUR = "#b0b8b5";
 /**
  * @param {Object} parts
  * @param {import("./catalog.js").Catalog} parts.catalog
- * @param {import("./readiness.js").Readiness} parts.readiness
  */
-export function startReviewing({ catalog, readiness }) {
+export function startReviewing({ catalog }) {
   const stage = new Stage(byId("review-stage"));
   const drawing = new Drawing(stage);
-  const review = new Review(catalog, (defect) => (readiness.served ? readiness.threshold(defect) : 0));
+  const review = new Review(catalog);
   const list = makeReviewList(review, catalog, told);
   const draw = /** @type {HTMLButtonElement} */ (byId("draw"));
   let form = null;
@@ -86,7 +85,7 @@ export function startReviewing({ catalog, readiness }) {
       byId("panel").scrollTo({ top: 0 });
     } else stage.show(null);
     byId("review-name").textContent = review.current?.request_id ?? "";
-    draw.disabled = !review.current?.has_image;
+    draw.disabled = !review.current?.has_image || !catalog.defects.length; // a missed defect is one of the catalog
     writeMarks();
   }
 
@@ -182,7 +181,6 @@ export function startReviewing({ catalog, readiness }) {
   review.addEventListener("open", writeForm);
   for (const name of ["boxes", "draft"]) review.addEventListener(name, writeMarks);
   for (const source of [catalog, languages]) source.addEventListener("change", writeForm);
-  readiness.addEventListener("change", () => readiness.state === "ready" && writeForm());
   addEventListener("hashchange", show);
   show();
 }

@@ -26,14 +26,28 @@ def recorded(*defects: str | None) -> RecordedAnswer:
 def test_only_what_was_judged_to_the_end_is_learned_from(
     feedback: FeedbackRequest, categories: list[str] | None
 ) -> None:
-    found = confirmed(recorded("short", "spur"), feedback)
+    found = confirmed(recorded("short", "spur"), feedback, [0.5, 0.5])
+    assert (found and [defect.category for defect in found]) == categories
+
+
+@pytest.mark.parametrize(
+    ("threshold", "complete", "categories"),
+    [(0.55, True, ["short"]), (0.5, True, None), (0.55, False, None)],
+    ids=["fainter than usual", "as usual", "not looked at whole"],
+)
+def test_what_is_fainter_than_usual_may_be_left_open_in_a_picture_that_was_looked_at_whole(
+    threshold: float, complete: bool, categories: list[str] | None
+) -> None:
+    found = confirmed(recorded("short", "spur"), feedback_of("a", "right", complete=complete), [0.5, threshold])
     assert (found and [defect.category for defect in found]) == categories
 
 
 def test_categories_carry_the_words_of_the_catalog_or_those_that_were_asked() -> None:
     answer = recorded("short", None, "deleted_since")
     file = CocoFile(SEEDS)
-    file.add("images/1.png", answer, None, confirmed(answer, feedback_of("a", "right", "right", "right")) or [])
+    file.add(
+        "images/1.png", answer, None, confirmed(answer, feedback_of("a", "right", "right", "right"), [0.5] * 3) or []
+    )
     tree = file.tree()
     short, free, deleted = tree["categories"]
     assert short["names"]["zh"][0] == "短路"

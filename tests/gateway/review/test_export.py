@@ -105,6 +105,14 @@ def test_the_command_says_what_is_wrong_and_what_it_did(
     assert (pruned.returncode, pruned.stdout.startswith("0 inspections too old")) == (0, True)
     nothing = run_module("gateway.review", "export", "--out", str(tmp_path / "out"), **variables)
     assert (nothing.returncode, "nothing to export" in nothing.stderr) == (1, True)
+    for since in ("2026-11-01T00:00+08:00", "2026-11-01T12:00", "yesterday"):
+        refused = run_module("gateway.review", "export", "--out", str(tmp_path / "out"), "--since", since, **variables)
+        assert (refused.returncode, since in refused.stderr, "UTC" in refused.stderr) == (2, True, True)
+    store.give_feedback(feedback_of("a", "right"), "me", DEFECTS)
+    tomorrow, yesterday = (f"{datetime.now(UTC) + timedelta(days=days):%Y-%m-%d}" for days in (1, -1))
+    arguments = ["export", "--out", str(tmp_path / "out"), "--since"]
+    assert "nothing to export" in run_module("gateway.review", *arguments, tomorrow, **variables).stderr
+    assert "1 pictures" in run_module("gateway.review", *arguments, yesterday, **variables).stdout
     unset = run_module("gateway.review", "export", "--out", "out", **variables | {"PCBD_IMAGE_STORE": ""})
     assert (unset.returncode, "PCBD_IMAGE_STORE" in unset.stderr) == (1, True)
     wrong = run_module("gateway.review", "prune", **variables | {"PCBD_RECORD_RETENTION_DAYS": "0"})
