@@ -201,6 +201,7 @@ class TrainConfig(Strict):
     stages: tuple[StageConfig, ...] = Field(min_length=1)
     early_stopping: EarlyStoppingConfig | None = None  # none: the last averaged weights become the checkpoint
     class_weights: dict[str, Annotated[float, Field(gt=0)]] | None = None  # of the matching loss, by category id
+    size_balance: float = Field(default=0.0, ge=0, le=1)  # 0: all image tokens count alike, 1: all defects do
     gradient_checkpointing: bool = False  # BART computes its activations twice instead of keeping them: less memory
     compile: bool = False  # torch.compile of the layers of DaViT and BART: minutes before the first step
 

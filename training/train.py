@@ -72,6 +72,7 @@ class Run:
             generative_share=train.generative_share,
             stride=network.grounding_stride,
             outline_share=train.outline_share,
+            size_balance=train.size_balance,
         )
         self.stopping = EarlyStopping()
         self.commit = git_commit()  # of the code that runs, whatever is committed meanwhile

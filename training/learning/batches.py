@@ -99,6 +99,7 @@ class Batches:
         generative_share: float,
         stride: int,
         outline_share: float = 0.0,
+        size_balance: float = 0.0,
     ) -> None:
         self.categories = categories
         self.sampler = sampler
@@ -108,6 +109,7 @@ class Batches:
         self.generative_share = generative_share
         self.stride = stride  # pixels per image token
         self.outline_share = outline_share
+        self.size_balance = size_balance
 
     def draw(self, stage: Stage, draws: Draws) -> Batch | DecoderBatch:
         """A batch as `stage` has them."""
@@ -120,7 +122,7 @@ class Batches:
         generative = self._draw_generative(crops[:asked], size, words, None) if asked else None
         return Batch(
             image,
-            assign(crops, size // self.stride, size),
+            assign(crops, size // self.stride, size, self.size_balance),
             draw_grounding_prompts(self.categories, crops, words, self.phrasings),
             [crop.sparse for crop in crops],
             generative,

@@ -44,6 +44,6 @@ def location_targets(bins: Tensor, sigma: float, num_bins: int) -> Tensor:
 
 
 def location_loss(logits: Tensor, bins: Tensor, sigma: float) -> Tensor:
-    """Mean cross-entropy of location logits (..., 1000) against soft targets around `bins` (...)."""
+    """Cross-entropies (...) of location logits (..., 1000) against soft targets around `bins` (...)."""
     targets = location_targets(bins, sigma, logits.shape[-1])
-    return -(targets * logits.log_softmax(-1)).sum(-1).mean()
+    return -(targets * logits.log_softmax(-1)).sum(-1)

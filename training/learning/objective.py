@@ -49,20 +49,21 @@ def grounding_terms(
     sigma: float,
     class_weights: Tensor | None = None,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Matching, GIoU and location losses of tokens (B, N, D), each per positive token.
+    """Matching, GIoU and location losses of tokens (B, N, D), each per positive token as `found` weighs them.
 
     `sparse` has the sentences that hold somewhere in each of the B images: see `answer_somewhere`. A token that
-    shows a defect counts `class_weights[class_id]` times in the matching loss, against every prompt.
+    shows a defect counts `class_weights[class_id]` times more in the matching loss, against every prompt.
     """
     logits = network.grounding.match(states, embeddings).float()
-    targets, weights = torch.zeros_like(logits), torch.ones_like(logits)
+    targets, weights, shares = torch.zeros_like(logits), torch.ones_like(logits), torch.ones_like(logits[..., :1])
     asked, known = (table.to(logits.device) for table in prompts.relevance(found))  # (M, P) each
     targets[found.image_ids, found.token_ids] = asked
     weights[found.image_ids, found.token_ids] = (
         known if class_weights is None else known * class_weights[found.class_ids, None]
     )
+    shares[found.image_ids, found.token_ids, 0] = found.weights
     answer_somewhere(logits, targets, weights, prompts, sparse)
-    match = focal_loss(logits, targets, weights) / targets.sum().clamp(min=1)
+    match = focal_loss(logits, targets, weights * shares) / (targets * shares).sum().clamp(min=1)
     if not len(found.token_ids):
         return match, logits.new_zeros(()), logits.new_zeros(())
     centres = network.centres(states.shape[1])[found.token_ids]
@@ -70,7 +71,9 @@ def grounding_terms(
     half = network.grounding.num_bins / 2
     bins = (found.boxes_xyxy - torch.cat([centres, centres], -1)) * half + half
     boxes = network.grounding.read_boxes(edges, centres)
-    return match, giou_loss(boxes, found.boxes_xyxy).mean(), location_loss(edges, bins, sigma)
+    share = found.weights / found.weights.sum()
+    giou = giou_loss(boxes, found.boxes_xyxy) @ share
+    return match, giou, location_loss(edges, bins, sigma).mean(1) @ share
 
 
 def answer_somewhere(

@@ -34,19 +34,22 @@ class Positives:
     token_ids: Tensor  # (M,) index in the grid, row by row
     class_ids: Tensor  # (M,)
     boxes_xyxy: Tensor  # (M, 4) fractions of the tile
+    weights: Tensor  # (M,) what each counts in the losses
     descriptions: list[tuple[str, ...]]  # of the M defects
 
 
-def assign(crops: Sequence[Crop], grid: int, size: int) -> Positives:
+def assign(crops: Sequence[Crop], grid: int, size: int, size_balance: float = 0.0) -> Positives:
     """The tokens whose centre lies in the central quarter of a box; the nearest one where none does.
 
     None is farther from its centre than one and a half tokens each way, so that a large defect does not outweigh
     small ones (the centre sampling of Tian et al., FCOS, 2019). A token inside two boxes answers for the smaller.
+    Each of a defect's n tokens counts n ** -size_balance: with 0 all tokens alike, with 1 all defects.
     """
     step = size / grid
     centres = (np.arange(grid) + 0.5) * step
     rows: list[tuple[int, int, int]] = []
     boxes: list[NDArray[np.float32]] = []
+    weights: list[float] = []
     descriptions: list[tuple[str, ...]] = []
     for image_id, crop in enumerate(crops):
         taken: set[int] = set()
@@ -55,15 +58,15 @@ def assign(crops: Sequence[Crop], grid: int, size: int) -> Positives:
             box = crop.boxes_xyxy[index]
             columns = _central(centres, box[0], box[2], CENTRE_RADIUS * step)
             lines = _central(centres, box[1], box[3], CENTRE_RADIUS * step)
-            for token in (int(y * grid + x) for y in lines for x in columns):
-                if token not in taken:
-                    taken.add(token)
-                    rows.append((image_id, token, int(crop.class_ids[index])))
-                    boxes.append(box / np.float32(size))
-                    descriptions.append(crop.descriptions[index])
+            own = [token for token in (int(y * grid + x) for y in lines for x in columns) if token not in taken]
+            taken.update(own)
+            rows += [(image_id, token, int(crop.class_ids[index])) for token in own]
+            boxes += [box / np.float32(size)] * len(own)
+            weights += [len(own) ** -size_balance] * len(own)
+            descriptions += [crop.descriptions[index]] * len(own)
     table = torch.tensor(rows, dtype=torch.int64).reshape(-1, 3)
     placed = torch.from_numpy(np.array(boxes, np.float32)).reshape(-1, 4)
-    return Positives(table[:, 0], table[:, 1], table[:, 2], placed, descriptions)
+    return Positives(table[:, 0], table[:, 1], table[:, 2], placed, torch.tensor(weights), descriptions)
 
 
 def _central(centres: NDArray[np.float64], low: float, high: float, farthest: float) -> NDArray[np.int64]:

@@ -48,13 +48,44 @@ def test_a_token_counts_as_its_class_is_weighted(class_weights: list[float] | No
         network.grounding.match_scale.zero_()
         network.grounding.match_bias.zero_()
     boxes = torch.tensor([[0.5, 0.0, 1.0, 0.5], [0.0, 0.5, 0.5, 1.0]])
-    found = Positives(torch.tensor([0, 0]), torch.tensor([1, 2]), torch.tensor([0, 1]), boxes, [(), ()])
+    found = Positives(torch.tensor([0, 0]), torch.tensor([1, 2]), torch.tensor([0, 1]), boxes, torch.ones(2), [(), ()])
     prompts = GroundingPrompts(["scratch", "short"], [0, 1])
     weights = None if class_weights is None else torch.tensor(class_weights)
     match, _, _ = grounding_terms(
         network, torch.rand(1, 4, 32), prompts, torch.rand(2, 32), found, [()], sigma=5.0, class_weights=weights
     )
     assert match.item() == pytest.approx(expected * math.log(2))
+
+
+def test_tokens_count_as_they_are_weighed_in_all_three_losses() -> None:
+    """As above, but the second token's row, 4 / 16, and its place below the line count a third."""
+    network = small_network()
+    with torch.no_grad():
+        network.grounding.match_scale.zero_()
+        network.grounding.match_bias.zero_()
+    boxes = torch.tensor([[0.5, 0.0, 1.0, 0.5], [0.1, 0.4, 0.9, 1.0]])
+    prompts, states = GroundingPrompts(["scratch", "short"], [0, 1]), torch.rand(1, 4, 32)
+
+    def terms(chosen: list[int], weights: list[float]) -> list[float]:
+        rows = torch.tensor(chosen)
+        found = Positives(
+            torch.tensor([0, 0])[rows],
+            torch.tensor([1, 2])[rows],
+            torch.tensor([0, 1])[rows],
+            boxes[rows],
+            torch.tensor(weights),
+            [()] * len(chosen),
+        )
+        torch.manual_seed(0)
+        return [
+            term.item() for term in grounding_terms(network, states, prompts, torch.rand(2, 32), found, [()], sigma=5.0)
+        ]
+
+    match, giou, location = terms([0, 1], [1.0, 1 / 3])
+    assert match == pytest.approx((6 + 6 + 4 + 4 / 3) / 16 / (4 / 3) * math.log(2))
+    apart = terms([0], [1.0]), terms([1], [1.0])
+    assert giou == pytest.approx(0.75 * apart[0][1] + 0.25 * apart[1][1])
+    assert location == pytest.approx(0.75 * apart[0][2] + 0.25 * apart[1][2])
 
 
 class Said(nn.Module):

@@ -60,8 +60,16 @@ def test_assign_prefers_the_smaller_of_two_boxes() -> None:
     assert owner[2 * GRID + 5] == 0
 
 
+@pytest.mark.parametrize(("size_balance", "counts"), [(0.0, [1.0, 3.0]), (0.5, [1.0, 3**0.5]), (1.0, [1.0, 1.0])])
+def test_assign_weighs_a_defect_by_its_own_tokens(size_balance: float, counts: list[float]) -> None:
+    """The larger one would have four, and the smaller takes one of them."""
+    found = assign([crop((0, 0, 64, 64, 0), (20, 20, 28, 28, 1))], GRID, SIZE, size_balance)
+    assert [float(found.weights[found.class_ids == 1 - index].sum()) for index in (0, 1)] == pytest.approx(counts)
+
+
 def test_assign_of_empty_crops_is_empty() -> None:
-    assert assign([crop()], GRID, SIZE).boxes_xyxy.shape == (0, 4)
+    found = assign([crop()], GRID, SIZE, 0.5)
+    assert (found.boxes_xyxy.shape, found.weights.shape) == ((0, 4), (0,))
 
 
 def test_grounding_prompts_ask_for_every_class_in_both_languages_and_for_absent_ones() -> None:
