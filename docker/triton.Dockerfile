@@ -15,10 +15,14 @@ COPY pyproject.toml README.md constraints.txt ./
 FROM builder AS runtime
 RUN --mount=type=cache,target=/root/.cache/pip \
     python3 -m pip install --constraint constraints.txt '.[cuda]'
-# The generator runs its plans from Python, by bindings of exactly the TensorRT that the server loads.
+# The generator runs its plans from Python, in exactly the TensorRT that the server loads. The module `tensorrt` is a package of
+# its own, which asks for libraries beside the bindings; those are in the base. The import loads them and needs no GPU.
 RUN --mount=type=cache,target=/root/.cache/pip \
     library="$(find / -xdev -type f -name 'libnvinfer.so.*.*.*' -print -quit)"; \
-    if [ -n "${library}" ]; then python3 -m pip install "tensorrt-cu13-bindings==${library##*.so.}.*"; \
+    version="${library##*.so.}.*"; \
+    if [ -n "${library}" ]; then \
+        python3 -m pip install --no-deps "tensorrt-cu13==${version}" "tensorrt-cu13-bindings==${version}"; \
+        python3 -c "import tensorrt"; \
     else echo "this base has no TensorRT: it serves no plans" >&2; fi
 # The backend makes its stub executable at the start, which a read-only root does not allow.
 RUN chmod 0755 /opt/tritonserver/backends/python/triton_python_backend_stub \

@@ -21,15 +21,17 @@ from typing import Any
 import numpy as np
 
 from export.boards.calibration import Calibration, CalibrationError, calibration_tiles, detector_rows
-from export.boards.labelled import Boards, LabelledError, judging_boards, read_boards
+from export.boards.labelled import Boards, LabelledError, judging_boards
 from export.contract.promotion import RepositoryError, read_promoted
 from export.contract.tensors import DETECTOR, GENERATOR, MODELS, PROMPT_ENCODER, graphs
 from export.contract.tiles import cut_tiles
 from export.engines.candidates import quantised_detectors
 from export.engines.targets import (
     DEFAULT_PRECISIONS,
+    RANGED,
     build_engine,
     first_rows,
+    load_built,
     median_latency_ms,
     pick,
     precision_of,
@@ -44,11 +46,13 @@ from export.graphs.generator_graphs import read_vocabulary
 from export.graphs.onnx_graphs import image_tokens, write_onnx
 from export.publishing.existing import existing_version, promote_where_needed
 from export.publishing.publication import publish_verified, summary
-from export.repository import staging_folder
-from export.runtime.engine import Engine, load_engine
+from export.repository import held_staging
+from export.runtime.engine import Engine
 from export.runtime.error import EngineError
 from export.runtime.generator import load_generator
 from export.tensorrt.plan import LOG_SUFFIX, NO_SWITCHES, Switches
+from export.tensorrt.precision import RANGE_ITEMS
+from export.tensorrt.profiles import tuned_sizes
 from export.triton.config import TENSORRT
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -80,7 +84,7 @@ def build(
 
     Raises:
         GateError: the engines failed, or cannot be judged; nothing was published and `report_file` says why.
-        EngineError: the target cannot be built here, or does not have the precision or the switches.
+        EngineError: the target cannot be built here, or has no use for the precision, the switches or the calibration.
         CalibrationError: there are not enough real pictures.
     """
     target, precision = pick(target, precision)
@@ -95,49 +99,52 @@ def build(
     rows = None
     if precision in NEED_LABELS:
         rows = detector_rows(calibration_tiles(checkpoint.folder, tile, calibration), prompts)
+    elif calibration is not None:
+        if (target, precision) not in RANGED:
+            raise EngineError(f"{precision} for {target} calibrates nothing; leave out --calibration {calibration}")
+        rows = detector_rows(calibration_tiles(checkpoint.folder, tile, calibration, RANGE_ITEMS), prompts)
     limits = read_limits()
+    tuned = {spec.name: tuned_sizes(spec) for spec in MODELS} if target == TENSORRT else {}
     report: dict[str, Any] = {"precision": precision, "target": target, "faults": []}
 
     def judge_detector(engine: Engine) -> dict[str, Any]:
-        return verify(checkpoint, {DETECTOR.name: engine}, pictures, limits[precision], reference)
+        return verify(checkpoint, {DETECTOR.name: engine}, pictures, limits[precision], reference, tuned)
 
-    staging = staging_folder(repository)
     report_file.parent.mkdir(parents=True, exist_ok=True)
     try:
-        with tempfile.TemporaryDirectory(prefix="export-") as work:
+        with held_staging(repository) as staging, tempfile.TemporaryDirectory(prefix="export-") as work:
             try:
                 report |= _build_engines(
                     checkpoint, precision, target, staging, Path(work), rows, judge_detector, switches
                 )
             finally:
                 _keep_logs((staging, Path(work)), report_file)
-        detector = load_engine(staging / DETECTOR.name)
-        others = {
-            PROMPT_ENCODER.name: load_engine(staging / PROMPT_ENCODER.name),
-            GENERATOR.name: load_generator(staging / GENERATOR.name),
-        }
-        _say(f"verifying against PyTorch on {len(pictures)} pictures")
-        # A quantised detector was judged when it was chosen, and on the same pictures.
-        report |= report.pop("judged", None) or judge_detector(detector)
-        own = precision_of(PROMPT_ENCODER, precision, target)
-        beside = verify(checkpoint, others, pictures, limits[own], reference)
-        report["models"] |= beside["models"]
-        report["faults"] += beside["faults"]
-        origins = np.zeros((1, 2), np.int64)
-        sample = detector_rows(cut_tiles(next(iter(pictures.values())), origins, tile), prompts)
-        report["latency_ms"] = {DETECTOR.name: round(median_latency_ms([detector], first_rows(sample, 1))[0], 3)}
-        report["size_bytes"] = {spec.name: size_bytes(staging / spec.name) for spec in MODELS}
-        if report["faults"]:
-            raise GateError(f"not published, see {report_file}:\n" + "\n".join(report["faults"]))
-        tokenizer = (checkpoint.folder / "tokenizer.json").read_bytes()
-        (staging / PROMPT_ENCODER.name / "tokenizer.json").write_bytes(tokenizer)
-        version = publish_verified(checkpoint, repository, staging, report)
+            detector = load_built(staging / DETECTOR.name)
+            others = {
+                PROMPT_ENCODER.name: load_built(staging / PROMPT_ENCODER.name),
+                GENERATOR.name: load_generator(staging / GENERATOR.name, load_built),
+            }
+            _say(f"verifying against PyTorch on {len(pictures)} pictures")
+            # A quantised detector was judged when it was chosen, and on the same pictures.
+            report |= report.pop("judged", None) or judge_detector(detector)
+            own = precision_of(PROMPT_ENCODER, precision, target)
+            beside = verify(checkpoint, others, pictures, limits[own], reference, tuned)
+            report["models"] |= beside["models"]
+            report["faults"] += beside["faults"]
+            origins = np.zeros((1, 2), np.int64)
+            sample = detector_rows(cut_tiles(next(iter(pictures.values())), origins, tile), prompts)
+            report["latency_ms"] = {DETECTOR.name: round(median_latency_ms([detector], first_rows(sample, 1))[0], 3)}
+            report["size_bytes"] = {spec.name: size_bytes(staging / spec.name) for spec in MODELS}
+            if report["faults"]:
+                raise GateError(f"not published, see {report_file}:\n" + "\n".join(report["faults"]))
+            tokenizer = (checkpoint.folder / "tokenizer.json").read_bytes()
+            (staging / PROMPT_ENCODER.name / "tokenizer.json").write_bytes(tokenizer)
+            version = publish_verified(checkpoint, repository, staging, report)
     except (EngineError, RepositoryError) as error:
         report["faults"].append(str(error))
         raise
     finally:
         report_file.write_text(json.dumps(report, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-        shutil.rmtree(staging, ignore_errors=True)
     _say(summary(report))
     return version
 
@@ -152,7 +159,7 @@ def _build_engines(
     judge_detector: Callable[[Engine], dict[str, Any]],
     switches: Switches,
 ) -> dict[str, Any]:
-    """Fills the staging folder; with calibration rows the detector is the best of several candidates."""
+    """Fills the staging folder; a detector that is quantised is the best of several candidates."""
     report: dict[str, Any] = {"built": {}}
     tokens = image_tokens(checkpoint)
     for spec in MODELS:
@@ -161,9 +168,10 @@ def _build_engines(
             file = work / spec.name / f"{name}.onnx"
             file.parent.mkdir(exist_ok=True)
             write_onnx(spec, checkpoint, file, name)
-            if spec is DETECTOR and rows is not None:
+            own_rows = rows if spec is DETECTOR else None
+            if own_rows is not None and precision in NEED_LABELS:
                 candidates = quantised_detectors(
-                    file, target, precision, work / "candidates", rows, judge_detector, _say, switches
+                    file, target, precision, work / "candidates", own_rows, judge_detector, _say, switches
                 )
                 best = candidates[0]
                 shutil.copytree(best.folder, staging / spec.name, dirs_exist_ok=True)
@@ -173,7 +181,7 @@ def _build_engines(
             else:
                 own = precision_of(spec, precision, target, name)
                 built = build_engine(
-                    file, target, own, staging / spec.name, None, spec=spec, image_tokens=tokens, switches=switches
+                    file, target, own, staging / spec.name, own_rows, spec=spec, image_tokens=tokens, switches=switches
                 )
             report["built"][f"{spec.name}/{name}"] = built
     read_vocabulary(checkpoint).save(staging / GENERATOR.name)
@@ -203,13 +211,13 @@ def _say(text: str) -> None:
 
 def _labelled(checkpoint: Checkpoint, precision: str, given: Path | None) -> Boards | None:
     """The pictures that mAP is judged on: those given, else those that judged the training, where they still are."""
-    if given is not None:
-        return read_boards(given)
-    if precision == "fp32":
+    if given is None and precision == "fp32":
         return None
     try:
-        return judging_boards(checkpoint.folder)
+        return judging_boards(checkpoint.folder, given)
     except LabelledError as error:
+        if given is not None:
+            raise
         _say(f"no labelled pictures: {error}")
         return None
 
@@ -223,7 +231,11 @@ def main() -> int:
     parser.add_argument("--out", type=Path, default=Path("model_repository"))
     parser.add_argument("--images", type=Path, default=PICTURES, help="folder of pictures to verify with")
     parser.add_argument("--labelled", type=Path, help="COCO file or DeepPCB folder to judge mAP on")
-    parser.add_argument("--calibration", type=Path, help="folder of at least 500 tiles' worth of pictures")
+    parser.add_argument(
+        "--calibration",
+        type=Path,
+        help="folder of pictures, for int8 and fp8 at least 500 tiles' worth; fp16 and TensorRT's bf16 can do with 8",
+    )
     parser.add_argument("--timing-cache", type=Path, metavar="FILE", help="TensorRT: kernel times, read and written")
     parser.add_argument("--hardware-compatible", action="store_true", help="TensorRT: for Ampere and all newer GPUs")
     parser.add_argument("--version-compatible", action="store_true", help="TensorRT: for later versions too")

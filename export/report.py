@@ -26,7 +26,7 @@ import torch
 from tqdm import tqdm
 
 from export.boards.calibration import MIN_TILES, Calibration, CalibrationError, calibration_tiles, detector_rows
-from export.boards.labelled import Boards, LabelledError, judging_boards, read_boards
+from export.boards.labelled import Boards, LabelledError, judging_boards
 from export.contract.tensors import DETECTOR
 from export.engines.targets import METHODS, PRECISIONS, build_engine, first_rows, size_bytes, tool_version
 from export.gate.verify import Reference, Run, judge, padded
@@ -176,7 +176,7 @@ def calibration_rows(checkpoint: Checkpoint, reference: Reference, folder: Path 
 def _labelled(checkpoint: Checkpoint, given: Path | None) -> Boards | None:
     """The pictures that mAP is judged on: those given, else those that judged the training, where they still are."""
     try:
-        return read_boards(given) if given else judging_boards(checkpoint.folder)
+        return judging_boards(checkpoint.folder, given)
     except LabelledError as error:
         if given:
             raise
@@ -211,10 +211,10 @@ def main() -> int:
         print(f"error: {error}", file=sys.stderr)  # noqa: T201
         return 2
     arguments.out.mkdir(parents=True, exist_ok=True)
-    stem = arguments.out / f"engine_precision_{checkpoint.name}"
-    stem.with_suffix(".json").write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
-    stem.with_suffix(".md").write_text(as_markdown(content), encoding="utf-8")
-    draw(content, stem.with_suffix(".png"))
+    stem = f"engine_precision_{checkpoint.name}"
+    (arguments.out / f"{stem}.json").write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+    (arguments.out / f"{stem}.md").write_text(as_markdown(content), encoding="utf-8")
+    draw(content, arguments.out / f"{stem}.png")
     print(as_markdown(content))  # noqa: T201
     return 0
 

@@ -13,18 +13,20 @@ where it cannot, everything returns to what was served before. Knows nothing of 
 """
 
 import argparse
+import contextlib
 import datetime
 import json
 import shutil
 import sys
-from collections.abc import Collection, Mapping
+import tempfile
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
 from export.contract.files import sha256_of, sync
 from export.contract.promotion import CONFIG, RepositoryError, read_beside, read_promoted, write_promoted
-from export.contract.tensors import MODELS
+from export.contract.tensors import MODELS, graphs
 from export.contract.versions import (
     MANIFEST,
     check_folder,
@@ -32,9 +34,11 @@ from export.contract.versions import (
     delete,
     listed,
     published,
+    read_manifest,
     sole_writer,
     versions,
 )
+from export.runtime.engine import engine_file
 from export.triton.config import read_config
 from export.triton.control import TritonControl
 
@@ -60,12 +64,33 @@ class Version:
 
 
 def staging_folder(repository: Path) -> Path:
-    """An empty folder to build the next version in: `.NAME.staging` beside the repository."""
-    folder = repository.resolve().with_name(f".{repository.resolve().name}.staging")
-    shutil.rmtree(folder, ignore_errors=True)
+    """An empty folder beside the repository to stage a version in, the caller's own: builds do not mix their files."""
+    home = repository.resolve().parent
+    home.mkdir(parents=True, exist_ok=True)
+    folder = Path(tempfile.mkdtemp(prefix=f"{_staging_name(repository)}-", dir=home))
     for spec in MODELS:
-        (folder / spec.name).mkdir(parents=True)
+        (folder / spec.name).mkdir()
     return folder
+
+
+@contextlib.contextmanager
+def held_staging(repository: Path) -> Iterator[Path]:
+    """A staging folder for as long as the block; those that killed builds left are deleted."""
+    folder = staging_folder(repository)
+    try:
+        with sole_writer(folder):
+            clear_staging(repository)
+            yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def clear_staging(repository: Path) -> None:
+    """Deletes the staging folders that nobody holds."""
+    for folder in repository.resolve().parent.iterdir():
+        if folder.name.startswith(_staging_name(repository)):
+            with contextlib.suppress(RepositoryError, FileNotFoundError), sole_writer(folder):
+                shutil.rmtree(folder)
 
 
 def publish(repository: Path, staging: Path, configs: Mapping[str, str], manifest: Mapping[str, Any]) -> int:
@@ -80,8 +105,12 @@ def publish(repository: Path, staging: Path, configs: Mapping[str, str], manifes
         manifest: what the version was made from; hashes of all files are added.
 
     Raises:
+        EngineError: a model's folder lacks the engine of one of its graphs.
         RepositoryError: another command is changing the repository.
     """
+    for spec in MODELS:
+        for graph in graphs(spec):
+            engine_file(staging / spec.name, graph)
     repository.mkdir(parents=True, exist_ok=True)
     with sole_writer(repository):
         version = 1 + max((number for spec in MODELS for number in versions(repository, spec.name)), default=0)
@@ -118,7 +147,7 @@ def describe(repository: Path, triton: TritonControl | None = None) -> list[Vers
     """All published versions, oldest first.
 
     Raises:
-        RepositoryError: there is no repository, or Triton does not answer.
+        RepositoryError: there is no repository, a manifest cannot be read, or Triton does not answer.
     """
     check_folder(repository)
     loaded = triton.loaded() if triton else {}
@@ -126,7 +155,7 @@ def describe(repository: Path, triton: TritonControl | None = None) -> list[Vers
     active |= dict.fromkeys(read_beside(repository), "beside")
     described = []
     for number in published(repository):
-        manifest = json.loads((repository / MODELS[0].name / str(number) / MANIFEST).read_text(encoding="utf-8"))
+        manifest = read_manifest(repository, MODELS[0].name, number)
         described.append(
             Version(
                 version=number,
@@ -189,7 +218,12 @@ def prune(repository: Path, keep: int, triton: TritonControl | None = None) -> l
             kept |= numbers
         doomed = {number for spec in MODELS for number in versions(repository, spec.name)} - kept
         delete(repository, doomed)
+        clear_staging(repository)
         return sorted(doomed)
+
+
+def _staging_name(repository: Path) -> str:
+    return f".{repository.resolve().name}.staging"
 
 
 def _serve(repository: Path, after: list[int], beside: list[int], triton: TritonControl | None) -> None:

@@ -37,6 +37,7 @@ SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 - of the Python backend
 UNASKED_TRACES_RATE = 2**31 - 1  # one in so many requests without a trace context
 # All models from the start, and others when they are told of; without this Triton never looks at its models again.
 EXPLICIT_CONTROL = ("--model-control-mode=explicit", "--load-model=*")
+DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # no http_proxy stands before this machine itself
 
 
 class ServerError(RuntimeError):
@@ -118,6 +119,8 @@ class TritonServer:
             start_new_session=True,  # Ctrl-C reaches the launcher, which stops Triton in order
         )
         threading.Thread(target=self._forward_log, daemon=True).start()
+        if self._asked_to_stop:  # before there was a process to tell
+            self._process.send_signal(signal.SIGTERM)
 
     def wait_ready(self, timeout_s: float = START_TIMEOUT_S) -> None:
         """Waits until Triton says that it and all its models are ready.
@@ -144,7 +147,7 @@ class TritonServer:
     def is_ready(self) -> bool:
         """Whether Triton answers, which it does not before all its models are loaded."""
         try:
-            with urllib.request.urlopen(f"http://{self.http_url}/v2/health/ready", timeout=2) as answer:
+            with DIRECT.open(f"http://{self.http_url}/v2/health/ready", timeout=2) as answer:
                 return bool(answer.status == 200)
         except (OSError, urllib.error.URLError):
             return False
@@ -181,7 +184,7 @@ class TritonServer:
         return dead
 
     def signal(self, number: int) -> None:
-        """Sends a signal to Triton if it runs."""
+        """Sends a signal to Triton if it runs; one that is still to start is ended as soon as it does."""
         self._asked_to_stop = True
         if self._process is not None and self._process.poll() is None:
             self._process.send_signal(number)
@@ -261,7 +264,7 @@ def _wheel_folder() -> Path:
     except importlib.metadata.PackageNotFoundError:
         raise ServerError(
             "nvidia-pytriton, which brings the tritonserver binary, is not installed; "
-            "run `make install` or pip install --no-deps nvidia-pytriton==0.7.0"
+            "`make run` installs it, and so does pip install --no-deps nvidia-pytriton==0.7.0"
         ) from None
     return Path(str(files))
 

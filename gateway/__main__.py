@@ -5,6 +5,8 @@ import sys
 from pydantic import ValidationError
 
 from gateway.access.tls import Certificate, CertificateError
+from gateway.database import Database
+from gateway.errors import ServiceError
 from gateway.server import serve
 from gateway.settings import Settings, faults_of_settings
 from gateway.telemetry.logs import configure_logs
@@ -15,11 +17,12 @@ def main() -> int:
     """Runs until a signal ends it; 1 for settings that cannot be served with."""
     try:
         settings = Settings()
-        Certificate.of(settings)  # told here once, not by each worker again and again
+        Certificate.of(settings)  # these are told here once, not by each worker again and again
+        Database(settings.database_url)
     except ValidationError as error:
         print(f"error: {faults_of_settings(error)}", file=sys.stderr)  # noqa: T201
         return 1
-    except CertificateError as error:
+    except (CertificateError, ServiceError) as error:
         print(f"error: {error}", file=sys.stderr)  # noqa: T201
         return 1
     if settings.workers == 1:

@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 from alembic import command
 from alembic.config import Config
 from alembic.util.exc import CommandError
-from sqlalchemy import Connection, DateTime, Dialect, Engine, Select, create_engine, event, func, make_url, select
+from sqlalchemy import URL, Connection, DateTime, Dialect, Engine, Select, create_engine, event, func, make_url, select
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import DeclarativeBase, Session
 from sqlalchemy.types import TypeDecorator
@@ -26,6 +26,7 @@ MIGRATIONS = "gateway:migrations"
 MIGRATION_LOCK = 0x70636264  # of PostgreSQL's advisory locks: one worker migrates, the others wait for it
 CONNECT_TIMEOUT_S = 3
 POOL_RECYCLE_S = 300
+PASSWORDS = ("password", "sslpassword")  # that a URL's options may hold
 STATEMENT_TIMEOUT_S = 5  # also how long a writer to SQLite waits for another
 
 Value = TypeVar("Value")
@@ -51,29 +52,23 @@ class UtcDateTime(TypeDecorator[datetime]):
 
 
 class Database:
-    """One database, named by its URL: `sqlite:///FILE` or `postgresql://USER:PASSWORD@HOST/NAME`."""
+    """One database, named by its URL: `sqlite:///FILE` or `postgresql://USER:PASSWORD@HOST/NAME`.
+
+    Raises:
+        DatabaseError: the URL means none.
+    """
 
     def __init__(self, url: str) -> None:
-        parsed = make_url(url)
-        self.name = parsed.render_as_string(hide_password=True)
-        self._file = Path(parsed.database or "") if parsed.get_backend_name() == "sqlite" else None
-        if self._file is None:
-            milliseconds = STATEMENT_TIMEOUT_S * 1000
-            self._engine = create_engine(
-                parsed.set(drivername="postgresql+psycopg"),
-                pool_recycle=POOL_RECYCLE_S,  # firewalls drop idle connections without a word
-                pool_timeout=STATEMENT_TIMEOUT_S,
-                json_serializer=_json,
-                connect_args={
-                    "connect_timeout": CONNECT_TIMEOUT_S,
-                    "tcp_user_timeout": milliseconds,
-                    "options": f"-c statement_timeout={milliseconds} -c lock_timeout={milliseconds}",
-                },
-            )
-        else:
-            self._engine = create_engine(parsed, json_serializer=_json, connect_args={"timeout": STATEMENT_TIMEOUT_S})
-            event.listen(self._engine, "connect", _set_up_sqlite)
-            event.listen(self._engine, "begin", _begin_sqlite)
+        try:
+            parsed = _parse(url)
+            self._file = Path(parsed.database or "") if parsed.get_backend_name() == "sqlite" else None
+            self._engine = _postgresql(parsed) if self._file is None else _sqlite(parsed)
+        except (SQLAlchemyError, TypeError, ValueError):
+            raise DatabaseError(
+                "PCBD_DATABASE_URL (or --database-url) is no URL of a database, expected sqlite:///FILE or "
+                "postgresql://USER:PASSWORD@HOST:PORT/NAME; write @ : / in a password as %40 %3A %2F"
+            ) from None  # the cause may hold a part of the password
+        self.name = parsed.difference_update_query(PASSWORDS).render_as_string(hide_password=True)
         self._writing: Engine = self._engine.execution_options(pcbd_writes=True)
         # One statement needs no transaction, which would take PostgreSQL two messages more.
         alone = {} if self._file is not None else {"isolation_level": "AUTOCOMMIT"}
@@ -162,6 +157,41 @@ def migration_config(connection: Connection) -> Config:
     config = Config(attributes={"connection": connection})
     config.set_main_option("script_location", MIGRATIONS)
     return config
+
+
+def _parse(url: str) -> URL:
+    parsed = make_url(url)
+    if "@" in (parsed.host or ""):
+        raise ValueError("the host begins with what is the password's")
+    if parsed.get_backend_name() == "sqlite" and not parsed.database:
+        raise ValueError("no file")
+    return parsed
+
+
+def _postgresql(url: URL) -> Engine:
+    from gateway.postgresql import connect  # its driver takes 9 MB, which SQLite does not need
+
+    milliseconds = STATEMENT_TIMEOUT_S * 1000
+    engine = create_engine(
+        url.set(drivername="postgresql+psycopg"),
+        pool_recycle=POOL_RECYCLE_S,  # firewalls drop idle connections without a word
+        pool_timeout=STATEMENT_TIMEOUT_S,
+        json_serializer=_json,
+        connect_args={
+            "connect_timeout": CONNECT_TIMEOUT_S,
+            "tcp_user_timeout": milliseconds,
+            "options": f"-c statement_timeout={milliseconds} -c lock_timeout={milliseconds}",
+        },
+    )
+    event.listen(engine, "do_connect", connect)
+    return engine
+
+
+def _sqlite(url: URL) -> Engine:
+    engine = create_engine(url, json_serializer=_json, connect_args={"timeout": STATEMENT_TIMEOUT_S})
+    event.listen(engine, "connect", _set_up_sqlite)
+    event.listen(engine, "begin", _begin_sqlite)
+    return engine
 
 
 def _json(value: object) -> str:

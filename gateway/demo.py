@@ -11,7 +11,7 @@ from gateway.client.asking import Outcome
 from gateway.client.client import Client
 from gateway.client.errors import ClientError
 from gateway.client.table import console, table_of
-from gateway.up import ServiceEndedError, free_port, service
+from gateway.up import ServiceEndedError, service
 
 LOG = Path("build/demo.log")  # of Triton and the gateway
 PROMPTS = ("寻找相邻两条线路被铜连在一起的短路", "find a small bite out of the edge of a trace")
@@ -30,7 +30,7 @@ def main() -> int:
         return 1
     try:
         with (
-            service(arguments.model_repository, free_port(), log=LOG) as url,
+            service(arguments.model_repository, 0, log=LOG) as url,
             Client(url, timeout_s=TIMEOUT_S) as client,
         ):
             answer = client.detect(arguments.image, PROMPTS, annotated=True)

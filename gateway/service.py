@@ -35,6 +35,7 @@ from gateway.telemetry.measurement import current, stage
 from gateway.telemetry.metrics import OTHER_WORDS, Metrics
 from gateway.verdict import counts, verdict
 from gateway.words.asking import Question, questions
+from gateway.words.instruction import read_instruction
 
 
 class Service:
@@ -132,7 +133,10 @@ class Service:
         reading = asyncio.create_task(self._current_catalog())  # while the picture is decoded
         with stage("decode"):
             picture = await asyncio.to_thread(open_picture, asked.image, self.settings)
-            if overlay is not None or asked.parameters.task == "segment":
+            by_words = {
+                each.prompt for each in map(read_instruction, asked.parameters.prompt) if each.task == "segment"
+            }
+            if overlay is not None or asked.parameters.task == "segment" or by_words:
                 held_pixels(picture)  # refused before anything is asked
         catalog = await reading
         named = asked.parameters.model_version
@@ -147,7 +151,6 @@ class Service:
                 await self.watch.wait_for_another(detector)
         everything = self._detections(detections, asked_for, request_id)
         found = everything[: asked.parameters.max_detections]
-        by_words = {each.prompt for each in asked_for if each.instruction.task == "segment"}
         segmented = [each for each in found if asked.parameters.task == "segment" or each.prompt in by_words]
         if segmented:
             with stage("masks"):
@@ -231,10 +234,12 @@ class Service:
         deadline: Deadline,
     ) -> list[Outline | None]:
         """What the model that found the boxes writes of what is in them; nothing if it has been replaced meanwhile."""
+        if not detector.writes_outlines(parameters):
+            return [None] * len(found)
         boxes_xyxy = np.array([[each.box.x1, each.box.y1, each.box.x2, each.box.y2] for each in found], np.float32)
         try:
             with self.watch.circuit.guard(deadline):
-                return await detector.outlines(pixels, boxes_xyxy, parameters, deadline)
+                return await detector.outlines(pixels, boxes_xyxy, deadline)
         except ReplacedError:
             return [None] * len(found)
 

@@ -138,6 +138,10 @@ class Settings(BaseSettings):
             raise ValueError("PCBD_TLS_CERTIFICATE and PCBD_TLS_KEY belong together: set both, or neither")
         if self.tls_client_ca is not None and self.tls_certificate is None:
             raise ValueError("PCBD_TLS_CLIENT_CA needs PCBD_TLS_CERTIFICATE and PCBD_TLS_KEY")
+        if self.canary_share and self.canary_version is None:
+            raise ValueError(
+                f"PCBD_CANARY_SHARE is {self.canary_share:g} and there is no canary: set PCBD_CANARY_VERSION, or 0"
+            )
         return self
 
 

@@ -1,6 +1,8 @@
 """Brings the whole service up on this machine: the embedded Triton and the gateway, ended together.
 
-python -m gateway.up [--port 8080]
+python -m gateway.up [--port 8080] [--http-port 8000] [--grpc-port 8001] [--metrics-port 8002]
+
+--port is the gateway's, the others are Triton's; 0 takes a free one.
 """
 
 import argparse
@@ -10,7 +12,6 @@ import socket
 import subprocess
 import sys
 import time
-import urllib.error
 import urllib.request
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -22,6 +23,9 @@ from gateway.parent import stop_with_parent
 
 READY_TIMEOUT_S = 120.0
 STOP_TIMEOUT_S = 30.0
+GATEWAY_OPTION = "--port"
+TRITON_OPTIONS = ("--http-port", "--grpc-port", "--metrics-port")
+DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # http_proxy is not for this machine's own
 
 
 class ServiceEndedError(RuntimeError):
@@ -35,26 +39,49 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-@contextmanager
-def service(
-    model_repository: Path, port: int, settings: Mapping[str, str] | None = None, log: Path | None = None
-) -> Iterator[str]:
-    """The service's base URL, ready; Triton listens on free ports.
-
-    `settings` are further PCBD_* variables; both processes write to the file `log`, or where this one does.
+def open_ports(ports: Mapping[str, int]) -> dict[str, int]:
+    """The ports of 127.0.0.1 by the option that gives them; in place of 0 one that nobody listens on now.
 
     Raises:
-        ServiceEndedError: a process ended, or the service was not ready within READY_TIMEOUT_S.
+        ServiceEndedError: somebody listens on one, or it cannot be listened on.
     """
-    grpc_port = free_port()
+    found = {}
+    with ExitStack() as held:  # until all are known, so that no two are the same
+        for option, port in ports.items():
+            try:
+                probe = held.enter_context(socket.create_server(("127.0.0.1", port)))
+            except (OSError, OverflowError) as error:
+                raise ServiceEndedError(
+                    f"{option} is {port}, and 127.0.0.1:{port} cannot be listened on: {error}; "
+                    f"end what listens there, or give {option} another port, 0 for any free one"
+                ) from error
+            found[option] = int(probe.getsockname()[1])
+    return found
+
+
+@contextmanager
+def service(
+    model_repository: Path,
+    port: int,
+    settings: Mapping[str, str] | None = None,
+    log: Path | None = None,
+    triton_ports: tuple[int, int, int] = (0, 0, 0),
+) -> Iterator[str]:
+    """The service's base URL, ready.
+
+    `settings` are further PCBD_* variables; both processes write to the file `log`, or where this one does.
+    `triton_ports` are those for HTTP, gRPC and metrics; 0 takes a free one, as it does for `port`.
+
+    Raises:
+        ServiceEndedError: a port is taken, a process ended, or the service was not ready within READY_TIMEOUT_S.
+    """
+    ports = open_ports({GATEWAY_OPTION: port, **dict(zip(TRITON_OPTIONS, triton_ports, strict=True))})
+    port = ports.pop(GATEWAY_OPTION)
     triton = [sys.executable, "-m", "export.server", "--model-repository", str(model_repository)]
-    triton += [
-        f"--{name}-port={number}" for name, number in zip(("http", "metrics"), (free_port(), free_port()), strict=True)
-    ]
-    triton += [f"--grpc-port={grpc_port}"]
+    triton += [f"{option}={number}" for option, number in ports.items()]
     environment = {
         **os.environ,
-        "PCBD_TRITON_URL": f"127.0.0.1:{grpc_port}",
+        "PCBD_TRITON_URL": f"127.0.0.1:{ports['--grpc-port']}",
         "PCBD_PORT": str(port),
         "PCBD_MODEL_REPOSITORY": str(model_repository),
         **(settings or {}),
@@ -108,9 +135,9 @@ def _wait_ready(url: str, processes: Mapping[str, subprocess.Popen[bytes]]) -> N
             if process.poll() is not None:
                 raise ServiceEndedError(f"{name} ended with code {process.returncode}")
         try:
-            with urllib.request.urlopen(f"{url}/readyz", timeout=2):  # noqa: S310
+            with DIRECT.open(f"{url}/readyz", timeout=2):
                 return
-        except (OSError, urllib.error.URLError) as error:
+        except OSError as error:
             if time.monotonic() > deadline:
                 raise ServiceEndedError(f"{url} was not ready within {READY_TIMEOUT_S:.0f} s: {error}") from error
         time.sleep(0.1)
@@ -124,11 +151,14 @@ def main() -> int:
     """Runs until Ctrl-C or SIGTERM; 1 when the service does not come up, or a process of it ends."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model-repository", type=Path, default=Path("model_repository"))
-    parser.add_argument("--port", type=int, default=8080)
+    parser.add_argument(GATEWAY_OPTION, type=int, default=8080)
+    for option, default in zip(TRITON_OPTIONS, (8000, 8001, 8002), strict=True):
+        parser.add_argument(option, type=int, default=default)
     arguments = parser.parse_args()
     signal.signal(signal.SIGTERM, _interrupt)
     try:
-        with service(arguments.model_repository, arguments.port) as url:
+        triton_ports = (arguments.http_port, arguments.grpc_port, arguments.metrics_port)
+        with service(arguments.model_repository, arguments.port, triton_ports=triton_ports) as url:
             ending = {signal.SIGTERM, signal.SIGINT, signal.SIGCHLD}
             signal.pthread_sigmask(signal.SIG_BLOCK, ending)  # before anybody is told: a SIGCHLD is lost otherwise
             print(  # noqa: T201

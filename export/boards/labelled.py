@@ -15,6 +15,7 @@ from PIL import Image
 
 from export.contract.defects import BARE_BOARD, DEFECTS
 
+MISSING_NAMED = 5  # pictures in a message
 GROUP_LENGTH = 5  # the first digits of a DeepPCB stem name the board that a picture was cut from
 
 
@@ -44,15 +45,22 @@ def read_boards(path: Path, split: str = "val") -> Boards:
     """Reads a COCO file, or `split` of a DeepPCB folder.
 
     Raises:
-        LabelledError: it is neither, or a file in it cannot be read.
+        LabelledError: it is neither, a file in it cannot be read, or a picture is missing.
     """
     try:
-        return _read_coco(path) if path.suffix == ".json" else _read_deeppcb(path, split)
+        boards = _read_coco(path) if path.suffix == ".json" else _read_deeppcb(path, split)
     except (OSError, ValueError, KeyError, TypeError, IndexError) as error:
         raise LabelledError(
             f"{path} cannot be read ({error!r}), expected a COCO file or a DeepPCB folder with images/, annotations/ "
             f"and {split}.txt"
         ) from error
+    missing = [str(board.path) for board in boards.boards if not board.path.is_file()]
+    if missing:
+        raise LabelledError(
+            f"{path}: {len(missing)} of {len(boards.boards)} pictures are missing, among them "
+            f"{', '.join(missing[:MISSING_NAMED])}; copy them there, or take them out of the labels"
+        )
+    return boards
 
 
 def training_boards(checkpoint: Path) -> Boards:
@@ -67,12 +75,27 @@ def training_boards(checkpoint: Path) -> Boards:
     return replace(boards, boards=tuple(board for board in boards.boards if board.group not in held))
 
 
-def judging_boards(checkpoint: Path) -> Boards:
-    """The pictures that judged a checkpoint during its training: it learned from none of them.
+def judging_boards(checkpoint: Path, given: Path | None = None) -> Boards:
+    """The pictures to judge a checkpoint by: those given, else those that did so in its training. It learned from none.
 
     Raises:
-        LabelledError: its manifest does not say where they are, or they are not there.
+        LabelledError: its manifest does not say where they are, they are not there, or they have no box.
     """
+    boards = _held_out(checkpoint) if given is None else read_boards(given)
+    if not any(len(board.class_ids) for board in boards.boards):
+        raise LabelledError(
+            f"{given or checkpoint / 'manifest.json'}: {len(boards.boards)} labelled pictures and no box on any, so "
+            "that every detector would have the same mAP; give pictures with labelled defects"
+        )
+    return boards
+
+
+def read_picture(path: Path) -> NDArray[np.uint8]:
+    """A picture as RGB (H, W, 3)."""
+    return np.asarray(Image.open(path).convert("RGB"))
+
+
+def _held_out(checkpoint: Path) -> Boards:
     data = _data_of(checkpoint)
     held = set(data.get("holdout_groups", ()))
     sources = [read_boards(Path(source["path"]), source.get("split", "train")) for source in data["sources"]]
@@ -84,11 +107,6 @@ def judging_boards(checkpoint: Path) -> Boards:
     if not boards.boards:
         raise LabelledError(f"{checkpoint / 'manifest.json'}: the holdout groups {sorted(held)} have no picture")
     return boards
-
-
-def read_picture(path: Path) -> NDArray[np.uint8]:
-    """A picture as RGB (H, W, 3)."""
-    return np.asarray(Image.open(path).convert("RGB"))
 
 
 def _data_of(checkpoint: Path) -> dict[str, Any]:

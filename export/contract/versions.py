@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from export.contract.files import sha256_of, sync
 from export.contract.promotion import CONFIG, RepositoryError
@@ -59,11 +60,29 @@ def published(repository: Path) -> list[int]:
     ]
 
 
+def read_manifest(repository: Path, model: str, version: int) -> dict[str, Any]:
+    """What a model's version was published with.
+
+    Raises:
+        RepositoryError: the file cannot be read, or is not what `publish` wrote.
+    """
+    file = repository / model / str(version) / MANIFEST
+    try:
+        content: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+        missing = {"created", "files"} - content.keys()
+    except (OSError, ValueError, AttributeError) as error:
+        raise RepositoryError(f"{file} cannot be read ({error!r}); copy or export that version again") from error
+    if missing:
+        raise RepositoryError(f"{file} lacks {', '.join(sorted(missing))}; copy or export that version again")
+    return content
+
+
 def check_whole(repository: Path, version: int) -> None:
     """Compares a version's files with the hashes that it was published with.
 
     Raises:
-        RepositoryError: names the files that are missing or changed, or the versions that there are instead.
+        RepositoryError: names the files that are missing or changed, the manifest that cannot be read, or the versions
+            that there are instead.
     """
     known = published(repository)
     if version not in known:
@@ -71,7 +90,7 @@ def check_whole(repository: Path, version: int) -> None:
     damaged = []
     for spec in MODELS:
         folder = repository / spec.name / str(version)
-        files: dict[str, str] = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))["files"]
+        files: dict[str, str] = read_manifest(repository, spec.name, version)["files"]
         for path, sha256 in ((folder / name, sha256) for name, sha256 in files.items()):
             if not path.is_file() or sha256_of(path) != sha256:
                 damaged.append(str(path))

@@ -11,8 +11,8 @@ from typing import Any
 from export.boards.calibration import Calibration
 from export.contract.tensors import DETECTOR
 from export.engines.sensitivity import sweep
-from export.engines.targets import METHODS, build_engine, first_rows, median_latency_ms, size_bytes
-from export.runtime.engine import Engine, load_engine
+from export.engines.targets import METHODS, build_engine, first_rows, load_built, median_latency_ms, size_bytes
+from export.runtime.engine import Engine
 from export.tensorrt.plan import NO_SWITCHES, Switches
 
 KEPT_SHARES = (0.0, 0.1, 0.25, 0.5)  # of the layers, the most sensitive first
@@ -81,7 +81,7 @@ def quantised_detectors(
             built = build_engine(
                 graph, target, precision, folder, calibration, method=method, keep=keep, switches=switches
             )
-            engine = load_engine(folder)
+            engine = load_built(folder)
             candidate = Candidate(method, folder, judge(engine), built, engine)
             if candidate.passed:
                 break

@@ -1,4 +1,4 @@
-"""ONNX graph for ONNX Runtime on a CPU: as it is, or quantised to int8 by its own tools.
+"""ONNX graph for ONNX Runtime: as it is, in fp16 for a GPU, or quantised to int8 by its own tools.
 
 dynamic          int8 weights of MatMul, activations quantised as they come
 static max       Q/DQ pairs around every Conv, MatMul and Gemm with weights, ranges from smallest to largest value
@@ -24,9 +24,11 @@ from onnxruntime.quantization import (
 
 from export.boards.calibration import Calibration
 from export.graphs.weighted_nodes import QUANTIZED_OPS, weighted_nodes
+from export.runtime.engine import CUDA, onnxruntime_providers
 from export.runtime.error import EngineError
+from export.tensorrt.precision import rewrite
 
-PRECISIONS = ("fp32", "int8")
+PRECISIONS = ("fp32", "fp16", "int8")
 STATIC = {"static max": CalibrationMethod.MinMax, "static entropy": CalibrationMethod.Entropy}
 METHODS = {"int8": ("dynamic", *STATIC)}
 
@@ -60,12 +62,22 @@ def build(
 ) -> dict[str, Any]:
     """Writes `folder`/NAME.onnx for NAME.onnx and returns what the report should say of it.
 
-    Args and errors are those of `export.engines.openvino_engine.build`.
+    Args are those of `export.engines.openvino_engine.build`.
+
+    Raises:
+        EngineError: the calibration is missing, or for fp16 the GPU's provider.
     """
     output = folder / graph.name
     if precision == "fp32":
         output.write_bytes(graph.read_bytes())
         return {"kept": []}
+    if precision == "fp16":
+        if CUDA not in onnxruntime_providers():
+            raise EngineError(
+                f"fp16 runs on a GPU, and this ONNX Runtime has no {CUDA}; on a GPU host "
+                "pip install --force-reinstall --no-deps onnxruntime-gpu==1.31.1, elsewhere build fp32"
+            )
+        return {"kept": list(keep), **rewrite(graph, precision, output, calibration, keep=keep)}
     model = onnx.load(graph)
     chosen = [node.name for node in weighted_nodes(model) if node.name not in keep]
     if method == "dynamic":

@@ -14,11 +14,12 @@ from export.boards.calibration import Calibration
 from export.contract.tensors import DETECTOR, ModelSpec
 from export.engines import onnxruntime_engine, openvino_engine
 from export.gate.limits import NEED_LABELS
-from export.runtime.engine import Arrays, Engine
+from export.runtime.engine import Arrays, Engine, engine_file, load_engine
 from export.runtime.error import EngineError
 from export.tensorrt import builder as tensorrt_builder
-from export.tensorrt.plan import NO_SWITCHES, PlanOptions, Switches
+from export.tensorrt.plan import NO_SWITCHES, PLAN_SUFFIX, PlanOptions, Switches
 from export.tensorrt.precision import Method
+from export.tensorrt.trtexec_engine import TrtexecEngine
 
 PRECISIONS = {
     "tensorrt": tensorrt_builder.PRECISIONS,
@@ -31,6 +32,8 @@ METHODS = {
     ("tensorrt", "int8"): ("entropy", "max"),
     ("tensorrt", "fp8"): ("max",),
 }
+# Of those that need no calibration, what it can tell of nodes whose values fp16 does not hold.
+RANGED = (("tensorrt", "fp16"), ("tensorrt", "bf16"), ("onnxruntime", "fp16"))
 # The fastest that passes the gate and needs no calibration; int8 is no faster on a CPU with bf16 (docs/export.md).
 DEFAULT_PRECISIONS = {"openvino": "bf16", "onnxruntime": "fp32", "tensorrt": "fp16"}
 # One token's graph is small and runs for every token: a call of OpenVINO takes 0.45 ms of it, one of ONNX Runtime 0.25.
@@ -118,6 +121,18 @@ def build_engine(
             f"{what} cannot be built: {type(error).__name__}: {error}; build another --precision or --target: "
             f"{target} has {', '.join(PRECISIONS[target])}, and fp32 changes nothing in the graph"
         ) from error
+
+
+def load_built(folder: Path, graph: str = "model") -> Engine:
+    """An engine of this machine for the gate: `load_engine`, or for a plan where TensorRT's API is absent by trtexec.
+
+    Raises:
+        EngineError: as `load_engine` does, or there is no trtexec either.
+    """
+    file = engine_file(folder, graph)
+    if file.suffix == PLAN_SUFFIX and not tensorrt_builder.has_api():
+        return TrtexecEngine(file)
+    return load_engine(folder, graph)
 
 
 def tool_version(target: str, built: Mapping[str, Any]) -> str:

@@ -16,8 +16,9 @@ import torch
 from numpy.typing import NDArray
 
 from export.contract.locations import DRAFT_TOLERANCE, NUM_BINS
-from export.contract.tensors import GENERATED_TOKENS, GENERATOR
+from export.contract.tensors import GENERATED_TOKENS, GENERATOR, STEP_BUCKETS
 from export.contract.tiles import cut_tiles, tile_origins
+from export.gate.tuned import Size, label, sized
 from export.graphs.checkpoint import Checkpoint
 from export.graphs.generator_graphs import box_slots, read_vocabulary
 from export.runtime.engine import Arrays
@@ -25,6 +26,7 @@ from export.runtime.generator import Generator
 from export.runtime.grammar import OUTLINE, START, Grammar
 
 TILES = 4  # of an image at most, spread over it: one alone may well be answered with nothing
+TUNED_TOKENS = 2 * STEP_BUCKETS[-1] - 1  # of an answer; with the token before it two of the widest steps
 
 
 def compare(
@@ -71,6 +73,32 @@ def compare(
         "first_difference": first,
         "finite": bool(np.isfinite(log_probs).all()),
     }
+
+
+def compare_tuned(
+    checkpoint: Checkpoint,
+    generator: Generator,
+    images: Mapping[str, NDArray[np.uint8]],
+    prompts: Sequence[str],
+    sizes: Sequence[Size],
+) -> dict[str, float]:
+    """Has answers followed in batches of these sizes, in steps of every width.
+
+    Returns:
+        By size and width, the share of PyTorch's first tokens that the generator chooses when it knows those before.
+    """
+    inputs, _ = _inputs(checkpoint, images, prompts)
+    shares = {}
+    for size in sizes:
+        asked = sized(GENERATOR, inputs, size)
+        # One pixel apart: images that are the same would be seen once, and make a smaller batch.
+        asked["IMAGE"][:, 0, 0] = np.arange(len(asked["IMAGE"]))[:, None]
+        expected = greedy_tokens(checkpoint, asked)[:, :TUNED_TOKENS]
+        said = expected != checkpoint.tokenizer.token_to_id("<pad>")
+        for step in STEP_BUCKETS:
+            followed = generator.follow(asked, expected, step)
+            shares[label({**size, "step": step})] = float((followed == expected)[said].mean())
+    return shares
 
 
 @torch.inference_mode()

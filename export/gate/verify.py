@@ -2,11 +2,11 @@
 
 Images are whole pictures, prompts are words; everything goes the way that it goes in service. On labelled pictures
 mAP@0.5 must not fall. Engines that are not handed over, such as the generator's in a comparison of detectors, are
-not judged.
+not judged. Where an engine is tuned for sizes one by one, as a TensorRT plan is, it is run in each of them.
 """
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -32,13 +32,13 @@ from export.contract.tensors import (
 from export.contract.tiles import cut_tiles, merge_tiles, tile_origins
 from export.gate import generator_parity
 from export.gate.comparison import Outputs, agreement, align, cosine, rows
-from export.gate.limits import Limits, read_limits
+from export.gate.limits import Limits
+from export.gate.tuned import Size, Sizes, label, sized
 from export.graphs.checkpoint import Checkpoint
 from export.graphs.onnx_graphs import wrap
 from export.runtime.engine import Arrays, Engine
 from export.runtime.generator import Generator
 
-LIMITS = read_limits()
 DETECTION_THRESHOLD = 0.05  # detections compared box by box
 LABELLED_THRESHOLD = 0.01  # lower: average precision looks at the whole curve
 NMS_THRESHOLD = 0.3
@@ -107,18 +107,24 @@ def verify(
     images: dict[str, NDArray[np.uint8]],
     limits: Limits,
     reference: Reference | None = None,
+    tuned: Sizes | None = None,
 ) -> dict[str, Any]:
     """Compares engines with PyTorch; the report's `faults` is empty when they pass.
 
-    Without a `reference` of labelled pictures mAP is not judged, and the report's `map50` says so.
+    Without a `reference` of labelled pictures mAP is not judged, and the report's `map50` says so. `tuned` are the
+    sizes, by model, that engines are run in besides; the report has them under `tuned` of the model.
     """
-    reference = reference or Reference(checkpoint)
+    reference, tuned = reference or Reference(checkpoint), tuned or {}
     report: dict[str, Any] = {"limits": vars(limits), "images": list(images), "models": {}, "faults": []}
     if PROMPT_ENCODER.name in engines:
         engine = engines[PROMPT_ENCODER.name]
-        report["models"][PROMPT_ENCODER.name] = _compare(
+        report["models"][PROMPT_ENCODER.name] = entry = _compare(
             PROMPT_ENCODER, reference.run(PROMPT_ENCODER), engine, reference.tokens, limits, report["faults"]
         )
+        if sizes := tuned.get(PROMPT_ENCODER.name):
+            entry["tuned"] = _compare_tuned(
+                PROMPT_ENCODER, reference, engine, reference.tokens, sizes, limits, report["faults"]
+            )
     if DETECTOR.name in engines:
         engine = engines[DETECTOR.name]
         report["models"][DETECTOR.name] = {
@@ -129,6 +135,11 @@ def verify(
             report["map50"] = _compare_map(reference, engine, limits, report["faults"])
         else:
             report["map50"] = {"judged": False, "reason": "the outputs are of a wrong shape or not finite"}
+        if sizes := tuned.get(DETECTOR.name):
+            _, inputs = _picture_inputs(next(iter(images.values())), reference)
+            report["models"][DETECTOR.name]["tuned"] = _compare_tuned(
+                DETECTOR, reference, engine, inputs, sizes, limits, report["faults"]
+            )
     if GENERATOR.name in engines:
         generator = cast(Generator, engines[GENERATOR.name])
         prompts = (*GENERATOR_PROMPTS, REGION_PROMPT) if checkpoint.outlines else GENERATOR_PROMPTS
@@ -136,11 +147,21 @@ def verify(
         report["models"][GENERATOR.name] = entry
         if not entry["finite"]:
             report["faults"].append("generator: a log-probability is NaN or infinite")
-        if entry["token_agreement"] < limits.token_agreement or limits.token_agreement == 1 > entry["same_answers"]:
+        if (
+            not entry["token_agreement"] >= limits.token_agreement
+            or limits.token_agreement == 1 > entry["same_answers"]
+        ):
             report["faults"].append(
                 f"generator: {entry['token_agreement']:.3f} of the tokens agree, limit {limits.token_agreement}, and "
                 f"{entry['same_answers']:.3f} of the answers; the first that differs: {entry['first_difference']}"
             )
+        if sizes := tuned.get(GENERATOR.name):
+            entry["tuned"] = generator_parity.compare_tuned(checkpoint, generator, images, GENERATOR_PROMPTS, sizes)
+            report["faults"] += [
+                f"generator, {name}: {share:.3f} of the tokens agree, limit {limits.token_agreement}"
+                for name, share in entry["tuned"].items()
+                if not share >= limits.token_agreement
+            ]
     return report
 
 
@@ -197,58 +218,88 @@ def _compare_map(reference: Reference, engine: Engine, limits: Limits, faults: l
 def _compare_picture(
     name: str, image: NDArray[np.uint8], reference: Reference, engine: Engine, limits: Limits, faults: list[str]
 ) -> dict[str, Any]:
-    tile = reference.checkpoint.dimensions.tile
-    origins = tile_origins((image.shape[1], image.shape[0]), tile)[: DETECTOR.max_batch_size]
-    tiles = cut_tiles(image, origins, tile)
-    prompts = padded(reference.embeddings)
-    inputs = {"IMAGE": tiles, "PROMPT_EMBEDDINGS": np.repeat(prompts[None], len(tiles), axis=0)}
+    origins, inputs = _picture_inputs(image, reference)
     run = reference.run(DETECTOR)
     entry = _compare(DETECTOR, run, engine, inputs, limits, faults)
     if not _is_comparable(entry):
         return entry
     wanted, got = (
-        _detections(out, origins, image, tile, len(reference.embeddings), DETECTION_THRESHOLD)
+        _detections(
+            out,
+            origins,
+            image,
+            reference.checkpoint.dimensions.tile,
+            len(reference.embeddings),
+            DETECTION_THRESHOLD,
+        )
         for out in (run(inputs), engine.run(inputs))
     )
     entry["detections"] = len(wanted)
     entry["box_agreement"] = agreement(wanted, got, limits.max_error, DETECTION_THRESHOLD)
-    if entry["box_agreement"] < limits.box_agreement:
+    if not entry["box_agreement"] >= limits.box_agreement:
         faults.append(f"{name}: {entry['box_agreement']:.3f} of the boxes agree, limit {limits.box_agreement}")
     return entry
+
+
+def _picture_inputs(image: NDArray[np.uint8], reference: Reference) -> tuple[NDArray[np.int64], Outputs]:
+    """Where a picture's first tiles lie, one batch of them, and the detector's inputs for them."""
+    tile = reference.checkpoint.dimensions.tile
+    origins = tile_origins((image.shape[1], image.shape[0]), tile)[: DETECTOR.max_batch_size]
+    tiles = cut_tiles(image, origins, tile)
+    prompts = padded(reference.embeddings)
+    return origins, {"IMAGE": tiles, "PROMPT_EMBEDDINGS": np.repeat(prompts[None], len(tiles), axis=0)}
+
+
+def _compare_tuned(
+    spec: ModelSpec,
+    reference: Reference,
+    engine: Engine,
+    inputs: Outputs,
+    sizes: Sequence[Size],
+    limits: Limits,
+    faults: list[str],
+) -> dict[str, Any]:
+    run = reference.run(spec)
+    entries = {}
+    for size in sizes:
+        found: list[str] = []
+        entries[label(size)] = _compare(spec, run, engine, sized(spec, inputs, size), limits, found)
+        faults += [f"{label(size)}: {fault}" for fault in found]
+    return entries
 
 
 def _compare(
     spec: ModelSpec, run: Run, engine: Engine, inputs: Outputs, limits: Limits, faults: list[str]
 ) -> dict[str, Any]:
-    batch = engine.run(inputs)
-    broken = [name for name, array in batch.items() if not np.isfinite(array).all()]
+    batch, single = engine.run(inputs), engine.run({name: array[:1] for name, array in inputs.items()})
+    broken = [name for name in batch if not all(np.isfinite(outputs[name]).all() for outputs in (batch, single))]
     if broken:
         faults.append(f"{spec.name}: {', '.join(broken)} holds NaN or infinity")
         return {"finite": False}
     expected = run(inputs)
     wrong = [
-        f"{name} is {batch[name].shape}, expected {array.shape}"
+        f"{name} is {outputs[name].shape}, expected {array[:count].shape}"
         for name, array in expected.items()
-        if batch[name].shape != array.shape
+        for outputs, count in ((batch, len(array)), (single, 1))
+        if outputs[name].shape != array[:count].shape
     ]
     if wrong:
         faults.append(f"{spec.name}: {'; '.join(wrong)}")
         return {"shapes": False}
-    first = {name: array[:1] for name, array in inputs.items()}
     expected_rows, batch_rows = rows(spec.outputs, expected), rows(spec.outputs, batch)
     aligned = align(expected_rows, batch_rows)
-    alone = align(batch_rows[:1], rows(spec.outputs, engine.run(first)))
+    alone = align(batch_rows[:1], rows(spec.outputs, single))
     entry = {
         "items": len(batch_rows),
         "max_error": float(np.abs(expected_rows - aligned).max()),
         "cosine": cosine(expected_rows, aligned),
         "batch_error": float(np.abs(batch_rows[:1] - alone).max()),
     }
-    if entry["max_error"] > limits.max_error:
+    if not entry["max_error"] <= limits.max_error:
         faults.append(f"{spec.name}: largest error {entry['max_error']:.2e}, limit {limits.max_error:.0e}")
-    if entry["cosine"] < limits.min_cosine:
+    if not entry["cosine"] >= limits.min_cosine:
         faults.append(f"{spec.name}: cosine {entry['cosine']:.6f}, limit {limits.min_cosine}")
-    if entry["batch_error"] > limits.batch_error:
+    if not entry["batch_error"] <= limits.batch_error:
         faults.append(
             f"{spec.name}: an item differs by {entry['batch_error']:.2e} alone, limit {limits.batch_error:.0e}"
         )

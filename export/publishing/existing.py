@@ -4,14 +4,13 @@ Knows nothing of how engines are built; it compares what a version was published
 """
 
 import importlib
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from export.contract.promotion import CONFIG, RepositoryError, read_promoted
 from export.contract.tensors import DETECTOR
-from export.contract.versions import MANIFEST, check_whole, published
+from export.contract.versions import check_whole, published, read_manifest
 from export.engines.targets import tool_version
 from export.graphs.checkpoint import Checkpoint
 from export.publishing.publication import detector_parameters
@@ -38,7 +37,7 @@ def existing_version(
             continue
         config = read_config((repository / DETECTOR.name / str(version) / CONFIG).read_text(encoding="utf-8"))
         given = {name: config.parameters[name].string_value for name in wanted}
-        built = _manifest(repository, version)["built"][f"{DETECTOR.name}/model"]
+        built = read_manifest(repository, DETECTOR.name, version)["built"][f"{DETECTOR.name}/model"]
         same_switches = _compatibility(built.get("switches", {})) == _compatibility(switches.used)
         if given == wanted and same_switches:
             return version
@@ -62,7 +61,7 @@ def _runs_here(repository: Path, version: int, target: str) -> bool:
         check_whole(repository, version)
     except RepositoryError:
         return False
-    manifest = _manifest(repository, version)
+    manifest = read_manifest(repository, DETECTOR.name, version)
     built = manifest["built"][f"{DETECTOR.name}/model"]
     made_by = {"tool": manifest["tools"].get(target), "gpu": built.get("gpu")}
     return manifest["target"] == target and made_by == _this_machine(target)
@@ -84,13 +83,6 @@ def _this_machine(target: str) -> Machine:
             f"imported: {error}; leave the flag out"
         ) from error
     return {"tool": version, "gpu": device()["gpu"]}
-
-
-def _manifest(repository: Path, version: int) -> dict[str, Any]:
-    content: dict[str, Any] = json.loads(
-        (repository / DETECTOR.name / str(version) / MANIFEST).read_text(encoding="utf-8")
-    )
-    return content
 
 
 def _compatibility(switches: Mapping[str, Any]) -> dict[str, Any]:

@@ -19,6 +19,7 @@ def publish_verified(checkpoint: Checkpoint, repository: Path, staging: Path, re
         report: of the build; what it says of precision, target and engines goes into configurations and manifest.
 
     Raises:
+        EngineError: an engine is missing.
         RepositoryError: another command is changing the repository.
     """
     precision, target = report["precision"], report["target"]

@@ -13,6 +13,7 @@ from export.runtime.error import EngineError
 from export.runtime.inference_precision import read_inference_precision
 
 Arrays = Mapping[str, NDArray[Any]]
+CUDA, CPU = "CUDAExecutionProvider", "CPUExecutionProvider"
 
 
 class Engine(Protocol):
@@ -45,8 +46,16 @@ class OpenVinoEngine:
         return {name: np.array(self._request.get_tensor(name).data) for name in self._outputs}
 
 
+def onnxruntime_providers() -> dict[str, dict[str, str]]:
+    """What ONNX Runtime is to run a graph on, best first, with options: a GPU where onnxruntime-gpu is installed."""
+    import onnxruntime
+
+    is_built_for_gpu = CUDA in onnxruntime.get_available_providers()
+    return ({CUDA: {"use_tf32": "0"}} if is_built_for_gpu else {}) | {CPU: {}}  # ten bits of mantissa are not fp32
+
+
 class OnnxRuntimeEngine:
-    """An ONNX graph on ONNX Runtime's CPU provider."""
+    """An ONNX graph on ONNX Runtime, on the first GPU where there is one that it can use."""
 
     def __init__(self, path: Path, threads: int) -> None:
         import onnxruntime
@@ -54,7 +63,9 @@ class OnnxRuntimeEngine:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
-        self._session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        self._session = onnxruntime.InferenceSession(
+            str(path), options, providers=list(onnxruntime_providers().items())
+        )
         self._outputs = [output.name for output in self._session.get_outputs()]
 
     def run(self, inputs: Arrays) -> dict[str, NDArray[Any]]:
@@ -75,21 +86,33 @@ ENGINES: dict[str, Callable[[Path, int], Engine]] = {
 }
 
 
-def load_engine(folder: Path, graph: str = "model", threads: int | None = None) -> Engine:
-    """The engine of one graph of a version folder, with an instance's share of this machine's cores or `threads`.
+def engine_file(folder: Path, graph: str = "model") -> Path:
+    """The file of one graph's engine in a version folder.
 
     Raises:
-        EngineError: the folder holds no engine file, more than one, or one that cannot be read.
+        EngineError: the folder holds none, or more than one.
     """
     names = [f"{graph}{suffix}" for suffix in ENGINES]
     found = [name for name in names if (folder / name).is_file()]
     if len(found) != 1:
         raise EngineError(f"{folder} holds {found or 'no engine'}, expected one of {', '.join(names)}; export it again")
+    return folder / found[0]
+
+
+def load_engine(folder: Path, graph: str = "model", threads: int | None = None) -> Engine:
+    """The engine of one graph of a version folder, with an instance's share of this machine's cores or `threads`.
+
+    Raises:
+        EngineError: the folder holds no engine file, more than one, or one that cannot be read or run here.
+    """
+    file = engine_file(folder, graph)
     threads = threads or max(1, len(os.sched_getaffinity(0)) // INSTANCES)
     try:
-        return ENGINES[Path(found[0]).suffix](folder / found[0], threads)
+        return ENGINES[file.suffix](file, threads)
+    except EngineError:  # has a remedy of its own
+        raise
     except Exception as error:  # each library raises its own types
-        raise EngineError(f"{folder / found[0]} cannot be loaded: {error}; export it again") from error
+        raise EngineError(f"{file} cannot be loaded: {error}; export it again") from error
 
 
 def check_inputs(spec: ModelSpec, inputs: Arrays) -> None:

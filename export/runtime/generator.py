@@ -7,7 +7,7 @@ the decoder's caches have a fixed capacity and are filled here, so no array ever
 the batch.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -63,11 +63,13 @@ class Generator:
             log_probs[row, : len(answer.tokens)] = answer.log_probs
         return {"TOKENS": vocabulary.token_ids[tokens], "LOG_PROBS": log_probs}
 
-    def follow(self, inputs: Arrays, answers: NDArray[np.int64]) -> NDArray[np.int64]:
+    def follow(self, inputs: Arrays, answers: NDArray[np.int64], step_tokens: int | None = None) -> NDArray[np.int64]:
         """The token that it would choose at each place of given answers (B, T), knowing what stands before the place.
 
         So one other choice does not count again at every place behind it (teacher forcing). <pad> is followed by <pad>.
+        `step_tokens` are fed at once, where it is not to be its own number.
         """
+        step_tokens = step_tokens or self._step_tokens
         passed = self._encoder.run(self._seen(inputs))
         caches = _empty_caches(passed)
         vocabulary, grammar = self._vocabulary, self._grammar
@@ -85,8 +87,8 @@ class Generator:
             for place in range(len(certain), len(whole)):
                 states[row, place] = state = grammar.state_behind(state, whole[place])
         chosen = []
-        for place in range(0, fed.shape[1], self._step_tokens):
-            step = slice(place, place + self._step_tokens)
+        for place in range(0, fed.shape[1], step_tokens):
+            step = slice(place, place + step_tokens)
             answer = self._decoder.run(
                 {
                     "TOKENS": fed[:, step],
@@ -134,14 +136,14 @@ class Generator:
         return {"IMAGE_FEATURES": features, **{name: array for name, array in inputs.items() if name != "IMAGE"}}
 
 
-def load_generator(folder: Path) -> Generator:
-    """The generator of a version folder.
+def load_generator(folder: Path, load: Callable[[Path, str], Engine] = load_engine) -> Generator:
+    """The generator of a version folder, its engines loaded by `load`.
 
     Raises:
         EngineError: an engine is missing or cannot be read.
         VocabularyError: so is the file of its vocabulary.
     """
-    vision, encoder, decoder = (load_engine(folder, name) for name in graphs(GENERATOR))
+    vision, encoder, decoder = (load(folder, name) for name in graphs(GENERATOR))
     return Generator(vision, encoder, decoder, Vocabulary.load(folder))
 
 

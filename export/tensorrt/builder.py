@@ -23,6 +23,7 @@ from export.tensorrt.plan import PLAN_SUFFIX, PlanDescription, PlanOptions
 from export.tensorrt.precision import residual_sums, rewrite
 from export.tensorrt.profiles import graph_profiles, joined
 from export.tensorrt.trtexec import build_with_trtexec, find_trtexec, major_version
+from export.tensorrt.trtexec_engine import write_description
 from export.tensorrt.uint8 import cast_uint8_inputs
 
 PRECISIONS = ("fp32", "fp16", "bf16", "int8", "fp8")
@@ -34,7 +35,7 @@ def is_available() -> bool:
     """Whether this machine can build: a GPU, and TensorRT as a Python package or as trtexec."""
     with contextlib.suppress(EngineError):
         device()
-        return _has_api() or find_trtexec() is not None
+        return has_api() or find_trtexec() is not None
     return False
 
 
@@ -52,12 +53,15 @@ def build(
 
     Raises:
         EngineError: no GPU, no TensorRT, a precision that this TensorRT lacks, calibration that is missing, a graph
-            that TensorRT refuses; each with its remedy.
+            that TensorRT refuses, a timing cache that cannot be written; each with its remedy.
     """
     if precision not in PRECISIONS:
         raise EngineError(f"precision {precision!r}: expected one of {', '.join(PRECISIONS)}")
-    trtexec = None if _has_api() else find_trtexec()
-    if trtexec is None and not _has_api():
+    timing_cache = options.switches.timing_cache
+    if timing_cache:
+        _check_writable(timing_cache)
+    trtexec = None if has_api() else find_trtexec()
+    if trtexec is None and not has_api():
         raise EngineError(
             "TensorRT is not installed: neither its Python package nor trtexec is there. Build inside of "
             f"{CONTAINER}, the container that serves, or install the extras: pip install '.[export,gpu,tensorrt]'"
@@ -66,7 +70,11 @@ def build(
     major = major_version(trtexec) if trtexec else int(_api().__version__.split(".")[0])
     with tempfile.TemporaryDirectory(prefix="tensorrt-") as work:
         description, report = describe(graph, precision, folder, calibration, options, major, Path(work))
-        built = build_with_trtexec(trtexec, description) if trtexec else _build_with_api(_api(), description)
+        if trtexec:
+            built = build_with_trtexec(trtexec, description)
+            write_description(description)
+        else:
+            built = _build_with_api(_api(), description)
     return {
         **report,
         "tensorrt": str(major),  # all of it, where the tool says it
@@ -132,7 +140,17 @@ def describe(
     )
 
 
-def _has_api() -> bool:
+def _check_writable(timing_cache: Path) -> None:
+    """Before hours of building, not behind them; an empty file is a cache of nothing."""
+    try:
+        timing_cache.parent.mkdir(parents=True, exist_ok=True)
+        timing_cache.open("ab").close()
+    except OSError as error:
+        raise EngineError(f"--timing-cache {timing_cache} cannot be written ({error}); name another file") from error
+
+
+def has_api() -> bool:
+    """Whether TensorRT's Python package is installed."""
     return importlib.util.find_spec("tensorrt") is not None
 
 

@@ -3,7 +3,7 @@
     fp16, bf16   AutoCast: casts around what may run in half precision
     int8, fp8    Q/DQ pairs before every Conv, MatMul and Gemm, ranges from calibration tiles; the rest in fp16
 
-Normalisations, softmax, reductions, the choice of boxes and residual sums stay in fp32 in all of them. Written for
+Normalisations, softmax, reductions, the choice of boxes and tokens and residual sums stay in fp32 in all of them. For
 nvidia-modelopt 0.47, whose ONNX part works on a CPU without its `onnx` extra, which would hold ONNX Runtime back.
 """
 
@@ -32,8 +32,9 @@ QUANTIZED = {"int8": TensorProto.INT8, "fp8": TensorProto.FLOAT8E4M3FN}
 FLOATS = (TensorProto.FLOAT, *HALVES.values())
 QUANTIZED_OPS = ("Conv", "MatMul", "Gemm")
 FP32_OPS = (
-    *("LayerNormalization", "Softmax", "ReduceMean", "ReduceMax", "ReduceSum"),
+    *("LayerNormalization", "Softmax", "ReduceMean", "ReduceMax", "ReduceSum", "ReduceL2"),
     *("Equal", "IsNaN", "Not", "Where", "Sigmoid", "TopK"),
+    *("Sub", "Exp", "Less", "ArgMax", "Clip", "Log"),  # the decoder writes its softmax and its choice out
 )
 RANGE_ITEMS = 8  # tiles that AutoCast looks for values too large for fp16 in
 

@@ -21,11 +21,20 @@ def actor_of(request: Request) -> str:
     if given is None:
         return key.name if key else ANONYMOUS
     try:
-        who = given.encode("latin-1").decode("utf-8").strip()  # HTTP carries it as Latin-1 whatever it is
+        who = given.encode("latin-1").decode("utf-8")  # HTTP carries it as Latin-1 whatever it is
     except UnicodeDecodeError:
         raise ParameterError(f"{HEADER} is not UTF-8; send it in UTF-8") from None
     prefix = f"{key.name}: " if key else ""
-    limit = MAX_CHARACTERS - len(prefix)
+    return prefix + checked_name(who, HEADER, MAX_CHARACTERS - len(prefix))
+
+
+def checked_name(given: str, what: str, limit: int = MAX_CHARACTERS) -> str:
+    """A name for the history, without spaces around it; `what` says where it came from.
+
+    Raises:
+        ParameterError: it is empty, too long or not printable.
+    """
+    who = given.strip()
     if not 1 <= len(who) <= limit or not who.isprintable():
-        raise ParameterError(f"{HEADER} is {who!r}, expected 1 to {limit} printable characters")
-    return prefix + who
+        raise ParameterError(f"{what} is {who!r}, expected 1 to {limit} printable characters")
+    return who

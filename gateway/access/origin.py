@@ -25,12 +25,19 @@ def check_origin(request: Request) -> None:
         return
     site, origin = request.headers.get("sec-fetch-site"), request.headers.get("origin")
     host = request.headers.get("host", "")
-    if site is not None:
-        foreign = site not in OWN
-    else:
-        foreign = origin is not None and urlsplit(origin).netloc.lower() != host.lower()
-    if foreign:
+    if _is_foreign(site, origin, host):
         raise CrossSiteError(
             f"a page of {origin or 'another site'} made the browser send this to {host}; open this service's own page, "
             "and let a proxy before it pass the Host header on as it came"
         )
+
+
+def _is_foreign(site: str | None, origin: str | None, host: str) -> bool:
+    if site is not None:
+        return site not in OWN
+    if origin is None:
+        return False
+    try:
+        return urlsplit(origin).netloc.lower() != host.lower()
+    except ValueError:  # no origin of anything
+        return True

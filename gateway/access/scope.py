@@ -38,7 +38,8 @@ def _one_of(*scopes: Scope) -> frozenset[Scope]:
 _DETECT = _one_of(Scope.DETECT)
 _REVIEW = _one_of(Scope.REVIEW)
 _ADMIN = _one_of()
-_SEE_CATALOG = _one_of(Scope.DETECT, Scope.CATALOG)
+_SEE_HISTORY = _one_of(Scope.DETECT, Scope.CATALOG)
+_SEE_CATALOG = _SEE_HISTORY | {Scope.REVIEW}  # who reviews says which defect was missed
 _CATALOG = _one_of(Scope.CATALOG)
 _OPEN = Need(None, _ADMIN)
 
@@ -57,7 +58,7 @@ NEEDS: Mapping[str, Need] = {  # paths as /openapi.json writes them, without con
     "/detect/batch": Need(_DETECT, _DETECT),
     "/defects": Need(_SEE_CATALOG, _CATALOG),
     "/defects/{defect_id}": Need(_SEE_CATALOG, _CATALOG),
-    "/defects/{defect_id}/history": Need(_SEE_CATALOG, _CATALOG),
+    "/defects/{defect_id}/history": Need(_SEE_HISTORY, _CATALOG),
     "/inspections": Need(_REVIEW, _REVIEW),
     "/inspections/{request_id}": Need(_REVIEW, _REVIEW),
     "/inspections/{request_id}/image": Need(_REVIEW, _REVIEW),

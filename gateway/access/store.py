@@ -11,6 +11,7 @@ from gateway.database import Database
 from gateway.errors import ConflictError, NotFoundError, ParameterError
 
 MAX_NAME_CHARACTERS = 32
+MAX_DAYS = 36_500
 MAX_KEYS = 1000  # not revoked: a worker holds all of them in memory
 
 
@@ -24,7 +25,7 @@ class KeyStore:
         """A new key, and what its user sends.
 
         Raises:
-            ParameterError: the name is none, or there is no scope.
+            ParameterError: the name is none, there is no scope, or the days are out of range.
             ConflictError: there are MAX_KEYS already.
         """
         if not 1 <= len(name) <= MAX_NAME_CHARACTERS or not name.isprintable() or ":" in name or name != name.strip():
@@ -34,8 +35,8 @@ class KeyStore:
             )
         if not scopes:
             raise ParameterError(f"the key has no scope, expected one or more of {', '.join(Scope)}")
-        if days is not None and days < 1:
-            raise ParameterError(f"the key expires in {days} days, expected 1 or more")
+        if days is not None and not 1 <= days <= MAX_DAYS:
+            raise ParameterError(f"the key expires in {days} days, expected 1 to {MAX_DAYS}")
         key, sent = new_key(name, scopes, None if days is None else datetime.now(UTC) + timedelta(days=days))
         with self._database.write() as session:
             count = session.scalars(select(func.count()).where(ApiKeyRow.revoked_at.is_(None))).one()

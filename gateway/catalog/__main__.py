@@ -14,11 +14,12 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
+from gateway.access.actor import checked_name
 from gateway.catalog.document import read_document, write_document
 from gateway.catalog.precondition import Precondition
 from gateway.catalog.store import CatalogStore
 from gateway.database import Database
-from gateway.errors import ServiceError
+from gateway.errors import ParameterError, ServiceError
 from gateway.settings import Settings, faults_of_settings
 
 STREAM = "-"
@@ -65,11 +66,18 @@ def _export(store: CatalogStore, file: str) -> None:
 
 def _import(store: CatalogStore, arguments: argparse.Namespace) -> None:
     data = sys.stdin.buffer.read() if arguments.file == STREAM else Path(arguments.file).read_bytes()
-    actor = arguments.actor or getpass.getuser()
+    actor = checked_name(_user() if arguments.actor is None else arguments.actor, "--actor")
     done = store.replace(read_document(data), actor, Precondition(), dry_run=arguments.dry_run)
     for what, defect_ids in (("added", done.added), ("changed", done.changed), ("deleted", done.deleted)):
         print(f"{what}: {', '.join(defect_ids) or 'none'}")  # noqa: T201
     print(f"revision {done.revision}{', nothing was written' if arguments.dry_run else ''}")  # noqa: T201
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # a container's user is often a number only
+        raise ParameterError("the user of this machine has no name; say who imports by --actor NAME") from None
 
 
 if __name__ == "__main__":

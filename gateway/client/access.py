@@ -1,5 +1,6 @@
 """How a client gets in: its API key, whom it trusts to be the gateway, and who it says it is itself."""
 
+import os
 import ssl
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,8 @@ def access_options(api_key: str | None, ca: Path | None, certificate: Path | Non
     try:
         context = ssl.create_default_context(cafile=ca) if ca else httpx.create_ssl_context()
     except OSError as error:
-        raise ValueError(f"{ca} cannot be used as an authority's certificate: {error}; expected PEM") from error
+        what = ca or f"SSL_CERT_FILE={os.environ.get('SSL_CERT_FILE')}"  # the environment's, which httpx trusts
+        raise ValueError(f"{what} cannot be used as an authority's certificate: {error}; expected PEM") from error
     if certificate is not None:
         try:
             context.load_cert_chain(certificate)

@@ -1,13 +1,20 @@
 """Many pictures asked about side by side, each ending as an answer or as the error with it."""
 
+import math
+import time
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
+from queue import Empty, SimpleQueue
+from threading import Event, Thread
 
 from gateway.answer import DetectAnswer
 from gateway.client.client import Client
 from gateway.client.errors import ClientError
+
+ENDING_S = 5.0  # for what is at work when the caller wishes to end
+LOOK_S = 0.1  # between looks at that wish
 
 
 @dataclass(frozen=True)
@@ -20,14 +27,24 @@ class Outcome:
 
 
 class Question:
-    """The same words and parameters for every picture; where `annotated` is a folder, pictures with boxes go there."""
+    """The same words and parameters for every picture.
+
+    Where `annotated` is a folder, pictures with boxes go there, each under its path from the folder `root`: two folders
+    may have pictures of one name.
+    """
 
     def __init__(
-        self, prompts: Sequence[str], parameters: Mapping[str, str], annotated: Path | None, timeout_s: float
+        self,
+        prompts: Sequence[str],
+        parameters: Mapping[str, str],
+        annotated: Path | None,
+        root: Path,
+        timeout_s: float,
     ) -> None:
         self._prompts = prompts
         self._parameters: dict[str, object] = {**parameters}
         self._annotated = annotated
+        self._root = root
         self._timeout_s = timeout_s
         if annotated is not None:
             annotated.mkdir(parents=True, exist_ok=True)
@@ -43,26 +60,56 @@ class Question:
         )
         if self._annotated is not None and answer.annotated is not None:
             suffix = answer.annotated.media_type.rpartition("/")[2]
-            (self._annotated / f"{picture.name}.{suffix}").write_bytes(answer.annotated.data)
+            folder = self._annotated / picture.parent.resolve().relative_to(self._root)
+            folder.mkdir(parents=True, exist_ok=True)
+            (folder / f"{picture.name}.{suffix}").write_bytes(answer.annotated.data)
             answer.annotated = None  # thousands of them would fill the memory
         return answer
 
 
-def ask_all(pictures: Sequence[Path], ask: Callable[[Path], DetectAnswer], at_once: int) -> Iterator[Outcome]:
+def ask_all(
+    pictures: Sequence[Path], ask: Callable[[Path], DetectAnswer], at_once: int, ended: Event | None = None
+) -> Iterator[Outcome]:
     """The outcome of each picture as soon as it is known; `at_once` of them are at work.
 
-    When the caller stops asking for outcomes, pictures whose turn has not come are left.
+    When `ended` is set, or the caller stops asking for outcomes, pictures whose turn has not come are left. Those at
+    work have ENDING_S more, then they are left too: a gateway that does not answer holds nobody up.
     """
+    left = deque(pictures)
+    outcomes: SimpleQueue[Outcome | Exception | None] = SimpleQueue()
 
-    def outcome(picture: Path) -> Outcome:
-        try:
-            return Outcome(picture, ask(picture), None)
-        except (ClientError, OSError) as error:
-            return Outcome(picture, None, error)
+    def work() -> None:
+        while True:
+            try:
+                picture = left.popleft()
+            except IndexError:
+                outcomes.put(None)
+                return
+            try:
+                outcomes.put(Outcome(picture, ask(picture), None))
+            except (ClientError, OSError) as error:
+                outcomes.put(Outcome(picture, None, error))
+            except Exception as error:  # noqa: BLE001 - raised where the outcomes are read
+                outcomes.put(error)
 
-    pool = ThreadPoolExecutor(at_once)
+    workers = min(at_once, len(pictures))
+    for _ in range(workers):
+        Thread(target=work, daemon=True).start()  # the process does not wait for it
+    leave_at = math.inf
     try:
-        for future in as_completed([pool.submit(outcome, picture) for picture in pictures]):
-            yield future.result()
+        while workers and time.monotonic() < leave_at:
+            if ended is not None and ended.is_set() and leave_at == math.inf:
+                left.clear()
+                leave_at = time.monotonic() + ENDING_S
+            try:
+                outcome = outcomes.get(timeout=LOOK_S)
+            except Empty:
+                continue
+            if isinstance(outcome, Exception):
+                raise outcome
+            if outcome is None:
+                workers -= 1
+            else:
+                yield outcome
     finally:
-        pool.shutdown(cancel_futures=True)
+        left.clear()

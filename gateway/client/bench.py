@@ -29,10 +29,19 @@ class Bench:
         self._outcomes: Counter[str] = Counter()
 
     async def steady(self, seconds: float, rate_per_s: float, done: Callable[[], object]) -> dict[str, Any]:
-        """So many requests a second, evenly spaced."""
+        """So many requests a second, evenly spaced.
+
+        Raises:
+            ValueError: not one is due in that time.
+        """
+        number_of_requests = round(seconds * rate_per_s)
+        if number_of_requests == 0:
+            raise ValueError(
+                f"{rate_per_s:g} requests a second are none in {seconds:g} s; measure longer, or ask faster"
+            )
         async with self._client() as client, asyncio.TaskGroup() as group:
             began = time.perf_counter()
-            for number in range(int(seconds * rate_per_s)):
+            for number in range(number_of_requests):
                 due = began + number / rate_per_s
                 await asyncio.sleep(max(0.0, due - time.perf_counter()))
                 group.create_task(self._ask(client, due, done))

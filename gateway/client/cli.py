@@ -25,7 +25,7 @@ from gateway.client.ending import ended_by_signals
 from gateway.client.errors import ClientError, RefusedError
 from gateway.client.folder_watch import Arrived, Folder, Results, content_of
 from gateway.client.form import form_of
-from gateway.client.pictures import find_pictures
+from gateway.client.pictures import find_pictures, shared_folder
 from gateway.client.table import console, rows, table_of
 
 OK, NG, UNREADABLE, FAILED = range(4)  # exit codes
@@ -89,7 +89,7 @@ def detect(
 ) -> None:
     """Ask about pictures and show what was found."""
     pictures = find_pictures(images)
-    question = Question(prompt or [], _pairs(settings), annotated, timeout)
+    question = Question(prompt or [], _pairs(settings), annotated, shared_folder(pictures), timeout)
     outcomes = []
     with (
         Client(url, api_key=api_key, ca=ca, certificate=certificate) as client,
@@ -133,7 +133,7 @@ def watch(
     """Ask about each picture that comes into a folder, once, until Ctrl-C or SIGTERM."""
     if annotated is not None and annotated.resolve() == folder.resolve():
         raise typer.BadParameter("it is the watched folder; give another one", param_hint="--annotated")
-    question = Question(prompt or [], _pairs(settings), annotated, timeout)
+    question = Question(prompt or [], _pairs(settings), annotated, folder.resolve(), timeout)
     camera, out, err = Folder(folder, settle), console(), console(stderr=True)
     kept = Results(results or folder / "pcbd-results.jsonl")
     with (
@@ -147,20 +147,22 @@ def watch(
             def ask(path: Path, complete: dict[Path, Arrived] = complete) -> DetectAnswer:
                 return question.ask(client, path, complete[path].key(repr(question)))
 
-            failed = False
-            for outcome in ask_all(list(complete), ask, at_once):
+            failed = unreadable = False
+            for outcome in ask_all(list(complete), ask, at_once, ended):
                 if outcome.answer is None and not _is_about_the_picture(outcome):
                     if isinstance(outcome.error, RefusedError) and outcome.error.is_about_the_request:
                         raise outcome.error  # every picture would be refused
                     err.print(f"{outcome.picture.name}: {outcome.error}; it is asked about again", soft_wrap=True)
-                    failed = True
+                    if isinstance(outcome.error, OSError):  # this machine's fault, which holds up no other picture
+                        camera.put_off(complete[outcome.picture], PAUSE_S)
+                        unreadable = True
+                    else:
+                        failed = True
                     continue
                 done.add(complete[outcome.picture], outcome)
                 out.print(_line(outcome), soft_wrap=True)
-                if ended.is_set():
-                    break
-            if once and failed:
-                raise typer.Exit(FAILED)
+            if once and (failed or unreadable):
+                raise typer.Exit(FAILED if failed else UNREADABLE)
             if once and camera.is_settled:
                 break
             ended.wait(PAUSE_S if failed else interval)

@@ -19,7 +19,7 @@ from pydantic import BaseModel, ValidationError
 
 from gateway.answer import BatchLine, DetectAnswer, Problem
 from gateway.client.access import access_options
-from gateway.client.errors import WORTH_RETRYING, RefusedError, UnreachableError
+from gateway.client.errors import RefusedError, StrangerError, UnreachableError
 from gateway.client.form import form_of
 
 URL = "http://127.0.0.1:8080"
@@ -28,6 +28,7 @@ ATTEMPTS = 8
 GRACE_S = 1.0  # the server's own 504 says more than a connection given up
 # The connection broke or was not made: the key makes it safe to ask again. A timeout is none of these: time is up.
 BROKEN = (httpx.ConnectError, httpx.ReadError, httpx.WriteError, httpx.RemoteProtocolError)
+PROBLEM_JSON, LINES_JSON = "application/problem+json", "application/x-ndjson"  # as the gateway calls its own
 UNTRUSTED = "CERTIFICATE_VERIFY_FAILED"  # said by ssl; asking again does not mend it
 
 Result = TypeVar("Result")
@@ -113,9 +114,9 @@ class Client:
                 "POST", "/detect/batch", **form, headers=headers, timeout=remaining_s + GRACE_S
             )
             reply = self._http.send(request, stream=True)
-            if reply.status_code != HTTPStatus.OK:
+            if reply.status_code != HTTPStatus.OK or _media_type(reply) != LINES_JSON:
                 reply.read()
-                _content(reply)
+                raise _refusal(reply)
             return reply
 
         reply = self._ask(begin, timeout_s, idempotency_key or uuid.uuid4().hex)
@@ -158,7 +159,7 @@ class Client:
         deadline = time.monotonic() + allowed_s
 
         def wait(error: Exception) -> bool | float:
-            if isinstance(error, RefusedError) and error.problem.status in WORTH_RETRYING:
+            if isinstance(error, RefusedError | StrangerError) and error.is_worth_retrying:
                 if error.retry_after_s is None:
                     return True
                 return error.retry_after_s if time.monotonic() + error.retry_after_s < deadline else False
@@ -188,7 +189,8 @@ def _content(reply: httpx.Response) -> dict[str, Any]:
     """The reply's object.
 
     Raises:
-        RefusedError: it is a problem, or comes from something else than a gateway.
+        RefusedError: it is a problem.
+        StrangerError: it comes from something else than a gateway.
     """
     try:
         content = reply.json()
@@ -196,11 +198,29 @@ def _content(reply: httpx.Response) -> dict[str, Any]:
         content = None
     if reply.status_code == HTTPStatus.OK and isinstance(content, dict):
         return content
-    try:
-        problem = Problem.model_validate(content)
-    except ValidationError:
-        problem = Problem(
-            title=reply.reason_phrase, status=reply.status_code, detail=f"no gateway answers at {reply.url}"
-        )
+    raise _refusal(reply)
+
+
+def _refusal(reply: httpx.Response) -> RefusedError | StrangerError:
+    """Whose answer it is: only a gateway's problem says anything of the picture or of the request."""
     after = reply.headers.get("Retry-After", "")
-    raise RefusedError(problem, float(after) if after.isdigit() else None)
+    retry_after_s = float(after) if after.isdigit() else None
+    if _media_type(reply) == PROBLEM_JSON:
+        try:
+            problem = Problem.model_validate_json(reply.content)
+        except ValidationError:
+            pass
+        else:
+            if problem.status == reply.status_code:
+                return RefusedError(problem, retry_after_s)
+    return StrangerError(
+        f"no gateway answers at {reply.url}: {reply.headers.get('Server', 'a server without a name')} sent "
+        f"{reply.status_code} {reply.reason_phrase} as {_media_type(reply) or 'no type'}; see the URL, and what stands "
+        "before the gateway",
+        reply.status_code,
+        retry_after_s,
+    )
+
+
+def _media_type(reply: httpx.Response) -> str:
+    return str(reply.headers.get("Content-Type", "")).partition(";")[0].strip().lower()

@@ -10,7 +10,21 @@ class ClientError(Exception):
 
 
 class UnreachableError(ClientError):
-    """Nobody answers there, or not in time; the cause is chained."""
+    """No gateway answers there, or not in time; the cause is chained."""
+
+
+class StrangerError(UnreachableError):
+    """Something else answers there: a proxy before the gateway, or another server."""
+
+    def __init__(self, message: str, status: int, retry_after_s: float | None = None) -> None:
+        super().__init__(message)
+        self.status = status
+        self.retry_after_s = retry_after_s
+
+    @property
+    def is_worth_retrying(self) -> bool:
+        """Whether it is what a proxy answers while the gateway behind it is away."""
+        return self.status in {502, 504, *WORTH_RETRYING}
 
 
 class RefusedError(ClientError):
@@ -20,6 +34,11 @@ class RefusedError(ClientError):
         super().__init__(f"{problem.status} {problem.title}: {problem.detail}")
         self.problem = problem
         self.retry_after_s = retry_after_s
+
+    @property
+    def is_worth_retrying(self) -> bool:
+        """Whether the same request may be answered in a moment."""
+        return self.problem.status in WORTH_RETRYING
 
     @property
     def is_about_the_request(self) -> bool:

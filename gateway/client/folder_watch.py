@@ -18,6 +18,8 @@ from gateway.client.asking import Outcome
 from gateway.client.errors import RefusedError
 from gateway.client.pictures import is_picture
 
+OPENING = b'{"file": "'  # of each line
+
 
 @dataclass(frozen=True)
 class Arrived:
@@ -50,18 +52,21 @@ class Results:
         self._file = path.open("a+b")
         self._done: set[tuple[str, int, int]] = set()
         self._file.seek(0)
-        whole = 0
+        whole, line = 0, b"\n"
         for number, line in enumerate(self._file, 1):
-            if not line.endswith(b"\n"):
-                break  # the machine stopped while it was being written: that picture is not done
-            whole += len(line)
             try:
                 entry = json.loads(line)
                 self._done.add((entry["file"], entry["size"], entry["mtime_ns"]))
             except (ValueError, TypeError, KeyError) as error:
+                is_torn = isinstance(error, ValueError) and not line.endswith(b"\n")
+                if is_torn and line[: len(OPENING)] == OPENING[: len(line)]:
+                    self._file.truncate(whole)  # the machine stopped while it was being written: it is not done
+                    return
                 self._file.close()
                 raise ValueError(f"{path}, line {number}, is no result of a watch; give another file") from error
-        self._file.truncate(whole)
+            whole += len(line)
+        if not line.endswith(b"\n"):
+            self._file.write(b"\n")  # the next result has a line of its own
 
     def has(self, arrived: Arrived) -> bool:
         """Whether that picture is done."""
@@ -101,6 +106,10 @@ class Folder:
         }
         complete = [arrived for arrived, since in self._seen.values() if now - since >= self._settle_s]
         return sorted(complete, key=lambda arrived: arrived.mtime_ns)
+
+    def put_off(self, arrived: Arrived, pause_s: float) -> None:
+        """Counts a picture as complete again after a pause."""
+        self._seen[arrived.path] = (arrived, time.monotonic() + pause_s - self._settle_s)
 
     @property
     def is_settled(self) -> bool:

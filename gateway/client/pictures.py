@@ -1,6 +1,7 @@
 """Which pictures a command line means: files, folders, and patterns that the shell left as they are."""
 
 import glob
+import os
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -36,6 +37,11 @@ def find_pictures(arguments: Iterable[str]) -> list[Path]:
     if faults:
         raise NoPictureError("; ".join(faults))
     return list(found)
+
+
+def shared_folder(pictures: Iterable[Path]) -> Path:
+    """The innermost folder that holds all of them; links to folders are followed."""
+    return Path(os.path.commonpath([picture.parent.resolve() for picture in pictures]))
 
 
 def is_picture(path: Path) -> bool:

@@ -23,13 +23,14 @@ class Beside:
         Raises:
             NotFoundError, UnavailableError: Triton does not serve it, or cannot be asked.
         """
-        async with self._making:
-            if version not in self._detectors:
-                self._detectors[version] = await self._make(version)
-            self._detectors.move_to_end(version)
-            while len(self._detectors) > MAX_DETECTORS:
-                self._detectors.popitem(last=False)
-            return self._detectors[version]
+        if version not in self._detectors:
+            async with self._making:
+                if version not in self._detectors:
+                    self._detectors[version] = await self._make(version)
+                    while len(self._detectors) > MAX_DETECTORS:
+                        self._detectors.popitem(last=False)
+        self._detectors.move_to_end(version)
+        return self._detectors[version]
 
     def forget(self, detector: Detector) -> None:
         """Its version is not served any more; the next who asks looks again."""

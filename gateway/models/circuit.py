@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Literal
 
-from prometheus_client import Gauge
+from prometheus_client import Counter, Gauge
 
 from gateway.errors import AwayError, DeadlineError, UnavailableError
 from gateway.request.deadline import Deadline
@@ -32,17 +32,24 @@ VALUES: dict[State, int] = {"closed": 0, "half-open": 1, "open": 2}
 class Circuit:
     """Counts what comes of requests and of looks.
 
-    `gauge` shows the state, `retry_s` is how often it is tried, `clock` tells seconds.
+    `gauge` shows the state, `opened` counts how often it opened, which a scrape may see nothing of; `retry_s` is how
+    often it is tried, `clock` tells seconds.
     """
 
     def __init__(
-        self, failures: int, retry_s: float, gauge: Gauge, clock: Callable[[], float] = time.monotonic
+        self,
+        failures: int,
+        retry_s: float,
+        gauge: Gauge,
+        opened: Counter,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.state: State = "closed"
         self.doubted = asyncio.Event()  # a request has failed: whoever looks should not wait
         self._failures = failures
         self._retry_s = retry_s
         self._gauge = gauge
+        self._opened = opened
         self._clock = clock
         self._failed_requests = 0
         self._failed_looks = 0
@@ -119,6 +126,7 @@ class Circuit:
     def _open(self, reason: str) -> None:
         if self.state == "closed":
             LOG.warning("requests are refused until Triton answers: %s", reason)
+            self._opened.inc()
         self._reason = reason
         self._set("open")
 

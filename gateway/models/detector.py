@@ -53,18 +53,16 @@ class Detector:
         with stage("postprocess"):
             return await judged(found, score_threshold, acceptance, parameters)
 
+    def writes_outlines(self, parameters: DetectParameters) -> bool:
+        """Whether the reading that is asked for has outlines."""
+        return parameters.reading == "generative" and self.served.outlines
+
     async def outlines(
-        self,
-        pixels: NDArray[np.uint8],
-        boxes_xyxy: NDArray[np.float32],
-        parameters: DetectParameters,
-        deadline: Deadline,
+        self, pixels: NDArray[np.uint8], boxes_xyxy: NDArray[np.float32], deadline: Deadline
     ) -> list[Outline | None]:
-        """The outline of what is in each box (N, 4) of an image (H, W, 3), where the reading asked for writes outlines.
+        """What the generative reading writes as the outline of what is in each box (N, 4) of an image (H, W, 3).
 
         Raises:
             ServiceError: Triton does not answer, or not in time.
         """
-        if parameters.reading != "generative" or not self.served.outlines:
-            return [None] * len(boxes_xyxy)
         return await read_outlines(self._triton, self.served, self.prompts, pixels, boxes_xyxy, deadline)

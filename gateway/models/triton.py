@@ -89,14 +89,20 @@ class Triton:
         self._retiring.add(retiring)
         retiring.add_done_callback(self._retiring.discard)
 
-    async def is_ready(self, models: Sequence[ModelSpec]) -> bool:
-        """Whether Triton and the models answer."""
+    async def check_ready(self, models: Sequence[ModelSpec]) -> None:
+        """Whether Triton and the models answer.
+
+        Raises:
+            AwayError: says which does not.
+        """
         try:
-            return await self._ask(lambda client: client.is_server_ready(client_timeout=DESCRIBE_TIMEOUT_S)) and all(
-                [await self._is_model_ready(spec) for spec in models]
-            )
-        except ServiceError:
-            return False
+            if not await self._ask(lambda client: client.is_server_ready(client_timeout=DESCRIBE_TIMEOUT_S)):
+                raise AwayError(f"Triton at {self.url} is not ready")
+            for spec in models:
+                if not await self._is_model_ready(spec):
+                    raise AwayError(f"Triton at {self.url} has no version of {spec.name} ready; see its log")
+        except ServiceError as error:
+            raise AwayError(str(error)) from error
 
     async def _is_model_ready(self, spec: ModelSpec) -> bool:
         return bool(await self._ask(lambda client: client.is_model_ready(spec.name, client_timeout=DESCRIBE_TIMEOUT_S)))

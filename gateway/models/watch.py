@@ -40,7 +40,9 @@ class Watch:
     """Looks at Triton every `watch_interval_s`, at once when a request has failed; has the detector follow it."""
 
     def __init__(self, settings: Settings, catalog: LiveCatalog, metrics: Metrics) -> None:
-        self.circuit = Circuit(settings.circuit_failures, settings.watch_interval_s, metrics.circuit_state)
+        self.circuit = Circuit(
+            settings.circuit_failures, settings.watch_interval_s, metrics.circuit_state, metrics.circuit_opened
+        )
         self._settings = settings
         self._catalog = catalog
         self._metrics = metrics
@@ -108,8 +110,7 @@ class Watch:
 
     async def _look(self) -> None:
         try:
-            if not await self.triton.is_ready(GROUNDING):
-                raise AwayError(f"Triton at {self.triton.url} is not ready")
+            await self.triton.check_ready(GROUNDING)
             served = await describe(self.triton)
             self._whole_at = time.monotonic()
             await self._prove(served)

@@ -8,7 +8,7 @@ Database, image store and limits are those of the settings PCBD_*. `--since` is 
 
 import argparse
 import sys
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime, time
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -53,7 +53,10 @@ def main() -> int:
 
 
 def _day(text: str) -> datetime:
-    return datetime.fromisoformat(text).replace(tzinfo=UTC)
+    try:
+        return datetime.combine(date.fromisoformat(text), time.min, UTC)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is no day, expected one such as 2026-11-01 (UTC)") from None
 
 
 if __name__ == "__main__":

@@ -26,6 +26,7 @@ QUEUE_IMAGE_BYTES = 128 * 2**20  # of the pictures in the queue; beyond, records
 BATCH_RECORDS = 100  # in one transaction
 GATHER_S = 0.01  # for others to come; and the answer is out before its recording takes the interpreter's lock
 CLOSE_TIMEOUT_S = 10.0  # for what is in the queue when the gateway stops
+STOPPED = "the gateway stops and the database does not answer"
 
 
 class _Outage:
@@ -104,15 +105,18 @@ class Recorder:
     async def _run(self) -> None:
         while True:
             records = [await self._queue.get()]
-            await asyncio.sleep(GATHER_S)
-            while len(records) < BATCH_RECORDS and not self._queue.empty():
-                records.append(self._queue.get_nowait())
             try:
+                await asyncio.sleep(GATHER_S)
+                while len(records) < BATCH_RECORDS and not self._queue.empty():
+                    records.append(self._queue.get_nowait())
                 await asyncio.get_running_loop().run_in_executor(self._thread, self._write, records)
                 if self._queue.empty():
                     self._no_records.ended()
             except DatabaseError as error:
                 self._drop(len(records), str(error))
+            except asyncio.CancelledError:
+                self._drop(len(records), STOPPED)
+                raise
             except Exception:  # the recorder must outlive whatever it meets
                 LOG.exception("%d answers could not be recorded", len(records))
                 self._metrics.records.labels("dropped").inc(len(records))
@@ -134,6 +138,6 @@ class Recorder:
             async with asyncio.timeout(CLOSE_TIMEOUT_S):
                 await self._queue.join()
         except TimeoutError:
-            self._drop(self._queue.qsize(), "the gateway stops and the database does not answer")
+            self._drop(self._queue.qsize(), STOPPED)
         await end(self._task)
         self._thread.shutdown(wait=False, cancel_futures=True)

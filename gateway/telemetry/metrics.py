@@ -13,7 +13,7 @@ from prometheus_client.exposition import choose_encoder
 from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.registry import Collector
 
-from gateway.errors import STATUS
+from gateway.errors import FAULT, STATUS
 
 FOLDER = "PROMETHEUS_MULTIPROC_DIR"
 # fmt: off
@@ -31,6 +31,8 @@ VERDICTS = ("ok", "ng")
 OUTCOMES = ("written", "dropped")  # of what is recorded for review
 KEY_REASONS = ("missing", "malformed", "unknown", "expired", "scope")
 CONNECTION_REASONS = ("head", "send", "crowded")
+LEVEL_ROUTES = ("/detect", "/detect/batch")  # of which the service levels are, and most alerts
+STATUSES = ("200", *sorted({str(status) for status, _ in (*STATUS.values(), FAULT)}))
 REASONS: dict[type[Exception], str] = {kind: kind.__name__.removesuffix("Error").lower() for kind in STATUS}
 
 
@@ -106,6 +108,9 @@ class Metrics:
             registry=own,
             multiprocess_mode="livemax",
         )
+        self.circuit_opened = Counter(
+            "pcbd_circuit_opened_total", "Times that the circuit breaker of a worker opened.", registry=own
+        )
         self.expected_wait_seconds = Gauge(
             "pcbd_expected_wait_seconds",
             "Until Triton is through with the tiles ahead, as the last request found it.",
@@ -131,6 +136,7 @@ class Metrics:
         for counter, values in (
             (self.verdicts, VERDICTS),
             (self.rejects, (*REASONS.values(), FAULT_REASON)),
+            (self.batch_images, STATUSES),
             (self.refused_keys, KEY_REASONS),
             (self.dropped_connections, CONNECTION_REASONS),
             (self.records, OUTCOMES),
@@ -138,6 +144,10 @@ class Metrics:
         ):
             for value in values:
                 counter.labels(value)
+        for route in LEVEL_ROUTES:
+            self.request_seconds.labels(route)
+            for status in STATUSES:
+                self.requests.labels(route, status)
         build = Gauge("pcbd_build_info", "1.", ("version", "python"), registry=own, multiprocess_mode="livemax")
         build.labels(version("pcb-defect-detector"), platform.python_version()).set(1)
         self.workers.set(1)

@@ -1,6 +1,7 @@
 """The files of docker/, without Docker: the Dockerfiles, compose by its current schema, what containers may do."""
 
 import os
+import re
 import shutil
 import subprocess
 import sysconfig
@@ -14,6 +15,8 @@ from compose_spec import PyCompose
 
 from gateway.settings import Settings
 from tests.conftest import ROOT
+from tests.k8s.manifests import K8S
+from tests.k8s.policies import gateway_bytes
 
 DOCKER = ROOT / "docker"
 COMPOSE = DOCKER / "compose.yaml"
@@ -47,6 +50,18 @@ def test_hadolint_finds_nothing(path: Path) -> None:
     assert hadolint is not None
     found = subprocess.run([hadolint, "--no-color", str(path)], capture_output=True, text=True, check=False)
     assert (found.returncode, found.stdout) == (0, "")
+
+
+@pytest.mark.parametrize(
+    "path", [DOCKER / "triton.Dockerfile", ROOT / "docs" / "export.md"], ids=lambda path: path.name
+)
+def test_tensorrt_is_the_module_and_its_bindings_without_libraries(path: Path) -> None:
+    """The bindings have no module `tensorrt`, and the package that has it would bring libraries beside the base's."""
+    (command,) = (line for line in path.read_text(encoding="utf-8").splitlines() if "tensorrt-cu13" in line)
+    assert "install --no-deps " in command
+    pinned = re.findall(r"(tensorrt[\w-]*)==([^\s\"]+)", command)
+    assert sorted(name for name, _ in pinned) == ["tensorrt-cu13", "tensorrt-cu13-bindings"]
+    assert len({version for _, version in pinned}) == 1
 
 
 @pytest.mark.parametrize("path", sorted(DOCKER.glob("compose*.yaml")), ids=lambda path: path.name)
@@ -137,6 +152,16 @@ def test_the_gateway_has_its_time_to_drain() -> None:
     settings = Settings()
     grace = int(SERVICES["gateway"]["stop_grace_period"].removesuffix("s"))
     assert grace > settings.drain_s + settings.deadline_s + settings.body_timeout_s
+
+
+def test_the_gateway_has_the_memory_that_its_limits_let_in_and_as_much_in_kubernetes() -> None:
+    memory = variables()["GATEWAY_MEMORY"]
+    assert memory.endswith("g")
+    gibibytes = int(memory.removesuffix("g"))  # Docker's g is one
+    assert gibibytes * 2**30 >= gateway_bytes(Settings())
+    (deployment,) = yaml.safe_load_all((K8S / "base" / "gateway" / "deployment.yaml").read_text(encoding="utf-8"))
+    (container,) = deployment["spec"]["template"]["spec"]["containers"]
+    assert container["resources"]["limits"]["memory"] == f"{gibibytes}Gi"
 
 
 def test_every_image_is_pinned_and_every_tag_stands_once() -> None:

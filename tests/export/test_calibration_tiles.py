@@ -104,11 +104,29 @@ def test_labelled_coco_file_has_the_same_boxes(tmp_path: Path) -> None:
         "annotations": [{"id": 1, "image_id": 7, "category_id": 2, "bbox": [10, 20, 20, 30]}],
     }
     (tmp_path / "a.json").write_text(json.dumps(document))
+    draw(tmp_path / "a.png", TRAINED)
     boards = read_boards(tmp_path / "a.json")
     assert boards.class_names == ("dent mark", "short circuit")
     assert (boards.boards[0].path, boards.boards[0].group) == (tmp_path / "a.png", "lot")
     assert boards.boards[0].class_ids.tolist() == [1]
     np.testing.assert_array_equal(boards.boards[0].boxes_xyxy, [[10, 20, 30, 50]])
+
+
+def test_labelled_pictures_that_are_missing_are_named(deeppcb: Path) -> None:
+    (deeppcb / "images" / "12000001.jpg").unlink()
+    with pytest.raises(LabelledError, match=r"1 of 1 pictures.*12000001\.jpg"):
+        read_boards(deeppcb, "val")
+
+
+def test_labelled_pictures_without_any_box_judge_nothing(checkpoint: Path, deeppcb: Path) -> None:
+    """Every detector would have mAP 0, PyTorch's too, and pass."""
+    for stem in ("12000001", "50600001"):
+        (deeppcb / "annotations" / f"{stem}.txt").write_text("")
+    with pytest.raises(LabelledError, match="no box"):
+        judging_boards(checkpoint, deeppcb)
+    with pytest.raises(LabelledError, match="no box"):
+        judging_boards(checkpoint)
+    assert training_boards(checkpoint).boards
 
 
 @pytest.mark.parametrize("content", [None, "{}", "no json"])

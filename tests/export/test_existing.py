@@ -94,6 +94,14 @@ def test_what_another_library_made_is_built_and_served_anew(repository: Path, ti
 
 
 @one_target
+def test_a_version_whose_manifest_is_cut_off_is_built_and_served_anew(repository: Path, tiny_checkpoint: Path) -> None:
+    manifest = repository / MODELS[-1].name / "1" / "manifest.json"
+    manifest.write_text(manifest.read_text()[:100])
+    build_again(repository, tiny_checkpoint, target_of(repository))
+    assert (published(repository), read_promoted(repository)) == ([1, 2], (1, 2))
+
+
+@one_target
 def test_a_damaged_version_is_built_and_served_anew(repository: Path, tiny_checkpoint: Path) -> None:
     config = repository / DETECTOR.name / "1" / "config.pbtxt"
     config.write_text(config.read_text() + "\n")

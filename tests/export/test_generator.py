@@ -1,5 +1,6 @@
 """The generative reading: engines against training's own decoding, the batch against its items, through Triton."""
 
+import itertools
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -16,12 +17,14 @@ from export.contract.tensors import (
     GENERATED_TOKENS,
     GENERATOR,
     LENGTH_BUCKETS,
+    STEP_BUCKETS,
     bucket,
     graph_spec,
     graphs,
 )
-from export.gate.generator_parity import compare
-from export.gate.verify import read_images
+from export.gate.generator_parity import compare, compare_tuned
+from export.gate.limits import read_limits
+from export.gate.verify import read_images, verify
 from export.graphs.checkpoint import CheckpointError
 from export.graphs.checkpoint import load_checkpoint as load_for_export
 from export.graphs.generator_graphs import read_vocabulary
@@ -31,6 +34,7 @@ from export.runtime.engine import Arrays, Engine, load_engine
 from export.runtime.error import EngineError
 from export.runtime.generator import Generator, load_generator
 from export.runtime.grammar import Vocabulary
+from export.tensorrt.profiles import batch_buckets, tuned_sizes
 from export.triton.config import render_config
 from tests.conftest import BOARD, CHECKPOINT, embedded_triton
 from training.network.checkpoint import load_checkpoint
@@ -295,3 +299,52 @@ def test_triton_answers_what_the_generator_answers(exported: Path, talkative: Pa
     for row, answer in enumerate(answers):
         np.testing.assert_array_equal(answer["TOKENS"][0], expected["TOKENS"][row])
         np.testing.assert_allclose(answer["LOG_PROBS"][0], expected["LOG_PROBS"][row], atol=1e-3)
+
+
+class Seen:
+    """An engine that notes the shapes of an input."""
+
+    def __init__(self, engine: Engine, name: str, shapes: set[tuple[int, ...]]) -> None:
+        self.engine, self.name, self.shapes = engine, name, shapes
+
+    def run(self, inputs: Arrays) -> dict[str, NDArray[Any]]:
+        self.shapes.add(inputs[self.name].shape)
+        return self.engine.run(inputs)
+
+
+def test_the_gate_runs_every_engine_in_every_size_that_it_is_tuned_for(exported: Path, talkative: Path) -> None:
+    checkpoint = load_for_export(talkative)
+    shapes: dict[str, set[tuple[int, ...]]] = {"IMAGE": set(), "INPUT_IDS": set(), "TOKENS": set()}
+    names = iter(shapes)
+
+    def load(folder: Path, graph: str) -> Engine:
+        name = next(names)
+        return Seen(load_engine(folder, graph), name, shapes[name])
+
+    generator = load_generator(exported / "onnxruntime", load)
+    shares = compare_tuned(checkpoint, generator, read_images(BOARD.parent), PROMPTS, tuned_sizes(GENERATOR))
+    assert set(shares.values()) == {1.0}
+    batches = batch_buckets(GENERATOR.max_batch_size)
+    assert {batch for batch, *_ in shapes["IMAGE"]} == set(batches)
+    assert shapes["INPUT_IDS"] == set(itertools.product(batches, LENGTH_BUCKETS))
+    assert shapes["TOKENS"] >= set(itertools.product(batches, STEP_BUCKETS))
+
+
+def test_the_gate_names_the_size_in_which_a_generator_goes_wrong(exported: Path, talkative: Path) -> None:
+    class Wrong(Seen):
+        def run(self, inputs: Arrays) -> dict[str, NDArray[Any]]:
+            answer = super().run(inputs)
+            is_wrong = inputs["TOKENS"].shape == (4, 8)
+            return answer | {"NEXT": answer["NEXT"] * 0} if is_wrong else answer
+
+    def load(folder: Path, graph: str) -> Engine:
+        engine = load_engine(folder, graph)
+        return Wrong(engine, "TOKENS", set()) if graph == "decoder" else engine
+
+    checkpoint, limits = load_for_export(talkative), read_limits()["bf16"]
+    generator = load_generator(exported / "onnxruntime", load)
+    sizes = [{"batch": 4, "length": LENGTH_BUCKETS[0]}]
+    engines: dict[str, Any] = {GENERATOR.name: generator}
+    report = verify(checkpoint, engines, read_images(BOARD.parent), limits, tuned={GENERATOR.name: sizes})
+    named = [fault for fault in report["faults"] if fault.startswith("generator, batch")]
+    assert [fault.partition(":")[0] for fault in named] == ["generator, batch 4, length 32, step 8"]

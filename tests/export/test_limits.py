@@ -1,9 +1,12 @@
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 import yaml
 
 from export.gate.limits import FILE, PRECISIONS, LimitsError, read_limits
+from tests.conftest import ROOT
 
 
 def changed(tmp_path: Path, precision: str, **values: object) -> Path:
@@ -46,6 +49,12 @@ def test_limits_that_are_none_are_refused(text: str, tmp_path: Path) -> None:
     file.write_text(text, encoding="utf-8")
     with pytest.raises(LimitsError, match=r"limits\.yaml"):
         read_limits(file)
+
+
+def test_limits_that_are_none_do_not_keep_the_gate_from_being_imported(tmp_path: Path) -> None:
+    """They are read when something is judged; then the commands say what is wrong."""
+    source = "import export.gate.limits as limits; limits.yaml = None; import export.gate.verify"
+    subprocess.run([sys.executable, "-c", source], cwd=ROOT, check=True)
 
 
 def test_limits_that_nothing_could_exceed_are_refused(tmp_path: Path) -> None:

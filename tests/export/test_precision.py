@@ -1,29 +1,33 @@
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnx
+import onnxruntime
 import openvino
 import pytest
 from numpy.typing import NDArray
 from onnx import numpy_helper
 
 from export.boards.average_precision import average_precision
-from export.boards.calibration import detector_rows
+from export.boards.calibration import CalibrationError, detector_rows
 from export.boards.labelled import Board, Boards
 from export.build import build
 from export.contract.boxes import Detections
-from export.contract.tensors import DETECTOR, GENERATOR, MODELS, graphs
+from export.contract.tensors import DETECTOR, GENERATOR, MODELS, PROMPT_ENCODER, graphs
 from export.engines.candidates import quantised_detectors
 from export.engines.sensitivity import sweep
 from export.engines.targets import METHODS, PRECISIONS, build_engine, first_rows, pick, precision_of, size_bytes
-from export.gate.verify import LIMITS, GateError, verify
+from export.gate.limits import read_limits
+from export.gate.verify import GateError, verify
 from export.graphs.checkpoint import load_checkpoint
 from export.graphs.onnx_graphs import write_onnx
 from export.graphs.weighted_nodes import weighted_nodes
-from export.runtime.engine import load_engine
+from export.runtime.engine import CPU, CUDA, Arrays, Engine, load_engine, onnxruntime_providers
 from export.runtime.error import EngineError
 from export.runtime.inference_precision import read_inference_precision
+from export.tensorrt.profiles import tuned_sizes
 from tests.conftest import BOARD
 
 TILE = 128
@@ -254,10 +258,63 @@ def test_the_gate_catches_a_broken_graph(
     onnx.save(model, tmp_path / "model.onnx")
     picture = np.array(np.random.default_rng(0).integers(0, 256, (TILE, TILE, 3), dtype=np.uint8))
     report = verify(
-        load_checkpoint(tiny_checkpoint), {DETECTOR.name: load_engine(tmp_path)}, {"one": picture}, LIMITS["fp32"]
+        load_checkpoint(tiny_checkpoint),
+        {DETECTOR.name: load_engine(tmp_path)},
+        {"one": picture},
+        read_limits()["fp32"],
     )
     assert bool(report["faults"]) == bool(change)
     assert report["map50"]["judged"] is False
+
+
+class Wrong:
+    """An engine that is wrong for inputs of some shapes, as a plan may be in one of its profiles."""
+
+    def __init__(self, engine: Engine, is_wrong: Callable[[Arrays], bool]) -> None:
+        self.engine, self.is_wrong = engine, is_wrong
+
+    def run(self, inputs: Arrays) -> dict[str, NDArray[Any]]:
+        factor = 1.5 if self.is_wrong(inputs) else 1
+        return {name: array * np.float32(factor) for name, array in self.engine.run(inputs).items()}
+
+
+@pytest.mark.parametrize("size", tuned_sizes(DETECTOR), ids=lambda size: "-".join(map(str, size.values())))
+def test_the_gate_runs_the_detector_in_every_size_that_it_is_tuned_for(
+    size: dict[str, int], graph: Path, tiny_checkpoint: Path
+) -> None:
+    def is_size(inputs: Arrays) -> bool:
+        batch, prompts, _ = inputs["PROMPT_EMBEDDINGS"].shape
+        return {"batch": batch, "prompts": prompts} == size
+
+    picture = np.array(np.random.default_rng(0).integers(0, 256, (2 * TILE, TILE, 3), dtype=np.uint8))
+    checkpoint, limits = load_checkpoint(tiny_checkpoint), read_limits()["fp32"]
+    tuned = {DETECTOR.name: tuned_sizes(DETECTOR)}
+    faults = [
+        verify(checkpoint, {DETECTOR.name: engine}, {"one": picture}, limits, tuned=tuned)["faults"]
+        for engine in (load_engine(graph.parent), Wrong(load_engine(graph.parent), is_size))
+    ]
+    assert not faults[0]
+    assert any(f"batch {size['batch']}, prompts {size['prompts']}" in fault for fault in faults[1])
+
+
+def test_the_gate_runs_the_prompt_encoder_in_every_size_that_it_is_tuned_for(
+    tiny_checkpoint: Path, tmp_path: Path
+) -> None:
+    checkpoint = load_checkpoint(tiny_checkpoint)
+    write_onnx(PROMPT_ENCODER, checkpoint, tmp_path / "model.onnx")
+    seen: set[tuple[int, ...]] = set()
+
+    def see(inputs: Arrays) -> bool:
+        seen.add(inputs["INPUT_IDS"].shape)
+        return False
+
+    engine, sizes = Wrong(load_engine(tmp_path), see), tuned_sizes(PROMPT_ENCODER)
+    report = verify(
+        checkpoint, {PROMPT_ENCODER.name: engine}, {}, read_limits()["fp32"], tuned={PROMPT_ENCODER.name: sizes}
+    )
+    assert not report["faults"]
+    assert len(report["models"][PROMPT_ENCODER.name]["tuned"]) == len(sizes) == 8
+    assert seen >= {(size["batch"], size["length"]) for size in sizes}
 
 
 def test_average_precision_falls_with_every_defect_that_is_missed() -> None:
@@ -275,6 +332,60 @@ def test_int8_without_labelled_pictures_is_refused(tiny_checkpoint: Path, tmp_pa
             load_checkpoint(tiny_checkpoint), "int8", "openvino", tmp_path / "models", BOARD.parent, tmp_path / "r.json"
         )
     assert not (tmp_path / "models").exists()
+
+
+@pytest.mark.parametrize(("target", "precision"), [("openvino", "bf16"), ("openvino", "fp32"), ("onnxruntime", "fp32")])
+def test_calibration_that_nothing_would_use_is_refused(
+    target: str, precision: str, tiny_checkpoint: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(EngineError, match="--calibration"):
+        build(
+            load_checkpoint(tiny_checkpoint),
+            precision,
+            target,
+            tmp_path / "models",
+            BOARD.parent,
+            tmp_path / "r.json",
+            calibration=BOARD.parent,
+        )
+    assert not any(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(("target", "precision"), [("tensorrt", "fp16"), ("tensorrt", "bf16"), ("onnxruntime", "fp16")])
+def test_calibration_of_halves_is_used(target: str, precision: str, tiny_checkpoint: Path, tmp_path: Path) -> None:
+    with pytest.raises(CalibrationError, match="8 tiles"):
+        build(
+            load_checkpoint(tiny_checkpoint),
+            precision,
+            target,
+            tmp_path / "models",
+            BOARD.parent,
+            tmp_path / "r.json",
+            calibration=tmp_path / "empty",
+        )
+
+
+@pytest.mark.skipif(CUDA in onnxruntime.get_available_providers(), reason="says what happens without onnxruntime-gpu")
+def test_fp16_of_onnxruntime_needs_the_provider_of_a_gpu(graph: Path, tmp_path: Path) -> None:
+    assert onnxruntime_providers() == {CPU: {}}
+    with pytest.raises(EngineError, match="onnxruntime-gpu"):
+        build_engine(graph, "onnxruntime", "fp16", tmp_path, None)
+    assert not any(tmp_path.iterdir())
+
+
+def test_onnxruntime_is_asked_for_the_gpu_first_where_it_is_built_for_one(
+    graph: Path, rows: dict[str, NDArray[Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And fp16 is built there; here the graph runs on the CPU."""
+    with monkeypatch.context() as patch:
+        patch.setattr(onnxruntime, "get_available_providers", lambda: ["TensorrtExecutionProvider", CUDA, CPU])
+        assert list(onnxruntime_providers()) == [CUDA, CPU]
+        build_engine(graph, "onnxruntime", "fp16", tmp_path, None)
+    types = {item.data_type for item in onnx.load(tmp_path / "model.onnx").graph.initializer}
+    assert onnx.TensorProto.FLOAT16 in types
+    exact, half = (load_engine(folder).run(first_rows(rows, 2)) for folder in (graph.parent, tmp_path))
+    assert half["SCORES"].dtype == np.float32
+    np.testing.assert_allclose(half["SCORES"].max((1, 2)), exact["SCORES"].max((1, 2)), atol=5e-3)
 
 
 def test_only_the_detector_is_quantised_and_no_decoder_is_in_bf16() -> None:

@@ -13,9 +13,10 @@ from tritonclient.grpc import model_config_pb2 as pb
 
 from export.contract.files import sha256_of
 from export.contract.promotion import RepositoryError, read_promoted
-from export.contract.tensors import MODELS
+from export.contract.tensors import GENERATOR, MODELS, graphs
 from export.contract.versions import check_whole, published, sole_writer, versions
-from export.repository import describe, promote, prune, publish, rollback, staging_folder
+from export.repository import describe, held_staging, promote, prune, publish, rollback, staging_folder
+from export.runtime.error import EngineError
 from export.triton.config import read_config
 from tests.conftest import ROOT, run_module
 
@@ -29,10 +30,18 @@ def configs(checkpoint: str) -> dict[str, str]:
 
 
 def staged(repository: Path, content: str) -> Path:
-    staging = staging_folder(repository)
+    return filled(staging_folder(repository), content)
+
+
+def filled(staging: Path, content: str) -> Path:
     for spec in MODELS:
-        (staging / spec.name / "model.onnx").write_text(content)
+        for graph in graphs(spec):
+            (staging / spec.name / f"{graph}.onnx").write_text(content)
     return staging
+
+
+def engine_of(repository: Path, model: str, version: int) -> Path:
+    return min((repository / model / str(version)).glob("*.onnx"))
 
 
 def publish_one(repository: Path, content: str) -> int:
@@ -47,7 +56,7 @@ def served(repository: Path) -> tuple[int, str]:
         config = text_format.Parse((repository / spec.name / "config.pbtxt").read_text(), pb.ModelConfig())
         (version,) = config.version_policy.specific.versions
         checkpoint = config.parameters["checkpoint_name"].string_value
-        assert (repository / spec.name / str(version) / "model.onnx").read_text() == checkpoint
+        assert engine_of(repository, spec.name, version).read_text() == checkpoint
         read.add((version, checkpoint))
     (one,) = read
     return one
@@ -66,8 +75,8 @@ def test_publish_numbers_versions_and_keeps_the_old_ones(tmp_path: Path) -> None
     assert [publish_one(repository, text) for text in ("a", "b")] == [1, 2]
     for spec in MODELS:
         assert versions(repository, spec.name) == [1, 2]
-        assert (repository / spec.name / "1" / "model.onnx").read_text() == "a"
-        assert (repository / spec.name / "2" / "model.onnx").read_text() == "b"
+        assert engine_of(repository, spec.name, 1).read_text() == "a"
+        assert engine_of(repository, spec.name, 2).read_text() == "b"
 
 
 def test_publish_serves_the_first_version_and_leaves_later_ones_to_a_promotion(tmp_path: Path) -> None:
@@ -99,6 +108,56 @@ def test_publish_adds_python_only_to_models_of_the_python_backend(tmp_path: Path
 def test_nothing_but_models_is_left_in_the_repository(repository: Path) -> None:
     assert {path.name for path in repository.iterdir()} == {spec.name for spec in MODELS}
     assert {path.name for path in repository.parent.iterdir()} == {"models"}
+
+
+def test_builds_at_the_same_time_do_not_mix_their_files(tmp_path: Path) -> None:
+    repository = tmp_path / "models"
+    with held_staging(repository) as one, held_staging(repository) as other:
+        filled(one, "a")
+        filled(other, "b")
+        assert publish(repository, one, configs("a"), {}) == 1
+        assert publish(repository, other, configs("b"), {}) == 2
+    for spec in MODELS:
+        for graph in graphs(spec):
+            assert [(repository / spec.name / n / f"{graph}.onnx").read_text() for n in ("1", "2")] == ["a", "b"]
+    assert {path.name for path in tmp_path.iterdir()} == {"models"}
+
+
+def test_a_build_that_fails_leaves_no_staging_folder(tmp_path: Path) -> None:
+    with pytest.raises(EngineError), held_staging(tmp_path / "models") as staging:
+        publish(tmp_path / "models", staging, configs("a"), {})  # which is empty
+    assert not any(tmp_path.iterdir())
+
+
+def test_what_a_killed_build_left_goes_and_what_a_build_is_at_work_in_stays(repository: Path) -> None:
+    def beside() -> set[Path]:
+        return set(repository.parent.iterdir()) - {repository}
+
+    staged(repository, "killed")
+    with held_staging(repository) as working:
+        assert beside() == {working}
+        staged(repository, "killed")
+        prune(repository, 4)
+        assert beside() == {working}
+    assert not beside()
+
+
+def test_a_model_that_lacks_an_engine_is_not_published(repository: Path) -> None:
+    staging = staged(repository, "e")
+    (staging / GENERATOR.name / "decoder.onnx").unlink()
+    with pytest.raises(EngineError, match=r"generator.*decoder\.onnx"):
+        publish(repository, staging, configs("e"), {})
+    assert published(repository) == [1, 2, 3, 4]
+
+
+@pytest.mark.parametrize("content", ['{"model": "detector", "fil', "[]", "{}"])
+def test_a_manifest_that_cannot_be_read_is_named(content: str, repository: Path) -> None:
+    manifest = repository / MODELS[0].name / "2" / "manifest.json"
+    manifest.write_text(content)
+    for command in (["list"], ["promote", "2"]):
+        result = run_module("export.repository", *command, "--repository", str(repository))
+        assert (result.returncode, str(manifest) in result.stderr, "Traceback" in result.stderr) == (1, True, False)
+    assert served(repository) == (1, "a")
 
 
 def test_a_failure_half_way_leaves_no_version(tmp_path: Path) -> None:
@@ -137,7 +196,7 @@ def test_an_unknown_version_names_those_there_are(repository: Path) -> None:
 
 @pytest.mark.parametrize("fault", ["changed", "missing"])
 def test_a_damaged_version_is_not_promoted(fault: str, repository: Path) -> None:
-    engine = repository / MODELS[-1].name / "2" / "model.onnx"
+    engine = engine_of(repository, MODELS[-1].name, 2)
     engine.write_text("x") if fault == "changed" else engine.unlink()
     with pytest.raises(RepositoryError, match=str(engine)):
         promote(repository, 2)

@@ -90,6 +90,34 @@ def test_a_killed_triton_leaves_nothing_behind(tmp_path: Path) -> None:
     assert not any(region.exists() for region in regions)
 
 
+def test_a_signal_before_triton_has_started_is_not_lost(tmp_path: Path) -> None:
+    model(tmp_path, "idle", IDLE)
+    server = embedded_triton(tmp_path)
+    server.signal(signal.SIGTERM)
+    server.start()
+    triton = os.pidfd_open(server.pid)
+    try:
+        assert select.select([triton], [], [], 30)[0], "Triton runs on"
+    finally:
+        server.stop()
+        os.close(triton)
+
+
+def test_triton_is_asked_directly_whatever_proxy_the_environment_names(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("http_proxy", f"http://127.0.0.1:{free_port()}")  # nobody is there
+    monkeypatch.delenv("no_proxy", raising=False)
+    monkeypatch.delenv("NO_PROXY", raising=False)
+    model(tmp_path, "idle", IDLE)
+    server = embedded_triton(tmp_path)
+    server.start()
+    try:
+        server.wait_ready(30)
+    finally:
+        server.stop()
+
+
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 0), (signal.SIGKILL, -signal.SIGKILL)])
 def test_triton_ends_with_its_launcher(number: signal.Signals, code: int, tmp_path: Path) -> None:
     model(tmp_path, "idle", IDLE)

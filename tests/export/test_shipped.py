@@ -8,7 +8,8 @@ import pytest
 from export.contract.files import sha256_of
 from export.contract.tensors import DETECTOR, GENERATOR, MODELS
 from export.contract.versions import versions
-from export.gate.verify import LIMITS, read_images, verify
+from export.gate.limits import read_limits
+from export.gate.verify import read_images, verify
 from export.graphs.checkpoint import load_checkpoint
 from export.runtime.engine import load_engine
 from export.runtime.generator import load_generator
@@ -35,7 +36,7 @@ def test_the_engines_compute_what_the_checkpoint_computes() -> None:
         name: load_generator(folder) if name == GENERATOR.name else load_engine(folder)
         for name, folder in newest.items()
     }
-    report = verify(checkpoint, engines, read_images(BOARD.parent), LIMITS[precision])
+    report = verify(checkpoint, engines, read_images(BOARD.parent), read_limits()[precision])
     assert not report["faults"]
     assert report["models"]["detector"][BOARD.name]["detections"] > 0
 

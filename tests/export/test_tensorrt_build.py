@@ -4,13 +4,17 @@ import importlib.util
 import itertools
 import json
 import os
+import sys
 from pathlib import Path
 
+import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto, helper
 
 from export.contract.tensors import DETECTOR, LENGTH_BUCKETS, PROMPT_BUCKETS, PROMPT_ENCODER, STEP_TOKENS
+from export.engines.targets import load_built
+from export.runtime.engine import load_engine
 from export.runtime.error import EngineError
 from export.tensorrt.builder import build, is_available
 from export.tensorrt.cuda import device
@@ -220,6 +224,59 @@ def test_build_hands_the_switches_on_and_records_them(
 
 
 @without_tensorrt
+@pytest.mark.parametrize("printed", ["8503", "110100"])
+def test_a_plan_of_trtexec_is_run_by_it(
+    printed: str, graph: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By a stand-in that runs the graph in ONNX Runtime and has trtexec's formats."""
+    stand_in(tmp_path, printed, f'exec {sys.executable} {Path(__file__).with_name("trtexec_stand_in.py")} "$@"')
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    folder = tmp_path / "1"
+    folder.mkdir()
+    build(graph, "fp32", folder, None, OPTIONS)
+    rng = np.random.default_rng(0)
+    inputs = {"PROMPTS": rng.random((3, 64, 2), np.float32), "IMAGE": rng.random((3, 4, 4, 3), np.float32)}
+    answers = load_built(folder).run(inputs)
+    for name, array in inputs.items():
+        np.testing.assert_allclose(answers[f"{name}_OUT"], array, rtol=1e-5)
+    too_many = {name: np.repeat(array, 3, axis=0) for name, array in inputs.items()}
+    with pytest.raises(EngineError, match="no profile"):
+        load_built(folder).run(too_many)
+
+
+@without_tensorrt
+def test_what_trtexec_writes_that_is_no_json_is_not_finite(
+    graph: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said = '[\n  { "name" : "IMAGE_OUT"\n  , "dimensions" : "1x4"\n  , "values" : [ nan, -nan, inf, -inf ]\n  }\n]'
+    run = f'for a in "$@"; do case $a in --exportOutput=*) printf \'{said}\' > "${{a#--exportOutput=}}";; esac; done'
+    stand_in(tmp_path, "110100", f"{SAVE}\n{run}")
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    folder = tmp_path / "1"
+    folder.mkdir()
+    build(graph, "fp32", folder, None, OPTIONS)
+    inputs = {"IMAGE": np.zeros((1, 4, 4, 3), np.float32), "PROMPTS": np.zeros((1, 16, 2), np.float32)}
+    values = load_built(folder).run(inputs)["IMAGE_OUT"]
+    assert np.isnan(values[0, :2]).all()
+    assert values[0, 2:].tolist() == [np.inf, -np.inf]
+
+
+@without_tensorrt
+def test_build_makes_the_folder_of_the_timing_cache_before_it_begins(
+    graph: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stand_in(tmp_path, "110100", SAVE)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    cache = tmp_path / "of" / "this" / "host" / "kernels.cache"
+    build(graph, "fp32", tmp_path, None, PlanOptions(8, switches=Switches(timing_cache=cache)))
+    assert cache.parent.is_dir()
+    (tmp_path / "model.plan").unlink()
+    with pytest.raises(EngineError, match=r"--timing-cache.*another file"):
+        build(graph, "fp32", tmp_path, None, PlanOptions(8, switches=Switches(timing_cache=cache.parent)))
+    assert not (tmp_path / "model.plan").exists()
+
+
+@without_tensorrt
 def test_build_repeats_the_end_of_a_failed_log(graph: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     stand_in(tmp_path, "110100", 'case "$1" in --help) ;; *) echo "no CUDA-capable device"; exit 1;; esac')
     monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
@@ -238,6 +295,11 @@ def test_a_machine_without_tensorrt_is_told_where_to_build(
         build(graph, "fp16", tmp_path, None, OPTIONS)
     with pytest.raises(EngineError, match="needs TensorRT"):
         TensorRtEngine(tmp_path / "model.plan", threads=1)
+    (tmp_path / "1").mkdir()
+    (tmp_path / "1" / "model.plan").write_bytes(b"plan")
+    with pytest.raises(EngineError, match="needs TensorRT") as raised:
+        load_engine(tmp_path / "1")
+    assert "export it again" not in str(raised.value), "which would not help"
 
 
 @pytest.mark.skipif(Path("/dev/nvidiactl").exists(), reason="this machine has a GPU")

@@ -12,7 +12,7 @@ import pytest
 from numpy.typing import NDArray
 from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
-from export.contract.tensors import DETECTOR
+from export.contract.tensors import DETECTOR, GENERATOR
 from export.graphs.checkpoint import load_checkpoint
 from export.graphs.onnx_graphs import write_onnx
 from export.runtime.error import EngineError
@@ -149,6 +149,18 @@ def test_rewrite_halves_the_matrices_and_leaves_what_is_sensitive(
     assert report["fp32_nodes"]["LayerNormalization"] == sum(n.op_type == "LayerNormalization" for n in sensitive)
     assert io(model) == io(onnx.load(graph))
     assert error(model, graph) < (5e-3 if precision == "fp16" else 5e-2)
+
+
+@pytest.mark.parametrize("precision", ["fp16", "bf16"])
+def test_rewrite_leaves_the_choice_of_a_token_in_fp32(precision: str, tiny_checkpoint: Path, tmp_path: Path) -> None:
+    write_onnx(GENERATOR, load_checkpoint(tiny_checkpoint), tmp_path / "decoder.onnx", "decoder")
+    rewrite(tmp_path / "decoder.onnx", precision, tmp_path / "half.onnx", None)
+    model = onnx.load(tmp_path / "half.onnx")
+    types, half = tensor_types(model), {TensorProto.FLOAT16, TensorProto.BFLOAT16}
+    choice = [node for node in model.graph.node if node.op_type in {"Sub", "Exp", "Less", "ArgMax", "Clip", "Log"}]
+    assert {node.op_type for node in choice} == {"Sub", "Exp", "Less", "ArgMax", "Clip", "Log"}
+    assert not [node.name for node in choice if half & {types.get(name) for name in (*node.input, *node.output)}]
+    assert any(half & {types.get(name) for name in node.input} for node in model.graph.node if node.op_type == "MatMul")
 
 
 @pytest.mark.parametrize(("precision", "dtype"), [("int8", TensorProto.INT8), ("fp8", TensorProto.FLOAT8E4M3FN)])

@@ -1,9 +1,11 @@
 """The circuit breaker by itself: what opens it, what closes it. test_failures.py has it before a real Triton."""
 
 import asyncio
+import time
+from collections.abc import Callable
 
 import pytest
-from prometheus_client import Gauge
+from prometheus_client import CollectorRegistry, Counter, Gauge
 
 from gateway.errors import AwayError, DeadlineError, ModelError, ServiceError, UnavailableError
 from gateway.models.circuit import Circuit
@@ -13,8 +15,9 @@ FAILURES = 3
 AWAY = AwayError("Triton is away")
 
 
-def circuit() -> Circuit:
-    return Circuit(FAILURES, 2.5, Gauge("state", "", registry=None))
+def circuit(registry: CollectorRegistry | None = None, clock: Callable[[], float] = time.monotonic) -> Circuit:
+    state, opened = Gauge("state", "", registry=registry), Counter("opened", "", registry=registry)
+    return Circuit(FAILURES, 2.5, state, opened, clock)
 
 
 def request(circuit: Circuit, error: BaseException | None = None) -> None:
@@ -73,6 +76,19 @@ def test_a_trial_closes_it_or_opens_it_again() -> None:
     assert (breaker.state, breaker.is_doubtful) == ("closed", False)
 
 
+def test_each_opening_is_counted_and_a_trial_that_fails_is_none() -> None:
+    registry = CollectorRegistry()
+    breaker = circuit(registry)
+    for _ in range(3):  # each over before the next scrape: the state that one sees is the same
+        for _ in range(2):
+            breaker.look_failed(AWAY)
+        breaker.trying()
+        breaker.look_failed(AWAY)
+        breaker.trying()
+        breaker.look_succeeded()
+    assert (registry.get_sample_value("state"), registry.get_sample_value("opened_total")) == (0, 3)
+
+
 @pytest.mark.parametrize("late", [DeadlineError("late"), asyncio.CancelledError()])
 @pytest.mark.parametrize(
     ("waited_s", "answers_another", "opens"), [(2.0, False, True), (2.0, True, False), (0.2, False, False)]
@@ -81,7 +97,7 @@ def test_being_late_counts_where_triton_had_time_and_answered_nobody(
     late: BaseException, waited_s: float, answers_another: bool, opens: bool
 ) -> None:
     now = 0.0
-    breaker = Circuit(FAILURES, 2.5, Gauge("state", "", registry=None), lambda: now)
+    breaker = circuit(clock=lambda: now)
 
     def be_late() -> None:
         nonlocal now

@@ -1,6 +1,7 @@
 """The Python client against the real service, and against what goes wrong on the way to it."""
 
 import asyncio
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -114,7 +115,7 @@ def test_a_gateway_that_is_not_there_is_named() -> None:
 
 
 @contextmanager
-def stranger(content: bytes, code: int = 200) -> Iterator[str]:
+def stranger(content: bytes, code: int = 200, media_type: str = "text/html") -> Iterator[str]:
     """The URL of a server that is no gateway: it answers everything alike, or with no content not at all."""
 
     class Handler(BaseHTTPRequestHandler):
@@ -122,6 +123,7 @@ def stranger(content: bytes, code: int = 200) -> Iterator[str]:
             self.rfile.read(int(self.headers.get("Content-Length", 0)))
             if content:
                 self.send_response(code)
+                self.send_header("Content-Type", media_type)
                 self.send_header("Content-Length", str(len(content)))
                 self.end_headers()
                 self.wfile.write(content)
@@ -141,18 +143,60 @@ def stranger(content: bytes, code: int = 200) -> Iterator[str]:
             thread.join()
 
 
+PROBLEM = b'{"type": "about:blank", "title": "Too large", "status": 413, "detail": "of a proxy"}'
+
+
 @pytest.mark.parametrize(
-    ("content", "code", "words"),
+    ("content", "code", "media_type"),
     [
-        (b"<html>", 200, "no gateway answers"),
-        (b"<html>", 502, "502"),
-        (b'{"a": 1}', 404, "no gateway answers"),
-        (b'{"verdict": "ok"}', 200, "install the server's version"),
+        (b"<html>", 200, "text/html"),
+        (b"<html>", 404, "text/html"),
+        (b"<html>", 413, "text/html"),
+        (b"<html>", 502, "text/html"),
+        (b'{"a": 1}', 404, "application/json"),
+        (b'{"a": 1}', 404, "application/problem+json"),
+        (PROBLEM, 413, "application/json"),
+        (PROBLEM, 404, "application/problem+json"),
     ],
 )
-def test_a_stranger_is_told_from_a_gateway(content: bytes, code: int, words: str) -> None:
-    with stranger(content, code) as url, Client(url) as client, pytest.raises(RefusedError, match=words):
+def test_a_stranger_is_told_from_a_gateway(content: bytes, code: int, media_type: str) -> None:
+    with (
+        stranger(content, code, media_type) as url,
+        Client(url, attempts=1) as client,
+        pytest.raises(UnreachableError, match=f"{code}.*{re.escape(media_type)}"),
+    ):
         client.detect(PICTURE)
+    with (
+        stranger(content, code, media_type) as url,
+        Client(url, attempts=1) as client,
+        pytest.raises(UnreachableError, match=f"{code}.*{re.escape(media_type)}"),
+    ):
+        next(client.detect_batch([PICTURE]))
+
+
+def test_a_gateway_of_another_version_is_named() -> None:
+    with (
+        stranger(b'{"verdict": "ok"}', 200, "application/json") as url,
+        Client(url) as client,
+        pytest.raises(RefusedError, match="install the server's version"),
+    ):
+        client.detect(PICTURE)
+
+
+@pytest.mark.parametrize(("code", "times"), [(502, 2), (503, 2), (504, 2), (404, 1)])
+def test_a_proxy_whose_gateway_is_away_is_asked_again(code: int, times: int) -> None:
+    retries: list[object] = []
+    stamina.instrumentation.set_on_retry_hooks([retries.append])
+    try:
+        with (
+            stranger(b"<html>", code) as url,
+            Client(url, attempts=2) as client,
+            pytest.raises(UnreachableError, match=str(code)),
+        ):
+            client.detect(PICTURE)
+    finally:
+        stamina.instrumentation.set_on_retry_hooks(None)
+    assert len(retries) == times - 1
 
 
 def test_a_connection_that_breaks_is_tried_again_and_then_named() -> None:

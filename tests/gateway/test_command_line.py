@@ -5,6 +5,7 @@ import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 from contextlib import redirect_stderr, redirect_stdout
@@ -18,7 +19,8 @@ from PIL import Image
 from gateway.client.cli import main
 from gateway.up import free_port
 from tests.conftest import BOARD, ROOT
-from tests.gateway.test_failures import wait_until
+from tests.gateway.test_client import stranger
+from tests.gateway.test_failures import PATIENCE_S, wait_until
 
 COMMAND = [sys.executable, "-m", "gateway.client.cli"]
 
@@ -65,6 +67,23 @@ def test_detect_prints_json_and_keeps_annotated_pictures(gateway_url: str, blank
         assert drawn.convert("RGB").tobytes() != board.convert("RGB").tobytes()
 
 
+def test_annotated_pictures_of_one_name_from_two_folders_are_both_kept(
+    gateway_url: str, blank: Path, tmp_path: Path
+) -> None:
+    for folder, source in (("left", BOARD), ("right", blank)):
+        (tmp_path / folder).mkdir()
+        shutil.copy(source, tmp_path / folder / "1.png")
+    pictures = [tmp_path / "left", tmp_path / "left" / ".." / "right"]
+    result = pcbd(gateway_url, "detect", *pictures, "-p", "短路", "--ng-ok", "--annotated", tmp_path / "drawn")
+    assert result.returncode == 0, result.stderr
+    for folder in ("left", "right"):
+        with (
+            Image.open(tmp_path / "drawn" / folder / "1.png.png") as drawn,
+            Image.open(tmp_path / folder / "1.png") as picture,
+        ):
+            assert drawn.size == picture.size
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "words"),
     [
@@ -79,6 +98,7 @@ def test_detect_prints_json_and_keeps_annotated_pictures(gateway_url: str, blank
         (["detect", BOARD, "--url", "localhost:80"], 2, ["http://"]),
         (["detect", BOARD, "--url", "http://127.0.0.1:PORT", "--timeout", "1"], 3, ["does not answer"]),
         (["bench", BOARD, "--url", "http://127.0.0.1:PORT", "--timeout", "1"], 3, ["does not answer"]),
+        (["bench", BOARD, "--rate", "0.01", "--seconds", "10"], 2, ["0.01", "10"]),
     ],
     ids=lambda value: " ".join(map(str, value)).replace(str(BOARD), "BOARD") if isinstance(value, list) else None,
 )
@@ -169,8 +189,88 @@ def test_watch_keeps_pictures_for_a_gateway_that_is_away(gateway_url: str, tmp_p
     assert set(done(results)) == {"1.png"}
 
 
-def test_watch_refuses_a_results_file_of_something_else(gateway_url: str, tmp_path: Path) -> None:
-    (tmp_path / "other.jsonl").write_text('{"a": 1}\n')
-    result = pcbd(gateway_url, "watch", tmp_path, "--results", tmp_path / "other.jsonl")
-    assert (result.returncode, "line 1" in result.stderr) == (2, True)
-    assert (tmp_path / "other.jsonl").read_text() == '{"a": 1}\n'
+def test_watch_ends_at_sigterm_while_the_gateway_does_not_answer(gateway_url: str, tmp_path: Path) -> None:
+    folder, results = tmp_path / "camera", tmp_path / "results.jsonl"
+    folder.mkdir()
+    for name in ("1.png", "2.png", "3.png"):
+        shutil.copy(BOARD, folder / name)
+    arguments = ["watch", folder, "-p", "短路", "--results", results, "--settle", "0"]
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        silent.settimeout(PATIENCE_S)
+        url = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        watch = subprocess.Popen(
+            [*COMMAND, *map(str, arguments), "--timeout", "3600"],
+            cwd=ROOT,
+            env={**os.environ, "PCBD_URL": url},
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        try:
+            with silent.accept()[0]:  # asked, and never answered
+                watch.send_signal(signal.SIGTERM)
+                _, told = watch.communicate(timeout=PATIENCE_S)
+        finally:
+            watch.kill()
+            watch.wait()
+    assert (watch.returncode, "Traceback" in told, done(results)) == (0, False, {}), told
+    assert pcbd(gateway_url, *arguments, "--once").returncode == 0
+    assert set(done(results)) == {"1.png", "2.png", "3.png"}
+
+
+@pytest.mark.parametrize("code", [404, 413, 502])
+def test_watch_keeps_pictures_that_a_proxy_refused(gateway_url: str, code: int, tmp_path: Path) -> None:
+    folder, results = tmp_path / "camera", tmp_path / "results.jsonl"
+    folder.mkdir()
+    shutil.copy(BOARD, folder / "1.png")
+    arguments = ["watch", folder, "-p", "短路", "--results", results, "--settle", "0", "--once"]
+    with stranger(b"<html>", code) as url:
+        refused = pcbd(url, *arguments, "--timeout", "1")
+    assert (refused.returncode, str(code) in refused.stderr, done(results)) == (3, True, {}), refused.stderr
+    assert pcbd(gateway_url, *arguments).returncode == 0
+    assert set(done(results)) == {"1.png"}
+
+
+def test_watch_tells_a_file_that_cannot_be_read_from_a_gateway_that_is_away(gateway_url: str, tmp_path: Path) -> None:
+    folder, results, drawn = tmp_path / "camera", tmp_path / "results.jsonl", tmp_path / "drawn"
+    for path in (folder, drawn, drawn / "1.png.png"):
+        path.mkdir()
+    for name in ("1.png", "2.png"):
+        shutil.copy(BOARD, folder / name)
+    arguments = ["watch", folder, "-p", "短路", "--results", results, "--settle", "0", "--once"]
+    result = pcbd(gateway_url, *arguments, "--annotated", drawn)
+    assert (result.returncode, "1.png.png" in result.stderr, set(done(results))) == (2, True, {"2.png"}), result.stderr
+    assert pcbd(gateway_url, *arguments).returncode == 0
+    assert set(done(results)) == {"1.png", "2.png"}
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        '{"a": 1}\n',
+        "a letter without a line's end",
+        '{"a": 1}',
+        '{"file": "1.png", "what": "whole, and of something else"}',
+        '{"file": "1.png", "size": 3, "mtime_ns": 5, "answer": {}}\na letter',
+        '[{"file": "1.png", "size": 3, "mtime_ns": 5}]',
+    ],
+)
+def test_watch_refuses_a_results_file_of_something_else(gateway_url: str, content: str, tmp_path: Path) -> None:
+    (tmp_path / "other.jsonl").write_text(content)
+    result = pcbd(gateway_url, "watch", tmp_path, "--results", tmp_path / "other.jsonl", "--once")
+    line = content.count("\n", 0, -1) + 1
+    assert (result.returncode, f"line {line}" in result.stderr) == (2, True)
+    assert (tmp_path / "other.jsonl").read_text() == content
+
+
+def test_watch_goes_on_with_a_results_file_that_lost_its_last_line_end(gateway_url: str, tmp_path: Path) -> None:
+    folder, results = tmp_path / "camera", tmp_path / "results.jsonl"
+    folder.mkdir()
+    shutil.copy(BOARD, folder / "1.png")
+    arguments = ["watch", folder, "-p", "短路", "--results", results, "--settle", "0", "--once"]
+    assert pcbd(gateway_url, *arguments).returncode == 0
+    first = results.read_text(encoding="utf-8")
+    results.write_text(first.rstrip("\n"), encoding="utf-8")
+    shutil.copy(BOARD, folder / "2.png")
+    assert pcbd(gateway_url, *arguments).returncode == 0
+    assert results.read_text(encoding="utf-8").startswith(first)
+    assert set(done(results)) == {"1.png", "2.png"}

@@ -5,6 +5,7 @@ import shutil
 import sqlite3
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 
@@ -12,16 +13,19 @@ import pytest
 from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
-from sqlalchemy import inspect, text
+from sqlalchemy import inspect, literal, select, text
 
 import gateway.catalog.tables
 import gateway.review.tables  # noqa: F401 - they declare their tables on Base
+from gateway import postgresql as driver
 from gateway.catalog.store import CatalogStore
 from gateway.database import Base, Database, migration_config
 from gateway.errors import DatabaseError
 from gateway.settings import Settings
-from tests.conftest import ROOT
+from tests.chaos.proxy import Proxy
+from tests.conftest import ROOT, run_module
 from tests.gateway.postgresql import PostgreSQL
+from tests.gateway.test_failures import PATIENCE_S
 
 WORKERS = 3
 PREPARE = "import sys; from gateway.database import Database; from gateway.catalog.store import CatalogStore; "
@@ -140,11 +144,64 @@ def test_postgresql_has_to_be_waited_for(postgresql_server: PostgreSQL) -> None:
     database.close()
 
 
-@pytest.mark.parametrize("url", ["sqlite:////proc/nowhere/gateway.db", "postgresql://me:secret@127.0.0.1:1/pcbd"])
+def test_a_database_that_stops_answering_is_given_up_and_found_again(
+    postgresql_server: PostgreSQL, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(driver, "ANSWER_TIMEOUT_S", 0.5)
+    question = select(literal(1))
+    with Proxy(f"127.0.0.1:{postgresql_server.port}") as proxy, ThreadPoolExecutor() as pool:
+        database = Database(postgresql_server.create().replace(str(postgresql_server.port), proxy.url.split(":")[1]))
+        assert database.scalar(question) == 1
+        proxy.fail("stall")  # what is sent is taken, and nothing comes back
+        try:
+            with pytest.raises(DatabaseError):
+                pool.submit(database.scalar, question).result(PATIENCE_S)
+            with pytest.raises(DatabaseError):
+                pool.submit(_write, database).result(PATIENCE_S)
+        finally:
+            proxy.heal()
+        assert database.scalar(question) == 1
+        database.close()
+
+
+def _write(database: Database) -> None:
+    with database.write() as session:
+        session.execute(text("SELECT 1"))
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "sqlite:////proc/nowhere/gateway.db",
+        "postgresql://me:secret@127.0.0.1:1/pcbd",
+        "postgresql://me@127.0.0.1:1/pcbd?password=secret",
+    ],
+)
 def test_a_database_that_cannot_be_used_is_named_without_its_password(url: str) -> None:
     with pytest.raises(DatabaseError, match="PCBD_DATABASE_URL") as caught:
         Database(url).migrate()
     assert "secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql://me:secret@host:port/pcbd",
+        "postgresql://me:top@secret@host/pcbd",
+        "postgresql://me:top@secret:word@host/pcbd",
+        "postgresql://me:secret@host/pcbd?plugin=none",
+        "sqlite:///gateway.db?timeout=secret",
+        "sqlite:///?mode=secret",
+    ],
+)
+def test_a_url_that_means_no_database_is_an_error_without_its_password(url: str) -> None:
+    for module in (["gateway.access", "list"], ["gateway"]):
+        told = run_module(*module, PCBD_DATABASE_URL=url, PCBD_PORT="0")
+        assert (told.returncode, told.stdout) == (1, "")
+        assert told.stderr.startswith("error: ")
+        assert "PCBD_DATABASE_URL" in told.stderr
+        assert len(told.stderr.splitlines()) == 1
+        assert "secret" not in told.stderr
 
 
 def test_a_read_only_folder_is_a_fault_with_a_name(tmp_path: Path) -> None:

@@ -40,6 +40,11 @@ def forget_peak(pid: int) -> int:
     return peak_bytes(pid)
 
 
+def tiles(metrics: str) -> float:
+    """That all pictures so far were cut into."""
+    return next(float(line.split()[1]) for line in metrics.splitlines() if line.startswith("pcbd_tiles_sum"))
+
+
 def test_a_large_photograph_takes_little_more_memory_than_its_pixels(running: tuple[httpx.Client, int]) -> None:
     """4096 x 3000: the decoded picture and the body; its tiles come and go. A region keeps the test short."""
     client, pid = running
@@ -68,6 +73,10 @@ def test_a_line_scan_of_16k_by_16k_is_never_held_as_a_whole(running: tuple[httpx
     assert peak_bytes(pid) - idle < 400 * MIB
     drawn = client.post("/detect", files={"image": data}, headers={"Accept": "image/png"})
     assert (drawn.status_code, "JSON" in drawn.json()["detail"]) == (413, True)
+    before = client.get("/metrics").text
+    segmented = client.post("/detect", files={"image": data}, data={**fields, "prompt": "segment the spurious copper"})
+    assert (segmented.status_code, "masks" in segmented.json()["detail"]) == (413, True)
+    assert tiles(client.get("/metrics").text) == tiles(before)  # refused before any was asked
 
 
 def test_a_small_picture_is_answered_while_a_large_one_is_at_work(running: tuple[httpx.Client, int]) -> None:

@@ -3,6 +3,7 @@
 import os
 import select
 import signal
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -11,8 +12,8 @@ import httpx
 import pytest
 from PIL import Image
 
-from gateway.up import free_port
-from tests.conftest import BOARD, ROOT, run_module
+from gateway.up import free_port, service
+from tests.conftest import BOARD, REPOSITORY, ROOT, run_module
 
 
 def test_metrics_count_what_was_asked(gateway_url: str) -> None:
@@ -52,7 +53,7 @@ def test_demo_names_a_missing_and_a_wrong_picture(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("victim", "code"), [("launcher", 0), ("launcher, killed", -9), ("Triton", 1), ("gateway", 1)])
 def test_the_service_stands_and_falls_as_one(victim: str, code: int) -> None:
     """SIGTERM to the launcher ends everything in order; a part that is killed takes the rest with it."""
-    command = [sys.executable, "-m", "gateway.up", "--port", str(free_port())]
+    command = [sys.executable, "-m", "gateway.up", "--port=0", "--http-port=0", "--grpc-port=0", "--metrics-port=0"]
     launcher = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     assert launcher.stdout is not None
     try:
@@ -74,6 +75,37 @@ def test_the_service_stands_and_falls_as_one(victim: str, code: int) -> None:
         launcher.kill()
         launcher.wait()
         launcher.stdout.close()
+
+
+def test_triton_is_where_the_command_line_says(tmp_path: Path) -> None:
+    """Where the next command looks for it: `python -m export.repository list --triton 127.0.0.1:8001`."""
+    ports = (free_port(), free_port(), free_port())
+    with service(REPOSITORY, 0, {"PCBD_DRAIN_S": "0"}, tmp_path / "log", ports):
+        assert httpx.get(f"http://127.0.0.1:{ports[0]}/v2/health/ready").status_code == 200
+        listed = run_module("export.repository", "list", "--triton", f"127.0.0.1:{ports[1]}")
+        assert (listed.returncode, listed.stderr) == (0, "")
+        assert "nv_inference_count" in httpx.get(f"http://127.0.0.1:{ports[2]}/metrics").text
+
+
+@pytest.mark.parametrize("option", ["--port", "--http-port", "--grpc-port", "--metrics-port"])
+def test_a_taken_port_is_named_with_its_option_before_anything_starts(option: str) -> None:
+    others = [f"{each}=0" for each in ("--port", "--http-port", "--grpc-port", "--metrics-port") if each != option]
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        refused = run_module("gateway.up", f"{option}={port}", *others)
+    assert refused.returncode == 1
+    (line,) = refused.stderr.splitlines()
+    assert f"127.0.0.1:{port}" in line
+    assert f"{option} another" in line
+
+
+def test_a_proxy_of_the_environment_is_not_asked_for_this_machine(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("http_proxy", f"http://127.0.0.1:{free_port()}")  # nobody is there
+    monkeypatch.setenv("no_grpc_proxy", "127.0.0.1")
+    with service(REPOSITORY, free_port(), {"PCBD_DRAIN_S": "0"}, tmp_path / "log") as url:
+        assert httpx.get(f"{url}/readyz", trust_env=False).status_code == 200
 
 
 def test_the_service_does_without_torch() -> None:

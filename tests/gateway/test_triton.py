@@ -2,13 +2,14 @@
 
 import asyncio
 import contextlib
+from dataclasses import replace
 
 import pytest
 
 from export.contract.promotion import read_promoted
-from export.contract.tensors import GROUNDING, Dimensions
+from export.contract.tensors import DETECTOR, GROUNDING, Dimensions
 from export.server import TritonServer
-from gateway.errors import UnavailableError
+from gateway.errors import AwayError, UnavailableError
 from gateway.models.served import Served, describe, read_score_thresholds
 from gateway.models.triton import Triton
 from tests.conftest import REPOSITORY
@@ -60,14 +61,26 @@ def test_what_a_stuck_connection_does_not_answer_is_asked_on_another(triton: Tri
             with contextlib.closing(onward_writer):
                 await asyncio.gather(pass_on(reader, onward_writer), pass_on(onward_reader, writer))
 
-    async def ask() -> tuple[bool, Served]:
+    async def ask() -> Served:
         async with await asyncio.start_server(accept, "127.0.0.1", 0) as server:
             connection = Triton("{}:{}".format(*server.sockets[0].getsockname()))
             try:
-                return await connection.is_ready(GROUNDING), await describe(connection)
+                await connection.check_ready(GROUNDING)
+                return await describe(connection)
             finally:
                 await connection.close()
 
-    ready, served = asyncio.run(ask())
-    assert (ready, served.version) == (True, str(read_promoted(REPOSITORY)[-1]))
+    assert asyncio.run(ask()).version == str(read_promoted(REPOSITORY)[-1])
     assert connections > 1
+
+
+def test_a_model_that_is_not_ready_is_named(triton: TritonServer) -> None:
+    async def ask() -> None:
+        connection = Triton(triton.grpc_url)
+        try:
+            await connection.check_ready([*GROUNDING, replace(DETECTOR, name="absent")])
+        finally:
+            await connection.close()
+
+    with pytest.raises(AwayError, match="absent"):
+        asyncio.run(ask())

@@ -1,11 +1,10 @@
 """What the overlays render to, once for all tests; without kubectl these tests skip."""
 
 import copy
-import shutil
 
 import pytest
 
-from tests.k8s.manifests import K8S, Object, render
+from tests.k8s.manifests import K8S, KUBECTL, Object, render
 
 OVERLAYS = ("dev", "production", "canary")
 
@@ -13,7 +12,7 @@ OVERLAYS = ("dev", "production", "canary")
 @pytest.fixture(scope="session")
 def overlays() -> dict[str, list[Object]]:
     """The objects of each overlay, by its name."""
-    if shutil.which("kubectl") is None:
+    if KUBECTL is None:
         pytest.skip("kubectl is not installed; its kustomize renders the manifests")
     return {name: render(K8S / "overlays" / name) for name in OVERLAYS}
 

@@ -30,13 +30,15 @@ def _list(items: Schema, *, least: int = 1) -> Schema:
 _POLICY = _object({"type": {"enum": ["Pods", "Percent"]}, "value": NUMBER, "periodSeconds": NUMBER})
 _SCALING = _object({}, stabilizationWindowSeconds=NUMBER, policies=_list(_POLICY))
 _BACKEND = _object({"name": TEXT, "port": NUMBER}, weight=NUMBER)
+_RELABELING = _object({"sourceLabels": _list(TEXT), "regex": TEXT, "targetLabel": TEXT, "replacement": TEXT})
+_PATH = _object({"type": {"enum": ["Exact", "PathPrefix", "RegularExpression"]}, "value": TEXT})
 _HEADER = _object({"name": TEXT, "value": TEXT}, type={"enum": ["Exact", "RegularExpression"]})
 
 SPECS: dict[tuple[str, str], Schema] = {
     ("monitoring.coreos.com/v1", "ServiceMonitor"): _object(
         {
             "selector": _object({}, matchLabels=LABELS),
-            "endpoints": _list(_object({}, port=TEXT, path=TEXT, interval=DURATION)),
+            "endpoints": _list(_object({}, port=TEXT, path=TEXT, interval=DURATION, relabelings=_list(_RELABELING))),
         },
         jobLabel=TEXT,
         targetLabels=_list(TEXT),
@@ -115,7 +117,7 @@ SPECS: dict[tuple[str, str], Schema] = {
             "rules": _list(
                 _object(
                     {"backendRefs": _list(_BACKEND)},
-                    matches=_list(_object({"headers": _list(_HEADER)})),
+                    matches=_list(_object({}, path=_PATH, headers=_list(_HEADER))),
                     timeouts=_object({"request": DURATION}),
                 )
             ),

@@ -1,7 +1,9 @@
 """What `kubectl kustomize` makes of k8s/, and how to look at it: objects as Kubernetes would get them."""
 
 import os
+import shutil
 import subprocess
+import sysconfig
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,12 +14,14 @@ import yaml
 from tests.conftest import ROOT
 
 K8S = ROOT / "k8s"
+KUBECTL = shutil.which("kubectl", path=f"{sysconfig.get_path('scripts')}{os.pathsep}{os.environ['PATH']}")
 Object = dict[str, Any]
 
 
 def render(folder: Path) -> list[Object]:
     """The objects of a kustomization."""
-    done = subprocess.run(["kubectl", "kustomize", str(folder)], capture_output=True, text=True, check=False)
+    assert KUBECTL is not None
+    done = subprocess.run([KUBECTL, "kustomize", str(folder)], capture_output=True, text=True, check=False)
     assert done.returncode == 0, f"kubectl kustomize {folder}: {done.stderr}"
     return list(yaml.safe_load_all(done.stdout))
 

@@ -3,6 +3,7 @@
 Stands for conftest or Kyverno. A fault names the object, what it has and what is expected.
 """
 
+import re
 from collections.abc import Callable, Collection, Iterator, Sequence
 
 import jsonschema
@@ -18,6 +19,10 @@ CLUSTER_WIDE = ("Namespace", "PriorityClass")
 RESTRICTED_VOLUMES = {"configMap", "emptyDir", "persistentVolumeClaim", "secret"}
 RECORDING_S = 10  # at the most, after the last answer: docs/review.md
 CONNECTION_AGE_JITTER = 1.1  # gRPC's own
+IDLE_GATEWAY_BYTES = 156 * 2**20  # docs/detection.md
+BYTES_A_PIXEL = 9  # at most, of a picture that is being decoded: PCBD_MAX_IMAGE_PIXELS
+BINARY_UNITS = {"Ki": 2**10, "Mi": 2**20, "Gi": 2**30}
+BATCH = "/detect/batch"
 
 
 def schema(objects: Sequence[Object]) -> Iterator[str]:
@@ -318,6 +323,42 @@ def _variables(container: Object, configs: dict[str, Object]) -> dict[str, str]:
     return given | {each["name"]: each["value"] for each in container.get("env", []) if "value" in each}
 
 
+def memory(objects: Sequence[Object]) -> Iterator[str]:
+    """A gateway is not killed for what its own limits let in."""
+    configs = {each["metadata"]["name"]: each["data"] for each in of_kind(objects, "ConfigMap")}
+    for pod in pods(objects):
+        for container in pod.spec["containers"]:
+            if [*container.get("command", []), *container.get("args", [])][-2:] == ["-m", "gateway"]:
+                limit = _bytes(container["resources"]["limits"]["memory"])
+                if limit < (needed := gateway_bytes(_settings(container, configs))):
+                    yield f"{pod.name} may take {limit} bytes, and the settings let in what takes {needed}"
+
+
+def gateway_bytes(settings: Settings) -> int:
+    """What a gateway takes at work on as many, and as large, requests as it lets in."""
+    request = settings.max_body_bytes + settings.max_image_pixels * BYTES_A_PIXEL
+    return settings.workers * (IDLE_GATEWAY_BYTES + settings.max_in_flight * request)
+
+
+def _bytes(quantity: str) -> int:
+    found = re.fullmatch(r"(\d+)(Ki|Mi|Gi)", quantity)
+    assert found, f"only whole numbers of Ki, Mi and Gi are understood, not {quantity}"
+    return int(found[1]) * BINARY_UNITS[found[2]]
+
+
+def routes(objects: Sequence[Object]) -> Iterator[str]:
+    """However a request is routed, a batch may take as long as its pictures do."""
+    for route in of_kind(objects, "HTTPRoute"):
+        ways = [
+            (match.get("headers", []), match.get("path", {}).get("value"), rule.get("timeouts", {}).get("request"))
+            for rule in route["spec"]["rules"]
+            for match in rule.get("matches", [{}])
+        ]
+        for headers, path, limit in ways:
+            if path is None and limit != "0s" and (headers, BATCH, "0s") not in ways:
+                yield f"{name_of(route)}: {BATCH} with the headers {headers} is cut off after {limit}; give it 0s"
+
+
 def _settings(container: Object, configs: dict[str, Object]) -> Settings:
     given = _variables(container, configs)
     known = {name.removeprefix("PCBD_").lower(): value for name, value in given.items() if name.startswith("PCBD_")}
@@ -340,6 +381,8 @@ POLICIES: tuple[Policy, ...] = (
     scaling,
     draining,
     settings,
+    memory,
+    routes,
 )
 
 

@@ -157,6 +157,22 @@ def value_that_is_refused(objects: list[Object]) -> None:
     find(objects, "ConfigMap", "gateway-settings")["data"]["PCBD_API_KEYS"] = "requried"
 
 
+def less_memory_than_is_let_in(objects: list[Object]) -> None:
+    container_of(objects, "gateway")["resources"]["limits"]["memory"] = "2Gi"
+
+
+def more_let_in_than_memory(objects: list[Object]) -> None:
+    find(objects, "ConfigMap", "gateway-settings")["data"]["PCBD_MAX_IN_FLIGHT"] = "20"
+
+
+def batch_cut_off(objects: list[Object]) -> None:
+    del find(objects, "HTTPRoute", "gateway")["spec"]["rules"][0]
+
+
+def slow_batch_cut_off(objects: list[Object]) -> None:
+    find(objects, "HTTPRoute", "gateway")["spec"]["rules"][0]["timeouts"]["request"] = "60s"
+
+
 BROKEN: dict[Callable[[list[Object]], None], str] = {
     latest_tag: "image_versions",
     no_tag: "image_versions",
@@ -191,6 +207,10 @@ BROKEN: dict[Callable[[list[Object]], None], str] = {
     triton_gone_before_its_connections: "draining",
     setting_that_is_none: "settings",
     value_that_is_refused: "settings",
+    less_memory_than_is_let_in: "memory",
+    more_let_in_than_memory: "memory",
+    batch_cut_off: "routes",
+    slow_batch_cut_off: "routes",
 }
 
 

@@ -17,9 +17,11 @@ ALERTMANAGER = ROOT / "docker" / "alertmanager" / "alertmanager.yml"
 GRAFANA = ROOT / "docker" / "grafana"
 SPEED = 60
 MILLISECONDS = {"s": 1000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
-# Ranges and offsets of expressions, and the keys of YAML that hold a time; never the name of a recorded series.
+# Ranges, their steps and offsets of expressions, and the keys of YAML that hold a time; never the name of a recorded
+# series.
 DURATION = re.compile(
-    r"(?P<before>\[|offset |(?:for|interval|\w+_interval|group_wait): )(?P<number>\d+)(?P<unit>[smhd])\b"
+    r"(?P<before>\[|:(?=\d+[smhd]\])|offset |(?:for|interval|\w+_interval|group_wait): )"
+    r"(?P<number>\d+)(?P<unit>[smhd])\b"
 )
 
 

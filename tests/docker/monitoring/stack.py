@@ -101,7 +101,7 @@ def stack(folder: Path) -> Iterator[Stack]:
         ):
             address = f"127.0.0.1:{ports[name]}"
             context.enter_context(
-                _process(name, {"config.file": configuration, "web.listen-address": address, **options}, folder)
+                process(name, {"config.file": configuration, "web.listen-address": address, **options}, folder)
             )
             clients[name] = context.enter_context(httpx.Client(base_url=f"http://{address}"))
         made = Stack(triton, client, clients["prometheus"], clients["alertmanager"], post, slow)
@@ -110,14 +110,15 @@ def stack(folder: Path) -> Iterator[Stack]:
 
 
 @contextmanager
-def _process(name: str, options: Mapping[str, object], folder: Path) -> Iterator[None]:
+def process(name: str, options: Mapping[str, object], folder: Path) -> Iterator[None]:
+    """Prometheus or Alertmanager; its log goes into the folder."""
     program = next(each for each in PROGRAMS if each.endswith(name))
     with (folder / f"{name}.log").open("w") as log:
-        process = subprocess.Popen(
+        running = subprocess.Popen(
             [program, *(f"--{option}={value}" for option, value in options.items())], stdout=log, stderr=log
         )
         try:
             yield
         finally:
-            process.kill()
-            process.wait()
+            running.kill()
+            running.wait()

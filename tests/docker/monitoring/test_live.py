@@ -22,7 +22,11 @@ NOT_HERE = re.compile(
     "|node_filesystem_.*"  # node_exporter
     "|kubelet_volume_stats_.*"  # Kubernetes
 )
-VARIABLES = {"$namespace": ".*", "$__rate_interval": "5m"}
+VARIABLES = {
+    "$namespace": ".*",
+    "$__rate_interval": "5m",
+    ":5m]": ":1s]",  # of a subquery, which needs two steps
+}
 
 
 @pytest.fixture(scope="module")
@@ -117,8 +121,10 @@ def shown(query: str) -> str:
 
 def test_a_slow_model_is_paged_for_and_the_page_is_taken_back(used: Stack) -> None:
     page = {"alertname": "PcbdLatencyBudgetBurns", "window": "1h", "job": "gateway"}
-    assert not used.post.has("page", "firing", **page)
     with asked_all_the_time(used):
+        # The first requests count as well, and on a busy machine they were slow: paged for, if at all, and taken back.
+        wait_until(lambda: used.post.has("page", "firing", **page) == used.post.has("page", "resolved", **page))
+        used.post.alerts.clear()
         used.slow.touch()
         wait_until(lambda: used.post.has("page", "firing", **page))
         used.slow.unlink()

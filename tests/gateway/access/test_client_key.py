@@ -1,6 +1,7 @@
 """The Python client and `pcbd` before a gateway that requires keys."""
 
 import asyncio
+from pathlib import Path
 
 import pytest
 
@@ -31,6 +32,15 @@ def test_the_command_line_takes_the_key_from_the_environment(guarded: Guarded) -
     refused = run_module(PCBD, "defects", "--url", url)
     assert (refused.returncode, "API key" in refused.stderr) == (2, True)
     assert key not in run_module(PCBD, "defects", "--help", PCBD_API_KEY=key).stdout
+
+
+def test_an_authority_of_the_environment_that_cannot_be_used_is_named(guarded: Guarded, tmp_path: Path) -> None:
+    url, missing, broken = str(guarded.client.base_url), str(tmp_path / "missing.pem"), tmp_path / "broken.pem"
+    broken.write_text("no certificate")
+    for file in (missing, str(broken)):
+        result = run_module(PCBD, "defects", "--url", url, SSL_CERT_FILE=file)
+        assert (result.returncode, f"SSL_CERT_FILE={file}" in result.stderr) == (2, True), result.stderr
+        assert "Traceback" not in result.stderr
 
 
 def test_a_load_is_measured_with_the_key(guarded: Guarded) -> None:

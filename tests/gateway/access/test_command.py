@@ -48,6 +48,8 @@ def test_what_cannot_be_made_is_explained(tmp_path: Path) -> None:
         ("a: b", [], "':'"),
         ("x" * 33, [], "32"),
         ("x", ["--expires", "0"], "0 days"),
+        ("x", ["--expires", "9999999"], "9999999 days"),
+        ("x", ["--expires", "99999999999"], "99999999999 days"),
     ):
         result = run_module(MODULE, "create", "--name", name, "--scope", "detect", *more, "--database-url", url)
         assert (result.returncode, words in result.stderr) == (1, True), result.stderr

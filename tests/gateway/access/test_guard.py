@@ -74,6 +74,14 @@ def test_a_key_may_do_what_its_scope_says_and_is_told_what_is_missing(guarded: G
     assert client.delete("/defects/glue", headers=admin).status_code == 204
 
 
+def test_a_reviewer_sees_the_classes_that_were_missed(guarded: Guarded) -> None:
+    review, client = guarded.headers[Scope.REVIEW], guarded.client
+    assert len(client.get("/defects", headers=review).json()["defects"]) == 12
+    assert client.get("/inspections", headers=review).status_code == 200
+    assert "catalog" in problem(client.put("/defects/glue", json=GLUE, headers=review), 403)
+    assert "detect" in problem(client.post("/detect", files={"image": PICTURE}, headers=review), 403)
+
+
 def test_a_key_comes_in_either_header(guarded: Guarded) -> None:
     sent = guarded.headers[Scope.DETECT]["X-API-Key"]
     assert guarded.client.get("/defects", headers={"X-API-Key": sent}).status_code == 200
@@ -123,6 +131,7 @@ CROSS_SITE = [
     {"Sec-Fetch-Site": "same-site", "Origin": "https://other.plant.example"},
     {"Origin": "http://evil.example"},  # a browser on a page without https sends no Sec-Fetch-Site
     {"Origin": "null"},
+    {"Origin": "http://["},
 ]
 
 

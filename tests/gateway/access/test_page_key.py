@@ -77,6 +77,21 @@ def test_the_page_asks_for_a_key_and_sends_it(page: Page, triton: TritonServer, 
     database.close()
 
 
+def test_a_reviewers_key_offers_the_classes(page: Page, triton: TritonServer, tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/gateway.db"
+    database = Database(url)
+    database.migrate()
+    _, review = KeyStore(database).create("王工", frozenset({Scope.REVIEW}), None)
+    with gateway(triton.grpc_url, database_url=url, api_keys="required") as (client, _):
+        wait_until(lambda: status(client, "/readyz") == 200)
+        page.goto(f"{client.base_url}#review")
+        page.get_by_label("API key", exact=True).fill(review)
+        page.keyboard.press("Enter")
+        expect(page.locator('#review option[value="spur"]')).to_have_count(1)
+        expect(page.locator("#notice")).to_be_hidden()
+    database.close()
+
+
 def test_who_has_no_key_is_told_so(page: Page, triton: TritonServer, tmp_path: Path) -> None:
     settings = {"database_url": f"sqlite:///{tmp_path}/gateway.db", "api_keys": "required"}
     with gateway(triton.grpc_url, **settings) as (client, _):

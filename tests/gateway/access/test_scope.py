@@ -28,7 +28,8 @@ def test_only_open_routes_pass_by_the_guard() -> None:
     ("route", "method", "scopes"),
     [
         ("/detect", "POST", {Scope.DETECT}),
-        ("/defects", "GET", {Scope.DETECT, Scope.CATALOG}),
+        ("/defects", "GET", {Scope.DETECT, Scope.CATALOG, Scope.REVIEW}),
+        ("/defects/{defect_id}/history", "GET", {Scope.DETECT, Scope.CATALOG}),
         ("/defects", "PUT", {Scope.CATALOG}),
         ("/defects/{defect_id}", "DELETE", {Scope.CATALOG}),
         ("/feedback", "POST", {Scope.REVIEW}),

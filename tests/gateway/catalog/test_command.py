@@ -22,6 +22,16 @@ def test_a_catalog_goes_out_and_into_another_database_unchanged(tmp_path: Path) 
     assert Path(again).read_text() == text
 
 
+def test_the_history_takes_the_names_that_http_takes(tmp_path: Path) -> None:
+    database, file = f"sqlite:///{tmp_path}/gateway.db", str(tmp_path / "catalog.yaml")
+    assert run_module(MODULE, "export", file, PCBD_DATABASE_URL=database).returncode == 0
+    for actor in ("", " ", "x" * 101, "王\n工"):
+        result = run_module(MODULE, "import", file, "--actor", actor, PCBD_DATABASE_URL=database)
+        assert (result.returncode, "--actor" in result.stderr, result.stdout) == (1, True, ""), result.stderr
+        assert "Traceback" not in result.stderr
+    assert run_module(MODULE, "import", file, "--actor", "王" * 100, PCBD_DATABASE_URL=database).returncode == 0
+
+
 def test_what_cannot_be_read_is_named(tmp_path: Path) -> None:
     database = f"sqlite:///{tmp_path}/gateway.db"
     bad = tmp_path / "bad.yaml"

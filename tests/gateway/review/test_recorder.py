@@ -5,13 +5,15 @@ import os
 import signal
 import subprocess
 import sys
-import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from sqlalchemy import text
 
+from gateway import database as database_module
+from gateway import postgresql as driver
 from gateway.catalog.store import CatalogStore
 from gateway.database import Database
 from gateway.review import recorder as recorder_module
@@ -19,13 +21,15 @@ from gateway.review.images import ImageStore
 from gateway.review.inspection import InspectionQuery
 from gateway.review.recorder import Recorder
 from gateway.review.retention import GRACE, Retention
-from gateway.review.store import Record, ReviewStore
+from gateway.review.store import ReviewStore
 from gateway.settings import Settings
 from gateway.telemetry.metrics import Metrics
+from tests.chaos.proxy import Proxy
 from tests.conftest import BOARD, ROOT
 from tests.gateway.postgresql import PostgreSQL
 from tests.gateway.review.test_images import stored
 from tests.gateway.review.test_store import answer_of, names
+from tests.gateway.test_failures import wait_until
 
 PICTURE = BOARD.read_bytes()
 SETTINGS = Settings(review_margin=0.05, review_random_share=0.0)
@@ -46,18 +50,6 @@ class Killed(ReviewStore):
 recorder = Recorder(Killed(Database(sys.argv[1])), ImageStore(sys.argv[2]), Settings(), Metrics())
 recorder._write([Record(answer_of("a", "short"), datetime.now(UTC), [0.5], "random", b"BM")])
 """
-
-
-class HeldStore(ReviewStore):
-    """Writes nothing before it may, as a database that hangs."""
-
-    def __init__(self, database: Database) -> None:
-        super().__init__(database)
-        self.may_write = threading.Event()
-
-    def add(self, records: Sequence[Record]) -> None:
-        assert self.may_write.wait(60)
-        super().add(records)
 
 
 def counted(metrics: Metrics, name: str, outcome: str) -> float:
@@ -91,21 +83,60 @@ def test_what_is_in_the_queue_is_written_at_the_end_in_order(store: ReviewStore,
     assert len(stored(tmp_path / "images")) == counted(metrics, "record_images", "written") == 1
 
 
-def test_nothing_waits_for_a_database_that_hangs(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nothing_waits_for_a_database_that_hangs(
+    postgresql_server: PostgreSQL, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(database_module, "STATEMENT_TIMEOUT_S", 60)
+    monkeypatch.setattr(driver, "ANSWER_TIMEOUT_S", 60.0)
     monkeypatch.setattr(recorder_module, "QUEUE_RECORDS", 10)
-    store, metrics = HeldStore(database), Metrics()
+    database = Database(postgresql_server.create())
+    CatalogStore(database).prepare()
+    store, metrics = ReviewStore(database), Metrics()
+
+    def is_waited_for() -> bool:
+        with database.read() as session:
+            return session.scalar(text("SELECT count(*) FROM pg_locks WHERE NOT granted")) == 1
 
     async def live() -> None:
         async with Recorder(store, None, SETTINGS, metrics) as recorder:
-            recorder.record(answer_of("first"), PICTURE, [])
-            await asyncio.sleep(0)  # the writer takes it, and hangs
-            for number in range(15):
-                recorder.record(answer_of(str(number)), PICTURE, [])
-            store.may_write.set()
+            with database.write() as held:
+                held.execute(text("LOCK TABLE inspections IN ACCESS EXCLUSIVE MODE"))
+                recorder.record(answer_of("first"), PICTURE, [])
+                await asyncio.to_thread(wait_until, is_waited_for)
+                for number in range(15):
+                    recorder.record(answer_of(str(number)), PICTURE, [])
+                assert counted(metrics, "records", "dropped") == 5
+                assert is_waited_for()
 
     asyncio.run(live())
     assert names(store) == [*(str(number) for number in range(9, -1, -1)), "first"]
     assert counted(metrics, "records", "dropped") == 5
+    database.close()
+
+
+def test_what_a_database_that_stopped_answering_did_not_take_is_counted_at_the_end(
+    postgresql_server: PostgreSQL, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(driver, "ANSWER_TIMEOUT_S", 60.0)
+    monkeypatch.setattr(recorder_module, "CLOSE_TIMEOUT_S", 0.0)
+    url = postgresql_server.create()
+    metrics = Metrics()
+    with Proxy(f"127.0.0.1:{postgresql_server.port}") as proxy:
+        database = Database(url.replace(str(postgresql_server.port), proxy.url.rpartition(":")[2]))
+        CatalogStore(database).prepare()
+        recorder = Recorder(ReviewStore(database), None, SETTINGS, metrics)
+
+        async def live() -> None:
+            async with recorder:
+                proxy.fail("stall")
+                recorder.record(answer_of("at work"), PICTURE, [])
+                await asyncio.to_thread(wait_until, recorder._queue.empty)
+                recorder.record(answer_of("in the queue"), PICTURE, [])
+
+        asyncio.run(live())
+    recorder._thread.shutdown()  # its connection is gone with the proxy
+    assert counted(metrics, "records", "dropped") == 2
+    database.close()
 
 
 def test_pictures_in_the_queue_are_bounded_and_records_go_without(
@@ -159,11 +190,12 @@ def test_a_kill_between_picture_and_row_is_mended_by_pruning(
     store: ReviewStore, database: Database, database_url: str, tmp_path: Path
 ) -> None:
     url = f"file://{tmp_path}/images"
+    record(store, ImageStore(url), lambda recorder: recorder.record(answer_of("before", "short"), PICTURE, [0.48]))
     killed = subprocess.run(
         [sys.executable, "-c", KILLED, database_url, url], cwd=ROOT, env=dict(os.environ), check=False
     )
     assert killed.returncode == -signal.SIGKILL
-    assert (names(store), len(stored(tmp_path / "images"))) == ([], 1)
+    assert (names(store), len(stored(tmp_path / "images"))) == (["before"], 2)
     later = datetime.now(UTC) + GRACE + timedelta(minutes=1)
     assert Retention(database, ImageStore(url), SETTINGS).prune(later).orphans == 1
-    assert stored(tmp_path / "images") == []
+    assert len(stored(tmp_path / "images")) == 1

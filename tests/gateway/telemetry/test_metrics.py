@@ -6,14 +6,18 @@ import httpx
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from gateway.app import create_app
 from gateway.errors import STATUS
+from gateway.settings import Settings
 from gateway.telemetry.metrics import (
     CONNECTION_REASONS,
     FAULT_REASON,
     KEY_REASONS,
+    LEVEL_ROUTES,
     OTHER_WORDS,
     REASONS,
     SECONDS,
+    STATUSES,
     Metrics,
 )
 from tests.conftest import BOARD
@@ -126,7 +130,20 @@ def test_what_alerts_count_is_there_before_it_happens() -> None:
         ("pcbd_dropped_connections_total", "crowded"),
         ("pcbd_records_total", "dropped"),
         ("pcbd_record_images_total", "dropped"),
+        ("pcbd_batch_images_total", "503"),
+        ("pcbd_circuit_opened_total",),
+        ("pcbd_request_seconds_count", "/detect"),
+        *(
+            ("pcbd_requests_total", route, status)
+            for route in ("/detect", "/detect/batch")
+            for status in ("200", "429", "499", "500", "502", "503", "504")
+        ),
     } <= zeros
+
+
+def test_routes_that_are_counted_from_the_start_are_the_applications() -> None:
+    assert set(LEVEL_ROUTES) <= set(create_app(Settings()).openapi()["paths"])
+    assert len(STATUSES) == len(set(STATUSES)) < 20  # times two routes: every gateway has these series
 
 
 def test_a_replaced_model_is_no_longer_the_one_in_use() -> None:
