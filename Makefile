@@ -46,6 +46,8 @@ train: $(DEV)/.installed data/synth data/bare data/dense data/synth_val ## train
 	$(DEV)/bin/python -m training.train --config training/configs/pcb_twelve.yaml
 	$(DEV)/bin/python -m training.train --config training/configs/pcb_dense.yaml
 	$(DEV)/bin/python -m training.train --config training/configs/pcb_fine.yaml
+	$(DEV)/bin/python -m training.train --config training/configs/pcb_settle.yaml --set model.checkpoint=runs/pcb_fine/checkpoint
+	$(DEV)/bin/python -m training.train --config training/configs/decoder.yaml --set model.checkpoint=runs/pcb_settle/checkpoint
 
 data/synth: $(DEV)/.installed
 	$(DEV)/bin/python -m training.synth --n 2400 --out $@ --workers 2

@@ -1,7 +1,6 @@
 """GET /admin/models and POST /admin/models/{version}/activate: which versions there are, and which is put to work."""
 
 import asyncio
-import json
 from pathlib import Path
 from typing import Annotated
 
@@ -11,7 +10,7 @@ from pydantic import BaseModel
 
 from export.contract.promotion import RepositoryError, read_promoted
 from export.contract.tensors import MODELS
-from export.contract.versions import MANIFEST, published
+from export.contract.versions import published, read_manifest
 from gateway.admin.activation import Activation
 from gateway.answer import ModelVersion
 from gateway.errors import ConflictError, NotFoundError, ServiceError
@@ -61,7 +60,7 @@ async def list_models(service: Annotated[Service, Depends(service_of)]) -> Model
         active = None
     try:
         found = await asyncio.to_thread(_published, service.settings.model_repository)
-    except (RepositoryError, OSError, ValueError, KeyError) as error:
+    except (RepositoryError, OSError) as error:
         raise ConflictError(f"the model repository cannot be read: {error}") from error
     for each in found:
         each.served = None if served is None else str(each.version) in served
@@ -86,7 +85,7 @@ def _published(repository: Path) -> list[PublishedVersion]:
     promoted = read_promoted(repository)[-1:]
     found = []
     for number in published(repository):
-        manifest = json.loads((repository / MODELS[0].name / str(number) / MANIFEST).read_text(encoding="utf-8"))
+        manifest = read_manifest(repository, MODELS[0].name, number)
         found.append(
             PublishedVersion(
                 version=number,

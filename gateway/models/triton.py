@@ -45,6 +45,7 @@ CHANNEL = [
     ("grpc.initial_reconnect_backoff_ms", 100),
     ("grpc.min_reconnect_backoff_ms", 1000),  # also how long connecting may take, which a busy Triton may need
     ("grpc.max_reconnect_backoff_ms", 1000),
+    ("grpc.enable_http_proxy", 0),  # Triton is near, and never asked through what stands before the internet
     ("grpc.use_local_subchannel_pool", 1),  # a connection of its own, not one shared with the next channel
 ]
 

@@ -103,7 +103,6 @@ def test_a_proxy_of_the_environment_is_not_asked_for_this_machine(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setenv("http_proxy", f"http://127.0.0.1:{free_port()}")  # nobody is there
-    monkeypatch.setenv("no_grpc_proxy", "127.0.0.1")
     with service(REPOSITORY, free_port(), {"PCBD_DRAIN_S": "0"}, tmp_path / "log") as url:
         assert httpx.get(f"{url}/readyz", trust_env=False).status_code == 200
 
