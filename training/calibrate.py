@@ -3,7 +3,7 @@
     python -m training.calibrate --checkpoint training/checkpoints/pcb_twelve --data ../shared/data/deeppcb \\
         --max-false-calls 0.05 [--confidence 0.9] [--calibration-share 0.5] [--seed 0] [--split val] [--out DIR]
 
-The scaling goes into the grounding head's own numbers, so every later reading has it; the thresholds go into
+The scaling goes into the grounding head's own scale and bias, so every later reading has it; the thresholds go into
 manifest.json. docs/calibration.md says what is guaranteed. Without --out the checkpoint is replaced. Where nothing
 can be proven it stays as it is: exit code 1. Progress goes to stderr; the last line of stdout is one JSON object.
 """
@@ -73,7 +73,7 @@ def calibrate(
         raise DatasetError(f"{error}; give a split with more boards") from error
     outputs = read_samples(network, tokenizer, dataset, magnifications)
     raw = merge_samples(dataset, outputs)
-    scaling = fold(network, _fit(raw.on(parts.fit), len(parts.fit)))
+    scaling = fold(network.grounding, _fit(raw.on(parts.fit), len(parts.fit)))
     # Merged again, since boxes that a tile edge cuts get their share of the score only after the scaling.
     scaled = merge_samples(
         dataset,
@@ -248,7 +248,7 @@ def main() -> int:
     except CalibrationError as error:
         print(f"not calibrated: {error}", file=sys.stderr)  # noqa: T201
         return 1
-    write_calibrated(arguments.checkpoint, target, network, calibration)
+    write_calibrated(arguments.checkpoint, target, network.grounding, calibration)
     print(json.dumps({"checkpoint": manifest["name"]} | calibration))  # noqa: T201
     return 0
 

@@ -12,31 +12,27 @@ from safetensors.torch import save_file
 
 from training.calibration import Platt
 from training.network.checkpoint import MANIFEST
-from training.network.modeling_florence2_grounding import Florence2ForGrounding
+from training.network.modeling_florence2_grounding import GroundingHead
 
-CONFIG = "config.json"
 WEIGHTS = "model.safetensors"
 SCALE, BIAS = "grounding.match_scale", "grounding.match_bias"
 
 
 @torch.no_grad()
-def fold(network: Florence2ForGrounding, platt: Platt) -> Platt:
-    """Builds a scaling into the network, in half precision as checkpoints are; returns it as it became by rounding.
+def fold(head: GroundingHead, platt: Platt) -> Platt:
+    """Builds a scaling into the head, in half precision as checkpoints are; returns it as it became by rounding.
 
-    A score is sigmoid(scale * similarity + bias + certainty * log-probability), so scaling its logit changes these
-    three numbers only.
+    The head's score is sigmoid(scale * similarity + bias), so scaling its logit changes these two numbers only.
     """
-    head = network.grounding
     scale, bias = float(head.match_scale), float(head.match_bias)
     for weight, value in ((head.match_scale, platt.scale * scale), (head.match_bias, platt.scale * bias + platt.bias)):
         weight.copy_(torch.tensor(value, dtype=torch.float16))
     factor = float(head.match_scale) / scale
-    network.config.certainty *= factor
     return Platt(factor, float(head.match_bias) - factor * bias)
 
 
-def write_calibrated(source: Path, target: Path, network: Florence2ForGrounding, calibration: dict[str, Any]) -> None:
-    """Writes the checkpoint `source` with a network's scale, bias and certainty and the calibration to `target`.
+def write_calibrated(source: Path, target: Path, head: GroundingHead, calibration: dict[str, Any]) -> None:
+    """Writes the checkpoint `source` with the head's scale and bias and with the calibration to `target`.
 
     Everything is written beside the target and renamed; an earlier target is removed only then.
     """
@@ -47,11 +43,9 @@ def write_calibrated(source: Path, target: Path, network: Florence2ForGrounding,
     with safe_open(source / WEIGHTS, "pt") as file:
         metadata = file.metadata()
         weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    for name, value in ((SCALE, network.grounding.match_scale), (BIAS, network.grounding.match_bias)):
+    for name, value in ((SCALE, head.match_scale), (BIAS, head.match_bias)):
         weights[name] = value.detach().to(weights[name].dtype)
     save_file(weights, partial / WEIGHTS, metadata)
-    config = json.loads((source / CONFIG).read_text(encoding="utf-8")) | {"certainty": network.config.certainty}
-    (partial / CONFIG).write_text(json.dumps(config, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     manifest = json.loads((source / MANIFEST).read_text(encoding="utf-8"))
     scaling = Platt(calibration["scale"], calibration["bias"])
     operating_point = scaling.apply(np.array([manifest["score_threshold"]]))  # the same one, as scores are now

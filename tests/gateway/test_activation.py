@@ -29,7 +29,7 @@ def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
     models = tmp_path_factory.mktemp("activation") / "models"
     assert [publish_shipped(models, sha, least) for sha, least in (("aa", 0.4), ("bb", 1.0))] == [1, 2]
     configs, staging = staged_shipped(models, "cc", 0.4)
-    (staging / GENERATOR.name / "decoder.xml").write_text("no engine")
+    (staging / GENERATOR.name / "decoder.onnx").write_text("no engine")
     assert publish(models, staging, configs, {"checkpoint_name": "shipped", "checkpoint_sha256": "cc"}) == 3
     return models
 

@@ -19,8 +19,6 @@ from training.network.pretrained import load_pretrained
 from training.network.tokenizer import train_tokenizer
 from training.prompts import PHRASINGS, Phrasings, corpus
 
-CERTAINTY = 2.0  # see docs/training.md, "A score says how definite the box is"; a calibration scales it
-
 
 def open_buffer(config: Config) -> ReplayBuffer:
     """The buffer of the earlier checkpoint, an empty one where there is none.
@@ -126,8 +124,6 @@ def _as_trained(network: Florence2ForGrounding, config: Config) -> Florence2ForG
         network.add_box_slots()
     if network.box_slots is not None:
         network.box_slots.requires_grad_(True)  # adapters have frozen them
-    if not network.config.certainty:
-        network.config.certainty = CERTAINTY
     if config.train.outline_share:
         network.config.outlines = True
     return network

@@ -14,10 +14,6 @@ alone and over each prompt alone:
             Florence-2's location tokens, read by soft-argmax as distances from the token's own centre.
             Distances instead of positions make the reading the same everywhere in the tile.
 
-A score is that of the match, lessened where the distributions say that the box may as well end elsewhere: what is
-no defect often has no definite box. (Li et al., Generalized Focal Loss V2, 2021, learn to read that; here it is
-the probability of the edges itself, as in the generative reading.)
-
 With `fine_tokens` each image token becomes four before it is matched, which also see what DaViT's stage before the
 last saw at their place: half the stride, for defects that are smaller than a token.
 
@@ -34,10 +30,6 @@ from torch.nn import functional as F  # noqa: N812
 from transformers import Florence2Config, Florence2ForConditionalGeneration
 from transformers.models.florence2.modeling_florence2 import Florence2VisionLearnedAbsolutePositionEmbedding2D
 
-REACH = 0.1  # of a box's shorter side: an edge that is no farther off is where it was read
-LEAST_REACH_BINS = 6.5
-LEAST_PROBABILITY = 1e-3  # of an edge; keeps half precision finite
-
 
 class Florence2GroundingConfig(Florence2Config):
     """Florence-2's configuration and what the grounding head needs beyond it."""
@@ -52,7 +44,6 @@ class Florence2GroundingConfig(Florence2Config):
     fine_tokens: bool = False  # the grounding reading has four tokens where the backbone has one
     pruned_ffn: dict[str, int] | None = None  # hidden channels left in pruned feed-forward blocks, by module name
     box_slots: bool = False  # whether the network has learned to read a box's locations at once
-    certainty: float = 0.0  # how many times the edges' mean log-probability counts in a score's logit
     outlines: bool = False  # whether the network has learned to answer a region with the outline of what is in it
 
 
@@ -139,19 +130,6 @@ class GroundingHead(nn.Module):
         distances = (bins + 0.5) / (self.num_bins / 2) - 1
         expected = (edge_logits.softmax(-1) * distances).sum(-1)
         return torch.cat([centres_xy, centres_xy], -1) + expected
-
-    def certainty(self, edge_logits: Tensor, centres_xy: Tensor, boxes_xyxy: Tensor) -> Tensor:
-        """Mean log-probability (...) that the edges of boxes (..., 4) lie within a tolerance of where they were read.
-
-        That is a tenth of the box's shorter side, LEAST_REACH_BINS at least; a bin at its end counts in part.
-        """
-        bins = torch.arange(self.num_bins, device=edge_logits.device, dtype=edge_logits.dtype)
-        read = (boxes_xyxy - torch.cat([centres_xy, centres_xy], -1) + 1) * (self.num_bins / 2) - 0.5
-        shorter = (boxes_xyxy[..., 2:] - boxes_xyxy[..., :2]).amin(-1, keepdim=True) * (self.num_bins / 2)
-        reach = (REACH * shorter).clamp(min=LEAST_REACH_BINS)
-        near = (reach[..., None] - (bins - read[..., None]).abs() + 0.5).clamp(0, 1)
-        probability: Tensor = (edge_logits.softmax(-1) * near).sum(-1)
-        return probability.clamp(min=LEAST_PROBABILITY).log().mean(-1)
 
 
 class RelativePositions(Florence2VisionLearnedAbsolutePositionEmbedding2D):
@@ -288,7 +266,7 @@ class Florence2ForGrounding(Florence2ForConditionalGeneration):
         return torch.stack([steps.repeat(side), steps.repeat_interleave(side)], -1)
 
     def detect(self, image: Tensor, prompt_embeddings: Tensor) -> tuple[Tensor, Tensor]:
-        """Tiles and prompts to the `boxes_per_tile` boxes that match any prompt best.
+        """Tiles and prompts to the `boxes_per_tile` boxes with the best score for any prompt.
 
         Args:
             image: (B, S, S, 3) uint8 RGB.
@@ -299,16 +277,12 @@ class Florence2ForGrounding(Florence2ForConditionalGeneration):
         """
         states = self.grounding_tokens(*self.look(self.normalise(image)))
         asked = (prompt_embeddings != 0).any(-1).to(states.dtype)[:, None]  # (B, 1, P)
-        logits = self.grounding.match(states, prompt_embeddings)
-        best = (logits.sigmoid() * asked).amax(-1).topk(self.config.boxes_per_tile, dim=1).indices  # (B, K)
+        scores = self.grounding.match(states, prompt_embeddings).sigmoid() * asked
+        best = scores.amax(-1).topk(self.config.boxes_per_tile, dim=1).indices  # (B, K)
         chosen = states.gather(1, best[..., None].expand(-1, -1, states.shape[-1]))
         centres = self.centres(states.shape[1])[best]  # (B, K, 2)
-        edges = self.grounding.edges(chosen, self.location_embeddings)
-        boxes = self.grounding.read_boxes(edges, centres)
-        logits = logits.gather(1, best[..., None].expand(-1, -1, logits.shape[-1]))
-        if self.config.certainty:
-            logits = logits + self.config.certainty * self.grounding.certainty(edges, centres, boxes)[..., None]
-        return boxes.clamp(0, 1), logits.sigmoid() * asked
+        boxes = self.grounding.read_boxes(self.grounding.edges(chosen, self.location_embeddings), centres)
+        return boxes.clamp(0, 1), scores.gather(1, best[..., None].expand(-1, -1, scores.shape[-1]))
 
 
 Florence2GroundingConfig.register_for_auto_class()
