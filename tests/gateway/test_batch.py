@@ -110,7 +110,10 @@ def test_a_client_that_goes_away_stops_its_batch(triton: TritonServer) -> None:
                 assert answer.status_code == 200
                 wait_until(lambda: "pcbd_in_flight 2.0" in client.get("/metrics").text)
             wait_until(lambda: "pcbd_in_flight 0.0" in client.get("/metrics").text)
-            assert "pcbd_batch_images_total{" not in client.get("/metrics").text
+            lines = client.get("/metrics").text.splitlines()
+            counted = [line for line in lines if line.startswith("pcbd_batch_images_total{")]
+            assert counted
+            assert all(line.endswith(" 0.0") for line in counted)
         finally:
             triton.signal(signal.SIGCONT)
 

