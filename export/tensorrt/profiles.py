@@ -11,8 +11,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-import onnx
-
 from export.contract.tensors import LENGTH_BUCKETS, PROMPT_BUCKETS, STEP_BUCKETS, VARYING, ModelSpec
 from export.runtime.error import EngineError
 
@@ -70,6 +68,8 @@ def graph_profiles(graph: Path, max_batch_size: int, image_tokens: int = 0) -> l
     Raises:
         EngineError: an axis varies that the contract has no buckets for.
     """
+    import onnx  # only who builds has it: versions are promoted without
+
     inputs = onnx.load(graph, load_external_data=False).graph.input
     shapes = {
         tensor.name: [dim.dim_param or dim.dim_value for dim in tensor.type.tensor_type.shape.dim] for tensor in inputs

@@ -107,7 +107,7 @@ def test_a_proxy_of_the_environment_is_not_asked_for_this_machine(
         assert httpx.get(f"{url}/readyz", trust_env=False).status_code == 200
 
 
-def test_the_service_does_without_torch() -> None:
-    source = "import sys, gateway.__main__, gateway.demo, export.server, export.runtime.engine; "
-    source += "sys.exit('torch' in sys.modules or 'transformers' in sys.modules)"
+def test_the_service_and_the_promotion_of_versions_do_without_what_trains_and_exports() -> None:
+    source = "import sys, gateway.__main__, gateway.demo, export.server, export.runtime.engine, export.repository; "
+    source += "sys.exit(bool({'torch', 'transformers', 'onnx'} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", source], cwd=ROOT, check=False).returncode == 0
