@@ -52,7 +52,7 @@ def grounding_terms(
     """Matching, GIoU and location losses of tokens (B, N, D), each per positive token as `found` weighs them.
 
     `sparse` has the sentences that hold somewhere in each of the B images: see `answer_somewhere`. A token that
-    shows a defect counts `class_weights[class_id]` times more in the matching loss, against every prompt.
+    shows a defect counts `class_weights[class_id]` times that in the matching loss, against every prompt.
     """
     logits = network.grounding.match(states, embeddings).float()
     targets, weights, shares = torch.zeros_like(logits), torch.ones_like(logits), torch.ones_like(logits[..., :1])
