@@ -334,35 +334,25 @@ def test_int8_without_labelled_pictures_is_refused(tiny_checkpoint: Path, tmp_pa
     assert not (tmp_path / "models").exists()
 
 
+def build_with(calibration: Path, target: str, precision: str, checkpoint: Path, folder: Path) -> None:
+    """A build of the shipped pictures that is told where to calibrate."""
+    out, report = folder / "models", folder / "r.json"
+    build(load_checkpoint(checkpoint), precision, target, out, BOARD.parent, report, calibration=calibration)
+
+
 @pytest.mark.parametrize(("target", "precision"), [("openvino", "bf16"), ("openvino", "fp32"), ("onnxruntime", "fp32")])
 def test_calibration_that_nothing_would_use_is_refused(
     target: str, precision: str, tiny_checkpoint: Path, tmp_path: Path
 ) -> None:
     with pytest.raises(EngineError, match="--calibration"):
-        build(
-            load_checkpoint(tiny_checkpoint),
-            precision,
-            target,
-            tmp_path / "models",
-            BOARD.parent,
-            tmp_path / "r.json",
-            calibration=BOARD.parent,
-        )
+        build_with(BOARD.parent, target, precision, tiny_checkpoint, tmp_path)
     assert not any(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize(("target", "precision"), [("tensorrt", "fp16"), ("tensorrt", "bf16"), ("onnxruntime", "fp16")])
 def test_calibration_of_halves_is_used(target: str, precision: str, tiny_checkpoint: Path, tmp_path: Path) -> None:
     with pytest.raises(CalibrationError, match="8 tiles"):
-        build(
-            load_checkpoint(tiny_checkpoint),
-            precision,
-            target,
-            tmp_path / "models",
-            BOARD.parent,
-            tmp_path / "r.json",
-            calibration=tmp_path / "empty",
-        )
+        build_with(tmp_path / "empty", target, precision, tiny_checkpoint, tmp_path)
 
 
 @pytest.mark.skipif(CUDA in onnxruntime.get_available_providers(), reason="says what happens without onnxruntime-gpu")
