@@ -5,7 +5,18 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, ValidationError, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Discriminator,
+    Field,
+    PositiveFloat,
+    Tag,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 SCRATCH, PRETRAINED, CONTINUED = MODEL_KINDS = ("<from scratch>", "<pretrained>", "<continued>")  # forms of `model`
 
@@ -142,12 +153,21 @@ class PasteConfig(Strict):
     mean: float = Field(gt=0)  # mean number laid on a crop
 
 
+def _ascending(bounds: tuple[float, float] | None) -> tuple[float, float] | None:
+    if bounds is not None and bounds[0] > bounds[1]:
+        raise ValueError(f"{list(bounds)} must be the least and the largest, in this order")
+    return bounds
+
+
 class CropConfig(Strict):
     """How training crops are drawn."""
 
     near_defect: float = Field(ge=0, le=1)  # share centred near a defect
     magnification: float = Field(default=1.0, gt=0)  # of the pictures in crops, on average
     scale_jitter: float = Field(ge=1)  # and times 1/this to this
+    colour_magnification: Annotated[tuple[PositiveFloat, PositiveFloat] | None, AfterValidator(_ascending)] = (
+        None  # least and largest of colour pictures, instead of these; none: as the others
+    )
     aspect_jitter: float = Field(ge=1)  # and stretched along one axis by 1/this to this
     template_share: float = Field(ge=0, le=1)  # share cut from defect-free boards; only drawn defects there
     drawn_defects: float = Field(ge=0)  # mean number of defects drawn into a whole crop, a mosaic's four together

@@ -106,8 +106,6 @@ class CropSampler:
         `share` is that of a whole crop, and so of the mean numbers of what is drawn and laid into it.
         """
         pictures = self.replayed if self.ratio and rng.random() < self.ratio else self.learned
-        turn = self._draw_turn(rng)
-        seen_wh = np.abs(np.linalg.inv(turn)) @ np.array([size, size])  # pixels of the picture
         if rng.random() < self.config.template_share and pictures.templates:
             path, boxes = pictures.templates[int(rng.integers(len(pictures.templates)))]
             image = self.store.read(path)
@@ -116,6 +114,8 @@ class CropSampler:
         else:
             sample, boxes = self._choose(pictures, rng)
             image = self.store.read(sample.path)
+        turn = self._draw_turn(image.ndim == 3, rng)
+        seen_wh = np.abs(np.linalg.inv(turn)) @ np.array([size, size])  # pixels of the picture
         centre = self._aim(boxes, sample.resolution_wh, seen_wh, rng)
         if sample.image_descriptions:  # somewhere in the picture, so all of it must be in the crop
             turn, offset = np.eye(2) * (size / max(sample.resolution_wh)), np.zeros(2)
@@ -138,9 +138,13 @@ class CropSampler:
             crop = replace(crop, image=self.camera(crop.image, rng))
         return crop
 
-    def _draw_turn(self, rng: np.random.Generator) -> NDArray[np.float64]:
+    def _draw_turn(self, coloured: bool, rng: np.random.Generator) -> NDArray[np.float64]:
         """The matrix (2, 2) that turns, mirrors, scales and stretches a picture."""
-        scale = self.config.magnification * np.exp(rng.uniform(-1, 1) * np.log(self.config.scale_jitter))
+        middle, jitter = self.config.magnification, self.config.scale_jitter
+        low, high = middle / jitter, middle * jitter
+        if coloured and self.config.colour_magnification is not None:
+            low, high = self.config.colour_magnification
+        scale = np.exp(rng.uniform(np.log(low), np.log(high)))
         stretch = np.exp(rng.uniform(-0.5, 0.5) * np.log(self.config.aspect_jitter))
         turn = np.diag([scale * stretch, scale / stretch])
         if rng.random() < 0.5:
