@@ -32,6 +32,12 @@ def test_every_fault_is_reported_together() -> None:
         assert field in str(error.value)
 
 
+@pytest.mark.parametrize("bounds", ["[1.7, 0.6]", "[0, 2]", "[1.5]"])
+def test_magnifications_are_the_least_and_the_largest(bounds: str) -> None:
+    with pytest.raises(ConfigError, match=r"crops\.colour_magnification"):
+        read_config(CONFIGS[0], [f"crops.colour_magnification={bounds}"])
+
+
 @pytest.mark.parametrize("override", ["nonsense", "train"])
 def test_a_malformed_override_is_named(override: str) -> None:
     with pytest.raises(ConfigError, match=override):

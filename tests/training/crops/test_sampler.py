@@ -217,6 +217,22 @@ def test_a_colour_picture_keeps_its_colours_and_its_sentences(tmp_path: Path) ->
                 assert crop.image[round((y1 + y2) / 2), round((x1 + x2) / 2)].tolist() == [200, 30, 30]
 
 
+def test_colour_pictures_have_magnifications_of_their_own(tmp_path: Path) -> None:
+    steady = {"scale_jitter": 1, "aspect_jitter": 1, "colour_magnification": (0.5, 2.0)}
+    config = PLAIN.model_copy(update=steady)
+
+    def widths(dataset: Dataset) -> NDArray[np.float32]:
+        crops, rng = CropSampler(dataset, config), np.random.default_rng(0)
+        boxes = np.concatenate([crops.draw(256, False, rng).boxes_xyxy for _ in range(60)])
+        whole = boxes[((boxes > 0) & (boxes < 256)).all(axis=1)]
+        return np.asarray(whole[:, 2] - whole[:, 0])
+
+    seen = widths(coloured(tmp_path))
+    assert seen.min() == pytest.approx(20, abs=3)  # of 40 pixels
+    assert seen.max() == pytest.approx(80, abs=8)
+    assert np.ptp(widths(read_deeppcb(write_boards(tmp_path), "train"))) < 1  # gray: as the others
+
+
 def test_a_picture_with_a_sparse_label_is_shown_whole(tmp_path: Path) -> None:
     crops = CropSampler(coloured(tmp_path, image_descriptions=("a red square somewhere",)), PLAIN)
     crop = crops.draw(128, False, np.random.default_rng(0))
