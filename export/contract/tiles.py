@@ -15,6 +15,7 @@ from export.contract.boxes import Detections, nms
 OVERLAP = 0.25  # of the tile side: a defect up to this size is whole in at least one tile
 EDGE_PIXELS = 2.0  # a box this near to an inner tile edge is taken to be cut by it
 CUT_SCORE_FACTOR = 0.3  # what a cut box keeps of its score: the neighbouring tile sees it whole
+OVERVIEW = 1.5  # a look whose tiles show so many times as many pixels each way as another's is an overview beside it
 VIEW = 2.0  # of a region's longer side: so much of the picture is shown when the outline of what is in it is asked for
 LEAST_VIEW = 32  # pixels: what is magnified more has nothing more to show
 MAX_CANDIDATES = 30_000  # the best that are compared with each other; bounds the time of a threshold near 0
@@ -101,6 +102,21 @@ def place_tiles(
     placed = np.minimum(np.maximum(in_tile + offset, 0), limit)
     whole = (placed[:, 2] > placed[:, 0]) & (placed[:, 3] > placed[:, 1])  # padding lies outside the image
     return Detections(placed, kept, class_ids).take(whole & (kept >= thresholds[class_ids]))
+
+
+def least_lengths(sides: Sequence[int]) -> dict[int, float]:
+    """How long a box of each look at an image must be to count, by the pixels that a tile of the look shows each way.
+
+    An overview answers only for what the look beside it may see in no tile whole: boxes longer than half of that one's
+    tile. Smaller ones it sees less sharply. Looks that are nearer to each other answer for every size. (Singh and
+    Davis, An Analysis of Scale Invariance in Object Detection - SNIP, 2018, give each scale the sizes that suit it.)
+    """
+    return {side: max((finer / 2 for finer in sides if finer * OVERVIEW <= side), default=0.0) for side in sides}
+
+
+def longer_than(found: Detections, length: float) -> Detections:
+    """The boxes whose longer side has more than that many pixels."""
+    return found.take((found.boxes_xyxy[:, 2:] - found.boxes_xyxy[:, :2]).max(axis=1, initial=0) > length)
 
 
 def best_candidates(found: Detections, most: int) -> Detections:

@@ -13,7 +13,16 @@ from numpy.typing import NDArray
 from export.contract.boxes import AT_ONCE, Detections, concatenate
 from export.contract.fusion import merge_boxes
 from export.contract.tensors import DETECTOR
-from export.contract.tiles import MAX_CANDIDATES, best_candidates, cut_tiles, place_tiles, tile_origins, tile_side
+from export.contract.tiles import (
+    MAX_CANDIDATES,
+    best_candidates,
+    cut_tiles,
+    least_lengths,
+    longer_than,
+    place_tiles,
+    tile_origins,
+    tile_side,
+)
 from gateway.errors import ParameterError
 from gateway.models.acceptance import Acceptance
 from gateway.models.queue import TileQueue
@@ -57,6 +66,7 @@ async def scan(
         width, height = resolution_wh
         raise ParameterError(f"no region lies in the image, which has {width} x {height} pixels")
     has_overview = parameters.full_image and max(resolution_wh) > max(sides)
+    least = least_lengths(sides) | ({max(resolution_wh): max(sides) / 2} if has_overview else {})
     current().tiles += number + has_overview
     promise = queue.promise(number + has_overview)
     room = asyncio.Semaphore(BATCHES_IN_FLIGHT)
@@ -70,7 +80,7 @@ async def scan(
             promise.came_back(len(tiles))
         finally:
             room.release()
-        return place_tiles(boxes, scores, batch, resolution_wh, shown, score_threshold)
+        return longer_than(place_tiles(boxes, scores, batch, resolution_wh, shown, score_threshold), least[shown])
 
     try:
         async with asyncio.TaskGroup() as group:
@@ -95,13 +105,7 @@ async def scan(
         raise failures.exceptions[0] from None
     finally:
         promise.close()
-    large = _large(overview, max(sides) * parameters.tile_overlap)
-    return concatenate([found, *(task.result() for task in asked), large])
-
-
-def _large(found: Detections, side: float) -> Detections:
-    """Those longer than `side`: the tiles see what is smaller, and more sharply."""
-    return found.take((found.boxes_xyxy[:, 2:] - found.boxes_xyxy[:, :2]).max(axis=1, initial=0) > side)
+    return concatenate([found, *(task.result() for task in asked), overview])
 
 
 async def judged(

@@ -1,6 +1,7 @@
-"""Judges the running service, not the checkpoint: every board of DeepPCB's val.txt through POST /detect.
+"""Judges the running service, not the checkpoint: every board of a labelled dataset through POST /detect.
 
-    python -m tests.benchmarks.http_accuracy --data ../shared/data/deeppcb [--magnification 1 1.5]
+    python -m tests.benchmarks.http_accuracy --data ../shared/data/deeppcb
+    python -m tests.benchmarks.http_accuracy --data data/synth_val/annotations.json --magnification 0.6 1.25
 
 Starts the service itself when no --url is given. Progress goes to stderr, one JSON object to stdout.
 """
@@ -19,31 +20,28 @@ import numpy as np
 from tqdm import tqdm
 
 from export.contract.boxes import Detections
-from export.contract.defects import BARE_BOARD
 from gateway.up import free_port, service
 from training.data.source import read_dataset
-from training.metrics import MAX_DETECTIONS, Truth, evaluate_detections
+from training.evaluate import class_names, judge
+from training.metrics import MAX_DETECTIONS
+from training.prompts import LANGUAGES, Language
 
 CLIENTS = 3
 PARAMETERS = {"score_threshold": "0.01", "nms_threshold": "0.3"}
-NAMES = {
-    "en": [defect.names_en[0] for defect in BARE_BOARD],
-    "zh": [defect.names_zh[0] for defect in BARE_BOARD],
-}
+Names = dict[Language, list[str]]  # of the classes, in each language
 
 
-def ask(client: httpx.Client, image: bytes, magnification: Sequence[float]) -> dict[str, Detections]:
-    """The detections of one board by language; both are asked for in one request, as the evaluation does."""
-    prompts = NAMES["en"] + NAMES["zh"]
+def ask(client: httpx.Client, image: bytes, names: Names, magnification: Sequence[float]) -> dict[Language, Detections]:
+    """The detections of one board by language; all are asked for in one request, as the evaluation does."""
     data: dict[str, Any] = {
         **PARAMETERS,
         "magnification": json.dumps(magnification),
-        "max_detections": str(MAX_DETECTIONS * len(NAMES)),
-        "prompt": prompts,
+        "max_detections": str(MAX_DETECTIONS * len(names)),
+        "prompt": [name for own in names.values() for name in own],
     }
     answer = client.post("/detect", files={"image": image}, data=data)
     answer.raise_for_status()
-    return {language: chosen(answer.json()["detections"], names) for language, names in NAMES.items()}
+    return {language: chosen(answer.json()["detections"], own) for language, own in names.items()}
 
 
 def chosen(found: Sequence[dict[str, Any]], names: Sequence[str]) -> Detections:
@@ -60,24 +58,23 @@ def chosen(found: Sequence[dict[str, Any]], names: Sequence[str]) -> Detections:
 def main() -> None:
     """Runs the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, required=True, help="DeepPCB folder")
-    parser.add_argument("--split", default="val")
+    parser.add_argument("--data", type=Path, required=True, help="COCO file or DeepPCB folder")
+    parser.add_argument("--split", default="val", help="of a DeepPCB folder")
     parser.add_argument("--magnification", type=float, nargs="+", default=[1.0])
     parser.add_argument("--url", help="of a running gateway")
     arguments = parser.parse_args()
     dataset = read_dataset(arguments.data, arguments.split)
+    names = {language: class_names(dataset, language) for language in LANGUAGES}
     running = nullcontext(arguments.url) if arguments.url else service(Path("model_repository"), free_port())
     with running as url, httpx.Client(base_url=url, timeout=120) as client, ThreadPoolExecutor(CLIENTS) as pool:
         model = client.get("/readyz").json()["model"]
         answers = pool.map(
-            lambda sample: ask(client, sample.path.read_bytes(), arguments.magnification), dataset.samples
+            lambda sample: ask(client, sample.path.read_bytes(), names, arguments.magnification), dataset.samples
         )
         found = list(tqdm(answers, total=len(dataset.samples), unit="image", file=sys.stderr, disable=None))
-    truths = [Truth(sample.boxes_xyxy, sample.class_ids) for sample in dataset.samples]
-    ids = [defect.id for defect in BARE_BOARD]
     report: dict[str, Any] = {"model": model, "split": arguments.split, "images": len(dataset.samples)}
-    for language in NAMES:
-        report[language] = evaluate_detections(truths, [answer[language] for answer in found], ids).as_json()
+    for language in names:
+        report[language] = judge(dataset, [answer[language] for answer in found]).as_json()
     print(json.dumps(report))  # noqa: T201
 
 

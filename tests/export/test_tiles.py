@@ -3,7 +3,16 @@ import tracemalloc
 import numpy as np
 import pytest
 
-from export.contract.tiles import CUT_SCORE_FACTOR, MAX_CANDIDATES, cut_tiles, merge_tiles, tile_origins
+from export.contract.boxes import Detections
+from export.contract.tiles import (
+    CUT_SCORE_FACTOR,
+    MAX_CANDIDATES,
+    cut_tiles,
+    least_lengths,
+    longer_than,
+    merge_tiles,
+    tile_origins,
+)
 
 TILE = 256
 
@@ -100,3 +109,25 @@ def test_thresholds_may_differ_by_prompt() -> None:
         max_detections=9,
     )
     assert found.class_ids.tolist() == [0]
+
+
+@pytest.mark.parametrize(
+    ("sides", "least"),
+    [
+        ([256], {256: 0}),
+        ([256, 205], {256: 0, 205: 0}),  # so near to each other, both answer for everything
+        ([427, 205], {427: 102.5, 205: 0}),
+        ([205, 427, 256], {427: 128, 256: 0, 205: 0}),  # what is left to an overview depends on the look that follows
+        ([1024, 512, 256], {1024: 256, 512: 128, 256: 0}),
+    ],
+)
+def test_an_overview_leaves_what_is_small_to_the_look_beside_it(sides: list[int], least: dict[int, float]) -> None:
+    assert least_lengths(sides) == least
+
+
+def test_the_longer_side_of_a_box_counts() -> None:
+    boxes = np.array([[0, 0, 10, 5], [0, 0, 5, 11], [0, 0, 10, 10]], np.float32)
+    found = Detections(boxes, np.ones(3, np.float32), np.arange(3))
+    assert longer_than(found, 10).class_ids.tolist() == [1]
+    assert len(longer_than(found, 0)) == 3
+    assert len(longer_than(found.take(np.zeros(3, bool)), 5)) == 0

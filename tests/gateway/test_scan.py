@@ -128,6 +128,25 @@ def test_several_magnifications_are_several_looks_whose_boxes_are_merged() -> No
     assert sum(asked) == sum(len(tile_origins(picture.resolution_wh, side)) for side in (TILE, TILE // 2))
 
 
+def test_an_overview_answers_only_for_what_no_tile_of_the_nearer_look_may_show_whole() -> None:
+    long = (420, 400, 480, 420)  # in no tile of 64 pixels whole
+    picture = WholePicture(board(600, 600, SMALL, long))
+
+    def found(*magnification: float) -> list[list[float]]:
+        boxes: list[list[float]] = look(picture, magnification=magnification).boxes_xyxy.tolist()
+        return boxes
+
+    def shows(boxes: list[list[float]], spot: tuple[int, int, int, int]) -> bool:
+        return any(np.allclose(box, spot, atol=3) for box in boxes)
+
+    afar, near, both = found(0.4), found(1.0), found(0.4, 1.0)
+    assert shows(afar, SMALL)  # alone it answers for everything
+    assert shows(afar, long)
+    assert not shows(near, long)
+    assert shows(both, long)
+    assert [box for box in both if shows([box], SMALL)] == [box for box in near if shows([box], SMALL)]
+
+
 @pytest.mark.parametrize(
     ("given", "expected"),
     [("1.5", (1.5,)), ("[1, 2, 1]", (1.0, 2.0)), (2, (2.0,)), ([0.25, 4], (0.25, 4.0))],

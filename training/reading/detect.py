@@ -9,7 +9,16 @@ from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
 from export.contract.boxes import Detections, concatenate, nms
-from export.contract.tiles import MAX_CANDIDATES, best_candidates, cut_tiles, place_tiles, tile_origins, tile_side
+from export.contract.tiles import (
+    MAX_CANDIDATES,
+    best_candidates,
+    cut_tiles,
+    least_lengths,
+    longer_than,
+    place_tiles,
+    tile_origins,
+    tile_side,
+)
 from training.data.images import magnified
 from training.network.modeling_florence2_grounding import Florence2ForGrounding
 from training.network.tokenizer import encode_batch
@@ -68,5 +77,6 @@ def merge_looks(
     prompts: slice = slice(None),
 ) -> Detections:
     """One list of boxes of several looks at one image, each at a magnification of its own, as the gateway does it."""
-    placed = [look.place(score_threshold, prompts) for look in looks]
+    least = least_lengths([look.tile for look in looks])
+    placed = [longer_than(look.place(score_threshold, prompts), least[look.tile]) for look in looks]
     return nms(best_candidates(concatenate(placed), MAX_CANDIDATES), nms_threshold, max_detections)
