@@ -49,7 +49,7 @@ async def scan(
     """The boxes of all tiles, duplicates among them; few batches of tiles are held at a time.
 
     The reading takes tiles of `tile` pixels; magnified, they show fewer pixels of the picture. Each magnification is a
-    look of its own at all of it.
+    look of its own at all of it; an overview keeps the boxes that `least_lengths` leaves to it.
 
     Raises:
         ParameterError: no region lies in the picture.
