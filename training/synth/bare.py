@@ -81,7 +81,7 @@ def _leg(
 
 
 def _binarise(copper: Mask, rng: np.random.Generator) -> Mask:
-    """Edges as a scan has them: rounded by the optics, wavy by etching and noise, on some boards frayed pixel by pixel."""
+    """Edges as a scan has them: rounded by the optics, wavy by etching and noise, on some boards frayed."""
     blurred = cv2.GaussianBlur(copper, (0, 0), float(rng.uniform(0.8, 1.8))).astype(np.float32)
     waves = noise((len(copper), len(copper)), float(rng.uniform(2.0, 6.0)), rng) * rng.uniform(4.0, 30.0)
     if rng.random() < FRAYED_SHARE:
