@@ -31,11 +31,17 @@ class Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class SourceConfig(Strict):
+class DatasetConfig(Strict):
     """One dataset."""
 
     path: Path  # COCO file with descriptions, or DeepPCB folder
     split: str = "train"  # of a DeepPCB folder
+
+
+class SourceConfig(DatasetConfig):
+    """One that is learned from."""
+
+    repeat: int = Field(default=1, ge=1)  # its pictures count as that many each, so that they are drawn more often
 
 
 class PromptTemplatesConfig(Strict):
@@ -73,7 +79,7 @@ class DataConfig(Strict):
 
     sources: tuple[SourceConfig, ...] = Field(min_length=1)
     holdout_groups: tuple[str, ...] = ()  # groups of the sources that only judge
-    holdout: tuple[SourceConfig, ...] = ()  # further datasets that only judge
+    holdout: tuple[DatasetConfig, ...] = ()  # further datasets that only judge
     replay: ReplayConfig | None = None  # none: the checkpoint holds no pictures
     text_prompt_templates: PromptTemplatesConfig | None = None  # none: the phrasings of training.prompts
 

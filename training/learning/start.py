@@ -50,7 +50,9 @@ def read_datasets(config: DataConfig, replayed: Dataset) -> tuple[Dataset, Datas
     unknown = held - {sample.group for sample in everything.samples[:count]}
     if unknown:
         raise DatasetError(f"holdout groups {sorted(unknown)} have no picture in the sources")
-    learned = [sample for sample in everything.samples[:count] if sample.group not in held]
+    repeats = [config.sources[i].repeat for i, source in enumerate(sources) for _ in source.samples]
+    drawn = zip(everything.samples[:count], repeats, strict=True)
+    learned = [sample for sample, repeat in drawn if sample.group not in held for _ in range(repeat)]
     judging = [sample for sample in everything.samples[:count] if sample.group in held]
     if not learned:
         raise DatasetError(f"nothing is left to learn from: every picture is of a holdout group, {sorted(held)}")
