@@ -158,7 +158,7 @@ class Run:
             "metrics": {"holdout": figures.as_json()},
             "data": {
                 "categories": [category.id for category in self.dataset.categories],
-                "images": len(self.dataset.samples),
+                "images": len({sample.path for sample in self.dataset.samples}),
                 "holdout_groups": list(config.data.holdout_groups),
                 "holdout_images": len(self.holdout.samples),
                 "replayed_images": len(self.batches.sampler.replayed.samples),

@@ -22,7 +22,7 @@ from pydantic import (
 from gateway.words.wording import Language, is_instruction, normalise
 
 MAX_ENABLED = 64  # the largest prompt bucket of the contract: what one request can ask for
-MAX_DEFECTS = 500
+MAX_DEFECTS = 1000
 MAX_TEXTS = 16  # names of a language, and descriptions
 MAX_FAULTS = 100  # told at once
 ID_PATTERN = "^[a-z][a-z0-9_]{0,63}$"

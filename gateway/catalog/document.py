@@ -15,7 +15,7 @@ from gateway.errors import ParameterError
 
 YAML = "application/yaml"
 MAX_DEPTH = 8
-MAX_EVENTS = 50_000  # values, and begins and ends of lists and mappings; a full catalog has about half
+MAX_EVENTS = 100_000  # values, and begins and ends of lists and mappings; a catalog full to all its limits has 96,000
 OPENING = """\
 # The defect catalog. Read it in again: python -m gateway.catalog import FILE.yaml
 # The catalog becomes what this file says: a defect that is left out is deleted, its history stays.

@@ -107,6 +107,22 @@ def test_a_new_user_walks_through(open_page: Open, gateway_url: str) -> None:
     expect(page.locator("#raw-json")).to_contain_text(f'"name": "{plain["model"]["name"]}"')
 
 
+def test_the_board_is_looked_at_as_often_as_is_chosen(open_page: Open, gateway_url: str) -> None:
+    page = open_page()
+    give(page, BOARD)
+    once = scores(page)
+    with page.expect_response(re.compile("/detect$")):
+        page.get_by_label("Look at the board").select_option("[0.6,1.25]")
+    answered(page)
+    form = {"magnification": "[0.6,1.25]"}
+    twice = httpx.post(f"{gateway_url}/detect", files={"image": BOARD.read_bytes()}, data=form, timeout=60).json()
+    assert scores(page) == sorted(round(found["score"], 2) for found in twice["detections"]) != once
+    page.reload()
+    expect(page.get_by_label("Look at the board")).to_have_value("[0.6,1.25]")  # as the words are
+    give(page, BOARD)
+    assert scores(page) == sorted(round(found["score"], 2) for found in twice["detections"])
+
+
 def test_the_language_is_the_browsers_and_can_be_switched(open_page: Open) -> None:
     page = open_page("zh-CN", color_scheme="dark", viewport={"width": 360, "height": 740})
     expect(page).to_have_title("电路板缺陷检测")

@@ -114,6 +114,12 @@ def test_a_run_without_anything_to_judge_by_is_refused() -> None:
     read_config(CONFIGS[0], ["data.holdout_groups=[]", "data.holdout=[{path: val.json}]"])
 
 
+def test_what_judges_counts_once() -> None:
+    read_config(CONFIGS[0], ["data.sources=[{path: train.json, repeat: 2}]"])
+    with pytest.raises(ConfigError, match=r"data\.holdout.*repeat"):
+        read_config(CONFIGS[0], ["data.holdout=[{path: val.json, repeat: 2}]"])
+
+
 @pytest.mark.parametrize("template", ["find it", "{label} and {label}"])
 def test_a_template_without_exactly_one_label_is_named(template: str) -> None:
     with pytest.raises(ConfigError, match=r"text_prompt_templates\.en.*exactly once") as error:

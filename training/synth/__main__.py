@@ -28,7 +28,7 @@ def main() -> int:
     kinds = ("train", "heldout", "bare")
     what = "assembled boards with the blemishes of one split, or binarised bare boards without defects"
     parser.add_argument("--kind", choices=kinds, default="train", help=what)
-    text = "mean number wished for on an assembled board that is not sound; many teach more in a picture"
+    text = "mean number wished for on an assembled board that is not sound; many teach more in a picture, 0: all sound"
     parser.add_argument("--defects", type=float, default=MEAN_DEFECTS, help=text)
     parser.add_argument("--workers", type=int, default=1, help="processes")
     parser.add_argument("--sheet", type=Path, help="PNG of close-ups")

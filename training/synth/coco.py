@@ -46,7 +46,7 @@ def write_dataset(
 ) -> None:
     """Writes `count` pictures of `size` pixels a side to images/, and annotations.json.
 
-    `mean_defects` are wished for on an assembled board that is not sound; bare boards have none.
+    `mean_defects` are wished for on an assembled board that is not sound, 0 make all sound; bare boards have none.
 
     Raises:
         SynthError: names everything about the request that does not hold.
@@ -57,7 +57,7 @@ def write_dataset(
             ("n", count, 1),
             ("seed", seed, 0),
             ("size", size, SMALLEST),
-            ("defects", mean_defects, 1),
+            ("defects", mean_defects, 0),
             ("workers", workers, 1),
         )
         if value < least

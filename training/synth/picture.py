@@ -58,7 +58,7 @@ def draw_picture(
     """Draws a picture; the same arguments give the same bytes.
 
     Args:
-        mean_defects: wished for on a board that is not sound.
+        mean_defects: wished for on a board that is not sound; 0: all are sound.
         wanted: categories to put in instead of a drawn handful; [] leaves the same board sound.
     """
     streams = np.random.SeedSequence([seed, index, SPLIT_SEEDS[split]]).spawn(4)
@@ -88,7 +88,7 @@ def draw_picture(
 
 
 def _draw_names(split: Split, mean_defects: float, rng: np.random.Generator) -> list[str]:
-    if rng.random() < CLEAN_SHARE:
+    if rng.random() < CLEAN_SHARE or not mean_defects:
         return []
     names = []
     for _ in range(int(np.clip(rng.poisson(mean_defects), 1, MOST_DEFECTS * mean_defects))):

@@ -16,6 +16,8 @@ export class Inspection extends EventTarget {
   picture = null;
   /** @type {string[]} */
   prompts = [];
+  /** The parameter of POST /detect: a number, or a JSON list of looks. */
+  magnification = "1";
   /** What POST /detect answered. @type {Object|null} */
   answer = null;
   /** The prompts that the answer is for. @type {string[]} */
@@ -54,6 +56,13 @@ export class Inspection extends EventTarget {
     this.run();
   }
 
+  /** @param {string} magnification */
+  setMagnification(magnification) {
+    this.magnification = magnification;
+    this.answer = this.#before = null;
+    this.run();
+  }
+
   /** @param {string[]} words looked for in the same picture until `endTrial` */
   startTrial(words) {
     if (!this.trial && this.answer && this.asked === this.prompts)
@@ -82,7 +91,7 @@ export class Inspection extends EventTarget {
     this.#running.abort();
     if (!this.picture) return;
     const running = (this.#running = new AbortController());
-    const { picture } = this;
+    const { picture, magnification } = this;
     const prompts = this.trial ?? this.prompts;
     this.#progress({ busy: true });
     try {
@@ -90,7 +99,7 @@ export class Inspection extends EventTarget {
         async () => {
           const sent = performance.now();
           const least = Math.min(LEAST_SCORE, ...this.#thresholds());
-          const answer = await detect(picture.blob, prompts, least, running.signal);
+          const answer = await detect(picture.blob, prompts, magnification, least, running.signal);
           return { answer, roundTripMs: performance.now() - sent };
         },
         running.signal,

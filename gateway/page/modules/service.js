@@ -129,13 +129,15 @@ export async function askPatiently(question, signal, onWait) {
 /**
  * @param {Blob} picture
  * @param {string[]} prompts none: every class of the catalog
+ * @param {string} magnification a number, or a JSON list of looks
  * @param {number} scoreThreshold
  * @param {AbortSignal} signal
  */
-export async function detect(picture, prompts, scoreThreshold, signal) {
+export async function detect(picture, prompts, magnification, scoreThreshold, signal) {
   const form = new FormData();
   form.append("image", picture, "picture");
   for (const prompt of prompts) form.append("prompt", prompt);
+  form.append("magnification", magnification);
   form.append("score_threshold", String(scoreThreshold));
   form.append("max_detections", "1000");
   return (await ask("detect", { method: "POST", body: form, signal })).content;

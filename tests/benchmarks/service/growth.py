@@ -23,7 +23,7 @@ from tests.benchmarks.service.servers import HttpServer, Servers, gateway
 SIDES = (256, 448, 640, 1024, 1408, 2048)  # pixels
 COUNTS = (1, 2, 4, 8, 16, 32, 64)  # of prompts, and of clients
 GENERATIVE_COUNTS = (1, 2, 4, 8, 12)
-CATALOGS = (12, 50, 150, MAX_DEFECTS)
+CATALOGS = (12, 50, 150, 500, MAX_DEFECTS)
 BOXES = (1, 5, 10, 25, 50, 100, 200)
 CLIENTS_S = 4.0
 ROOM = {"MAX_IN_FLIGHT": "64", "DEADLINE_S": "120"}  # the curves need more than a line would allow

@@ -1,4 +1,5 @@
-"""One board of 640 x 640 and all twelve classes: our detector's nine tiles against YOLOv8n's one pass.
+"""One board of 640 x 640 and all twelve classes: our detector's nine tiles against YOLOv8n's one pass, and our four
+tiles of the board at 0.7 of its size, as a line asks for with magnification=0.7.
 
 Both stand behind one Triton, on the same engine (OpenVINO, bf16), and are asked in turns by gRPC; what a client does
 with the answers, thresholds and NMS, is timed too. YOLO's graph comes from tests/benchmarks/service/yolo_graph.py.
@@ -11,6 +12,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import psutil
 from numpy.typing import NDArray
@@ -40,6 +42,8 @@ YOLO = ModelSpec(
 SCORE_THRESHOLD, NMS_THRESHOLD, MAX_DETECTIONS = 0.3, 0.3, 200
 PRECISION = "bf16"
 TURN = 5  # requests
+FEWER = 0.7  # magnification: 448 pixels are two tiles each way
+OURS, OURS_FEWER, THEIRS = "ours, nine tiles of 256", f"ours, four tiles at {FEWER}", "YOLOv8n at 640"
 
 
 def write_repository(folder: Path, precision: str) -> None:
@@ -64,7 +68,7 @@ def read_yolo(output: NDArray[np.float32]) -> Detections:
 
 
 async def compare_with_yolo(folder: Path, question: Question, rounds: int) -> dict[str, Any]:
-    """Latencies and processor time of both, and how many times as long ours takes, by round."""
+    """Latencies and processor time, and how many times as long ours take as YOLO's, by round."""
     write_repository(folder, PRECISION)
     with embedded_triton(folder) as server:
         direct, triton = await DirectTriton.of(server), Triton(server.grpc_url)
@@ -74,10 +78,14 @@ async def compare_with_yolo(folder: Path, question: Question, rounds: int) -> di
         async def ours() -> None:
             direct.boxes(question, await direct.ask(question))
 
+        async def ours_fewer() -> None:
+            smaller = Question(cv2.resize(question.pixels, None, fx=FEWER, fy=FEWER, interpolation=cv2.INTER_AREA))
+            direct.boxes(smaller, await direct.ask(smaller))
+
         async def yolo() -> None:
             read_yolo((await triton.infer(YOLO, "1", image, Deadline.within(WHOLE_RUN_S)))["OUTPUT"][0])
 
-        asks = {"ours, nine tiles of 256": ours, "YOLOv8n at 640": yolo}
+        asks = {OURS: ours, OURS_FEWER: ours_fewer, THEIRS: yolo}
         clock: dict[str, list[list[float]]] = {name: [] for name in asks}
         processor: dict[str, list[float]] = {name: [] for name in asks}
         for ask in asks.values():
@@ -92,7 +100,7 @@ async def compare_with_yolo(folder: Path, question: Question, rounds: int) -> di
                 clock[name].append(turn)
                 processor[name].append((processor_s(processes) - before) / TURN * 1e3)
         await asyncio.gather(direct.close(), triton.close())
-    medians = [[float(np.median(turn)) for turn in turns] for turns in clock.values()]
+    medians = {name: [float(np.median(turn)) for turn in turns] for name, turns in clock.items()}
     return {
         "precision": PRECISION,
         "servers": {
@@ -102,8 +110,13 @@ async def compare_with_yolo(folder: Path, question: Question, rounds: int) -> di
             }
             for name in asks
         },
-        "ours_over_yolo": {
-            "latency": spread([mine / other for mine, other in zip(*medians, strict=True)]),
-            "processor": spread([mine / other for mine, other in zip(*processor.values(), strict=True)]),
+        "over_yolo": {
+            name: {
+                "latency": spread([mine / other for mine, other in zip(medians[name], medians[THEIRS], strict=True)]),
+                "processor": spread(
+                    [mine / other for mine, other in zip(processor[name], processor[THEIRS], strict=True)]
+                ),
+            }
+            for name in (OURS, OURS_FEWER)
         },
     }
