@@ -28,6 +28,13 @@ def test_equal_seeds_give_equal_pixels_and_others_do_not() -> None:
     assert (first.image != other.image).any()
 
 
+def test_where_no_defects_are_wished_for_every_board_is_sound() -> None:
+    for index in range(6):
+        drawn = draw_picture(0, index, SIZE, mean_defects=0)
+        assert drawn.regions == []
+        np.testing.assert_array_equal(drawn.image, sound_board(index).image)
+
+
 @pytest.mark.parametrize("category", CATEGORIES)
 def test_every_category_appears_and_changes_what_its_box_shows(category: str) -> None:
     for index in range(8):
