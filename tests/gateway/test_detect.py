@@ -147,12 +147,12 @@ def test_pictures_of_any_size_are_answered(client: httpx.Client, size: tuple[int
 
 
 def test_a_board_moved_within_a_larger_picture_is_found_there(client: httpx.Client) -> None:
-    canvas = Image.new("L", (900, 800), 255)
-    canvas.paste(Image.open(BOARD), (192, 0))  # by one stride, so that the tiles see the same pixels
+    canvas = Image.new("L", (900, 832), 255)
+    canvas.paste(Image.open(BOARD), (192, 192))  # by one stride each way, so that the tiles see the same pixels
     moved = corners(detect(client, "针孔", image=saved(canvas, "PNG")))
     here = corners(detect(client, "针孔"))
     assert len(here)
-    assert (iou_matrix(here + np.array([192, 0, 192, 0], np.float32), moved).max(axis=1) > 0.9).all()
+    assert (iou_matrix(here + np.float32(192), moved).max(axis=1) > 0.9).all()
 
 
 def test_a_client_names_its_request(client: httpx.Client) -> None:
