@@ -50,7 +50,7 @@ def read_datasets(config: DataConfig, replayed: Dataset) -> tuple[Dataset, Datas
     unknown = held - {sample.group for sample in everything.samples[:count]}
     if unknown:
         raise DatasetError(f"holdout groups {sorted(unknown)} have no picture in the sources")
-    repeats = [config.sources[i].repeat for i, source in enumerate(sources) for _ in source.samples]
+    repeats = [own.repeat for own, source in zip(config.sources, sources, strict=True) for _ in source.samples]
     drawn = zip(everything.samples[:count], repeats, strict=True)
     learned = [sample for sample, repeat in drawn if sample.group not in held for _ in range(repeat)]
     judging = [sample for sample in everything.samples[:count] if sample.group in held]
