@@ -121,6 +121,9 @@ def test_the_board_is_looked_at_as_often_as_is_chosen(open_page: Open, gateway_u
     expect(page.get_by_label("Look at the board")).to_have_value("[0.6,1.25]")  # as the words are
     give(page, BOARD)
     assert scores(page) == sorted(round(found["score"], 2) for found in twice["detections"])
+    page.evaluate("sessionStorage.setItem('pcbd.looks', '[9]')")  # kept by a page that had another choice
+    page.reload()
+    expect(page.get_by_label("Look at the board")).to_have_value("1")
 
 
 def test_the_language_is_the_browsers_and_can_be_switched(open_page: Open) -> None:

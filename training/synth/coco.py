@@ -57,11 +57,12 @@ def write_dataset(
             ("n", count, 1),
             ("seed", seed, 0),
             ("size", size, SMALLEST),
-            ("defects", mean_defects, 0),
             ("workers", workers, 1),
         )
         if value < least
     ]
+    if mean_defects != 0 and mean_defects < 1:
+        faults.append(f"--defects is {mean_defects}, expected 0 for sound boards, or at least 1")
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         faults.append(f"{folder} exists and is not an empty folder; give another --out or remove it")
     if faults:

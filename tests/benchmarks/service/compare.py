@@ -164,14 +164,15 @@ def _ratios(those: Mapping[str, Contestant]) -> dict[str, Ratio]:
                 continue
             mine = those[ours]
             found[f"{ours} : {name}"] = {
-                "latency": _times(other.latencies(), mine.latencies()),
-                "throughput": _times(mine.per_s, other.per_s),
-                "processor": _times(other.processor_ms, mine.processor_ms),
+                "latency": times(other.latencies(), mine.latencies()),
+                "throughput": times(mine.per_s, other.per_s),
+                "processor": times(other.processor_ms, mine.processor_ms),
             }
     return found
 
 
-def _times(upper: Sequence[float], lower: Sequence[float]) -> Spread:
+def times(upper: Sequence[float], lower: Sequence[float]) -> Spread:
+    """How many times as much the one is as the other, round by round."""
     return spread([a / b for a, b in zip(upper, lower, strict=True)])
 
 

@@ -24,7 +24,7 @@ from export.engines.targets import build_engine
 from export.triton.config import render_config
 from gateway.models.triton import Triton
 from gateway.request.deadline import Deadline
-from tests.benchmarks.service.compare import spread
+from tests.benchmarks.service.compare import times
 from tests.benchmarks.service.direct import WHOLE_RUN_S, DirectTriton
 from tests.benchmarks.service.process import processor_s
 from tests.benchmarks.service.question import Question
@@ -112,10 +112,8 @@ async def compare_with_yolo(folder: Path, question: Question, rounds: int) -> di
         },
         "over_yolo": {
             name: {
-                "latency": spread([mine / other for mine, other in zip(medians[name], medians[THEIRS], strict=True)]),
-                "processor": spread(
-                    [mine / other for mine, other in zip(processor[name], processor[THEIRS], strict=True)]
-                ),
+                "latency": times(medians[name], medians[THEIRS]),
+                "processor": times(processor[name], processor[THEIRS]),
             }
             for name in (OURS, OURS_FEWER)
         },
