@@ -41,7 +41,7 @@ chaos: $(DEV)/.installed ## break the service on purpose (an hour)
 soak: $(DEV)/.installed ## thirty minutes at 70 % of capacity
 	$(DEV)/bin/python -m tests.chaos.soak --out docs/benchmarks/soak.json
 
-train: $(DEV)/.installed data/synth data/bare data/dense data/sound data/synth_val ## train the shipped checkpoint again (hours on a CPU)
+train: $(DEV)/.installed data/synth data/bare data/dense data/sound data/looks data/synth_val ## train the shipped checkpoint again (hours on a CPU)
 	$(DEV)/bin/python -m training.train --config training/configs/deeppcb_tiny.yaml
 	$(DEV)/bin/python -m training.train --config training/configs/pcb_twelve.yaml
 	$(DEV)/bin/python -m training.train --config training/configs/pcb_dense.yaml
@@ -60,6 +60,9 @@ data/dense: $(DEV)/.installed
 
 data/sound: $(DEV)/.installed
 	$(DEV)/bin/python -m training.synth --n 1200 --seed 5 --defects 0 --out $@ --workers 2
+
+data/looks: $(DEV)/.installed
+	$(DEV)/bin/python -m training.synth --n 1500 --seed 6 --defects 12 --blemishes 0.7 --out $@ --workers 2
 
 data/synth_val: $(DEV)/.installed
 	$(DEV)/bin/python -m training.synth --n 200 --seed 1 --out $@ --workers 2

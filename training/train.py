@@ -34,6 +34,7 @@ from training.learning.resolution import check_input_resolutions
 from training.learning.run_log import RunLog
 from training.learning.run_state import open_folder, read_state, write_state
 from training.learning.schedule import plan
+from training.learning.sentences import sentences_of
 from training.learning.start import open_buffer, phrasings_of, read_datasets, start_network, weights_by_class
 from training.metrics import Figures
 from training.network.checkpoint import REPLAY, CheckpointError, git_commit, load_checkpoint, save_checkpoint
@@ -73,6 +74,7 @@ class Run:
             stride=network.grounding_stride,
             outline_share=train.outline_share,
             size_balance=train.size_balance,
+            sentences=sentences_of(self.dataset),
         )
         self.stopping = EarlyStopping()
         self.commit = git_commit()  # of the code that runs, whatever is committed meanwhile

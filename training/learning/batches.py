@@ -19,6 +19,7 @@ from training.crops.crop import Crop
 from training.crops.sampler import CropSampler
 from training.crops.view import View, draw_view
 from training.learning.schedule import Schedule, Stage
+from training.learning.sentences import Sentences
 from training.learning.targets import (
     GenerativeBatch,
     GroundingPrompts,
@@ -100,6 +101,7 @@ class Batches:
         stride: int,
         outline_share: float = 0.0,
         size_balance: float = 0.0,
+        sentences: Sentences | None = None,
     ) -> None:
         self.categories = categories
         self.sampler = sampler
@@ -110,6 +112,7 @@ class Batches:
         self.stride = stride  # pixels per image token
         self.outline_share = outline_share
         self.size_balance = size_balance
+        self.sentences = sentences
 
     def draw(self, stage: Stage, draws: Draws) -> Batch | DecoderBatch:
         """A batch as `stage` has them."""
@@ -123,7 +126,7 @@ class Batches:
         return Batch(
             image,
             assign(crops, size // self.stride, size, self.size_balance),
-            draw_grounding_prompts(self.categories, crops, words, self.phrasings),
+            draw_grounding_prompts(self.categories, crops, words, self.phrasings, self.sentences),
             [crop.sparse for crop in crops],
             generative,
         )

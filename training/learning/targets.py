@@ -1,8 +1,8 @@
 """What one batch is asked and what it should answer, for both readings."""
 
 import random
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -15,13 +15,15 @@ from export.contract.locations import location_token, quantise
 from training.crops.crop import Crop
 from training.crops.view import View
 from training.data.dataset import is_chinese
+from training.learning.sentences import Sentences
 from training.network.regions import locations
 from training.network.tokenizer import BOS, EOS, PAD, encode_batch, token_id
 from training.prompts import ALL_DEFECTS, LANGUAGES, PHRASINGS, Phrasings, ask_for, draw_phrasing, names, words
 
 MAX_CLASSES = 16  # asked for in one step
 ABSENT_CLASSES = 2  # known classes per step that the dataset does not have, so that words matter
-SENTENCES = 8  # about single defects or whole pictures, asked for in one step
+SENTENCES = 16  # about single defects or whole pictures, asked for in one step
+NEAR_MISSES = 8  # sentences of other defects that are like these, asked for in one step
 CENTRE_RADIUS = 1.5  # tokens: those of one defect are at most so far from its centre each way
 IGNORED = -100
 
@@ -79,17 +81,19 @@ def _central(centres: NDArray[np.float64], low: float, high: float, farthest: fl
 class GroundingPrompts:
     """Texts of one step and what each asks for: a class, by its index, or the defects that carry a sentence.
 
-    An index past the dataset's categories is of a class that no image shows.
+    An index past the dataset's categories is of a class that no image shows. `near_misses` are sentences of defects
+    that no image shows, and the classes of these.
     """
 
     texts: list[str]
     asked: list[int | str]
+    near_misses: Mapping[str, frozenset[int]] = field(default_factory=dict)
 
     def relevance(self, found: Positives) -> tuple[Tensor, Tensor]:
         """Whether M positives answer P prompts, and whether that is known: two (M, P) of 0 and 1.
 
-        A sentence is known not to hold for a defect that has sentences of its own, and for one of a class in which
-        no asked defect is; of another one of the same class, without sentences, nothing is known.
+        A sentence is known not to hold for a defect that has sentences of its own, and for one of a class of which
+        no defect carries it; of another one of the same class, without sentences, nothing is known.
         """
         classes = found.class_ids.tolist()
         answers = torch.zeros(len(classes), len(self.asked))
@@ -101,6 +105,7 @@ class GroundingPrompts:
             described = [asked in texts for texts in found.descriptions]
             answers[:, column] = torch.tensor(described, dtype=answers.dtype)
             alike = {class_id for class_id, hit in zip(classes, described, strict=True) if hit}
+            alike |= self.near_misses.get(asked, frozenset())
             for row, (class_id, texts) in enumerate(zip(classes, found.descriptions, strict=True)):
                 if class_id in alike and not texts:
                     known[row, column] = 0
@@ -108,9 +113,16 @@ class GroundingPrompts:
 
 
 def draw_grounding_prompts(
-    categories: Sequence[Defect], crops: Sequence[Crop], rng: random.Random, phrasings: Phrasings = PHRASINGS
+    categories: Sequence[Defect],
+    crops: Sequence[Crop],
+    rng: random.Random,
+    phrasings: Phrasings = PHRASINGS,
+    known: Sentences | None = None,
 ) -> GroundingPrompts:
-    """Classes in each language, some absent ones, and sentences that the crops carry, all in random phrasings."""
+    """Classes in each language, some absent ones, and sentences that the crops carry, all in random phrasings.
+
+    Of `known` sentences some that no crop carries are asked for as well, each like one that a crop does.
+    """
     shown = sorted({int(class_id) for crop in crops for class_id in crop.class_ids})
     hidden = [index for index in range(len(categories)) if index not in set(shown)]
     chosen = rng.sample(shown, min(len(shown), MAX_CLASSES))
@@ -130,8 +142,13 @@ def draw_grounding_prompts(
     sparse = sorted({text for crop in crops for text in crop.sparse})
     sentences = rng.sample(own, min(len(own), SENTENCES - min(len(sparse), SENTENCES // 2)))
     sentences += rng.sample(sparse, min(len(sparse), SENTENCES - len(sentences)))
-    pairs += [(_ask_for_sentence(text, rng, phrasings), text) for text in dict.fromkeys(sentences)]
-    return GroundingPrompts([text for text, _ in pairs], [asked for _, asked in pairs])
+    near_misses: dict[str, frozenset[int]] = {}
+    for text in sentences[:NEAR_MISSES] if known is not None else ():
+        other = known.near_miss(text, {*own, *sparse}, rng)
+        if other is not None:
+            near_misses[other] = known.classes[other]
+    pairs += [(_ask_for_sentence(text, rng, phrasings), text) for text in dict.fromkeys([*sentences, *near_misses])]
+    return GroundingPrompts([text for text, _ in pairs], [asked for _, asked in pairs], near_misses)
 
 
 def _absent(categories: Sequence[Defect]) -> list[Defect]:

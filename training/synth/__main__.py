@@ -2,6 +2,7 @@
 
 python -m training.synth --n 5000 --out data/synth --seed 0 --workers 4
 python -m training.synth --n 1800 --out data/dense --seed 2 --defects 12
+python -m training.synth --n 1500 --out data/looks --seed 6 --defects 12 --blemishes 0.7
 python -m training.synth --n 500 --out data/synth_heldout --kind heldout
 python -m training.synth --n 1500 --out data/bare --kind bare
 python -m training.synth --sheet docs/synth.png
@@ -30,6 +31,8 @@ def main() -> int:
     parser.add_argument("--kind", choices=kinds, default="train", help=what)
     text = "mean number wished for on an assembled board that is not sound; many teach more in a picture, 0: all sound"
     parser.add_argument("--defects", type=float, default=MEAN_DEFECTS, help=text)
+    text = "share of blemishes among these, default 0.2, and 0.5 of the kind heldout"
+    parser.add_argument("--blemishes", type=float, help=text)
     parser.add_argument("--workers", type=int, default=1, help="processes")
     parser.add_argument("--sheet", type=Path, help="PNG of close-ups")
     arguments = parser.parse_args()
@@ -45,6 +48,7 @@ def main() -> int:
                 size=arguments.size,
                 kind=arguments.kind,
                 mean_defects=arguments.defects,
+                blemish_share=arguments.blemishes,
                 workers=arguments.workers,
             )
         if arguments.sheet is not None:

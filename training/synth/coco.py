@@ -42,11 +42,20 @@ class Record:
 
 
 def write_dataset(
-    folder: Path, count: int, *, seed: int, size: int, kind: Kind, mean_defects: float, workers: int
+    folder: Path,
+    count: int,
+    *,
+    seed: int,
+    size: int,
+    kind: Kind,
+    mean_defects: float,
+    blemish_share: float | None = None,
+    workers: int,
 ) -> None:
     """Writes `count` pictures of `size` pixels a side to images/, and annotations.json.
 
     `mean_defects` are wished for on an assembled board that is not sound, 0 make all sound; bare boards have none.
+    Of these `blemish_share` are blemishes, BLEMISH_SHARE of the kind if None.
 
     Raises:
         SynthError: names everything about the request that does not hold.
@@ -63,12 +72,14 @@ def write_dataset(
     ]
     if mean_defects != 0 and mean_defects < 1:
         faults.append(f"--defects is {mean_defects}, expected 0 for sound boards, or at least 1")
+    if blemish_share is not None and not 0 <= blemish_share <= 1:
+        faults.append(f"--blemishes is {blemish_share}, expected a share from 0 to 1")
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         faults.append(f"{folder} exists and is not an empty folder; give another --out or remove it")
     if faults:
         raise SynthError("\n".join(faults))
     (folder / IMAGES).mkdir(parents=True, exist_ok=True)
-    draw = partial(_write_picture, folder, seed, size, kind, mean_defects)
+    draw = partial(_write_picture, folder, seed, size, kind, mean_defects, blemish_share)
     records = list(tqdm(_each(draw, count, workers), total=count, unit="picture", disable=None))
     document = _document(records, seed=seed, size=size, kind=kind)
     aside = folder / f"{ANNOTATIONS}.part"
@@ -84,15 +95,23 @@ def _each(draw: "partial[Record]", count: int, workers: int) -> Iterator[Record]
         yield from pool.imap(draw, range(count))
 
 
-def _draw(seed: int, index: int, size: int, kind: Kind, mean_defects: float) -> Picture:
+def _draw(seed: int, index: int, size: int, kind: Kind, mean_defects: float, blemish_share: float | None) -> Picture:
     if kind != "bare":
-        return draw_picture(seed, index, size, kind, mean_defects=mean_defects)
+        return draw_picture(seed, index, size, kind, mean_defects=mean_defects, blemish_share=blemish_share)
     gray = draw_bare_board(seed, index, size)
     return Picture(np.repeat(gray[..., None], 3, axis=2), [], Counter(), BARE_QUALITY)
 
 
-def _write_picture(folder: Path, seed: int, size: int, kind: Kind, mean_defects: float, index: int) -> Record:
-    picture = _draw(seed, index, size, kind, mean_defects)
+def _write_picture(
+    folder: Path,
+    seed: int,
+    size: int,
+    kind: Kind,
+    mean_defects: float,
+    blemish_share: float | None,
+    index: int,
+) -> Record:
+    picture = _draw(seed, index, size, kind, mean_defects, blemish_share)
     quality = [cv2.IMWRITE_JPEG_QUALITY, picture.jpeg_quality]
     _, encoded = cv2.imencode(".jpg", cv2.cvtColor(picture.image, cv2.COLOR_RGB2BGR), quality)
     name = f"{index:06d}.jpg"

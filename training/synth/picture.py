@@ -53,12 +53,14 @@ def draw_picture(
     split: Split = "train",
     *,
     mean_defects: float = MEAN_DEFECTS,
+    blemish_share: float | None = None,
     wanted: list[str] | None = None,
 ) -> Picture:
     """Draws a picture; the same arguments give the same bytes.
 
     Args:
         mean_defects: wished for on a board that is not sound; 0: all are sound.
+        blemish_share: of these; None: BLEMISH_SHARE of the split.
         wanted: categories to put in instead of a drawn handful; [] leaves the same board sound.
     """
     streams = np.random.SeedSequence([seed, index, SPLIT_SEEDS[split]]).spawn(4)
@@ -69,7 +71,8 @@ def draw_picture(
     finish = draw_finish(layout_rng)
     camera = Camera.draw(size, side, camera_rng)
     inspection = Inspection(board, camera, [])
-    names = _draw_names(split, mean_defects, defect_rng) if wanted is None else wanted
+    blemish_share = BLEMISH_SHARE[split] if blemish_share is None else blemish_share
+    names = _draw_names(blemish_share, mean_defects, defect_rng) if wanted is None else wanted
     on_surface = ("scratch", "blemish")
     found = [put_defect(name, inspection, defect_rng) for name in names if name not in on_surface]
     surface = paint_board(board, finish, layout_rng)
@@ -87,12 +90,12 @@ def draw_picture(
     return Picture(image, shown, board.hard_negatives, camera.jpeg_quality)
 
 
-def _draw_names(split: Split, mean_defects: float, rng: np.random.Generator) -> list[str]:
+def _draw_names(blemish_share: float, mean_defects: float, rng: np.random.Generator) -> list[str]:
     if rng.random() < CLEAN_SHARE or not mean_defects:
         return []
     names = []
     for _ in range(int(np.clip(rng.poisson(mean_defects), 1, MOST_DEFECTS * mean_defects))):
-        blemish = rng.random() < BLEMISH_SHARE[split]
+        blemish = rng.random() < blemish_share
         names.append("blemish" if blemish else DEFECTS[int(rng.integers(len(DEFECTS)))].id)
     return names
 

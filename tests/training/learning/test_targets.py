@@ -10,6 +10,7 @@ from export.contract.locations import dequantise_outline
 from training.crops.crop import Crop
 from training.crops.view import draw_view
 from training.data.outline import UNKNOWN, Polygon
+from training.learning.sentences import Sentences
 from training.learning.targets import (
     IGNORED,
     MAX_CLASSES,
@@ -108,6 +109,23 @@ def test_relevance_of_classes_and_sentences() -> None:
     assert answers.tolist() == [[1, 0, 1], [1, 0, 0], [1, 0, 0], [0, 0, 0]]
     # Nobody said whether the third, of the same class but without sentences, is a black ring.
     assert known.tolist() == [[1, 1, 1], [1, 1, 1], [1, 1, 0], [1, 1, 1]]
+
+
+def test_grounding_prompts_ask_for_what_is_like_a_sentence_and_in_no_crop() -> None:
+    known = Sentences({text: frozenset({2}) for text in ("a black ring", "a brown ring", "焊点旁的黑色圆环")})
+    shown = crop((0, 0, 16, 16, 2), (0, 0, 16, 16, 4), texts=("a black ring",))
+    prompts = draw_grounding_prompts(BARE_BOARD, [shown, crop((0, 0, 16, 16, 2))], random.Random(0), known=known)
+    asked = [one for one in prompts.asked if isinstance(one, str)]
+    assert sorted(asked) == ["a black ring", "a brown ring"]
+    found = assign([shown, crop((0, 0, 16, 16, 2))], GRID, SIZE)
+    answers, certain = prompts.relevance(found)
+    column = prompts.asked.index("a brown ring")
+    assert not answers[:, column].any()
+    # Of the second ring, without sentences, nothing is known.
+    assert sorted(zip(found.class_ids.tolist(), certain[:, column].tolist(), strict=True)) == sorted(
+        (class_id, float(bool(texts) or class_id != 2))
+        for class_id, texts in zip(found.class_ids.tolist(), found.descriptions, strict=True)
+    )
 
 
 def test_grounding_prompts_vary() -> None:

@@ -62,5 +62,7 @@ def test_a_folder_with_something_in_it_is_left_alone(tmp_path: Path) -> None:
 
 def test_everything_wrong_with_a_request_is_named_at_once(tmp_path: Path) -> None:
     (tmp_path / "precious.txt").write_text("mine")
-    with pytest.raises(SynthError, match=r"(?s)--n is 0.*--size is 16.*--defects is 0.5.*not an empty folder"):
-        write_dataset(tmp_path, 0, seed=0, size=16, kind="train", mean_defects=0.5, workers=1)
+    with pytest.raises(
+        SynthError, match=r"(?s)--n is 0.*--size is 16.*--defects is 0.5.*--blemishes is 7.*not an empty"
+    ):
+        write_dataset(tmp_path, 0, seed=0, size=16, kind="train", mean_defects=0.5, blemish_share=7, workers=1)

@@ -125,3 +125,11 @@ def test_more_defects_come_where_more_are_wished_for() -> None:
         sum(len(draw_picture(7, index, SIZE, mean_defects=mean).regions) for index in range(6)) for mean in (2, 12)
     )
     assert many > 2 * few
+
+
+@pytest.mark.parametrize("share", [0.0, 1.0])
+def test_blemishes_have_the_share_that_is_wished_for(share: float) -> None:
+    pictures = [draw_picture(7, index, SIZE, mean_defects=8, blemish_share=share) for index in range(4)]
+    drawn = [region.category for picture in pictures for region in picture.regions]
+    assert len(drawn) > 4
+    assert {category == "blemish" for category in drawn} == {share == 1}
