@@ -38,7 +38,7 @@ from training.calibration import (
     split_boards,
 )
 from training.data.dataset import Dataset, DatasetError
-from training.data.source import read_dataset
+from training.data.source import read_judging
 from training.evaluate import SCORE_THRESHOLD
 from training.network.checkpoint import CheckpointError, load_checkpoint
 from training.network.modeling_florence2_grounding import Florence2ForGrounding
@@ -231,7 +231,7 @@ def main() -> int:
         if arguments.out is not None and arguments.out.exists():
             raise CheckpointError(f"{arguments.out} exists; give a folder that does not, or leave --out away")
         network, tokenizer, manifest = load_checkpoint(arguments.checkpoint)
-        dataset = read_dataset(arguments.data, arguments.split)
+        dataset = read_judging(arguments.data, arguments.split)
         calibration = {"split": arguments.split} | calibrate(
             network,
             tokenizer,

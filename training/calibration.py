@@ -193,13 +193,16 @@ FIT_SHARE = 0.15  # of the calibration boards: two numbers per class need few bo
 def split_boards(groups: Sequence[str], calibration_share: float, seed: int) -> Parts:
     """Divides boards, given by the group of each, at random; every part gets one board at least.
 
+    A board whose group is not known, '', is one by itself.
+
     Raises:
         ValueError: fewer than three boards.
     """
     if len(groups) < 3:
         raise ValueError(f"{len(groups)} boards cannot be divided into three parts; expected 3 at least")
     rng = np.random.default_rng(seed)
-    names, of_board = np.unique(np.array(groups), return_inverse=True)
+    known = [group or f" {number}" for number, group in enumerate(groups)]  # no group's name begins so
+    names, of_board = np.unique(np.array(known), return_inverse=True)
     halves = _cut(rng.permutation(len(names)), of_board, calibration_share)
     unit = "groups"
     if min(len(half) for half in halves) < MIN_GROUPS:

@@ -31,7 +31,7 @@ from training.data.dataset import Dataset, DatasetError
 from training.data.described import by_description
 from training.data.images import read_image
 from training.data.outline import largest, overlap
-from training.data.source import read_dataset
+from training.data.source import read_judging
 from training.metrics import MAX_DETECTIONS, Figures, Truth, evaluate_detections
 from training.network.checkpoint import CheckpointError, load_checkpoint
 from training.network.modeling_florence2_grounding import Florence2ForGrounding
@@ -195,7 +195,7 @@ def main() -> int:
     try:
         network, tokenizer, manifest = load_checkpoint(arguments.checkpoint)
         reference = None if arguments.reference is None else load_checkpoint(arguments.reference)
-        dataset = read_dataset(arguments.data, arguments.split)
+        dataset = read_judging(arguments.data, arguments.split)
         if arguments.described:
             dataset = by_description(dataset, arguments.described)
         if not any(len(sample.class_ids) for sample in dataset.samples):

@@ -18,7 +18,7 @@ from tqdm import tqdm
 from export.contract.boxes import Detections
 from training.data.dataset import Dataset, DatasetError
 from training.data.images import read_image
-from training.data.source import read_dataset
+from training.data.source import read_judging
 from training.evaluate import NMS_THRESHOLD, SCORE_THRESHOLD, class_names, judge
 from training.metrics import MAX_DETECTIONS
 from training.network.checkpoint import CheckpointError, load_checkpoint
@@ -108,7 +108,7 @@ def main() -> int:
     arguments = parser.parse_args()
     try:
         network, tokenizer, manifest = load_checkpoint(arguments.checkpoint)
-        dataset = read_dataset(arguments.data, arguments.split)
+        dataset = read_judging(arguments.data, arguments.split)
     except (CheckpointError, DatasetError) as error:
         print(f"error: {error}", file=sys.stderr)  # noqa: T201
         return 2

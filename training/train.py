@@ -20,10 +20,9 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from export.contract.defects import DEFECTS
 from training.config import Config, ConfigError, read_config
 from training.crops.sampler import CropSampler
-from training.data.dataset import DatasetError
+from training.data.dataset import DatasetError, has_all_names
 from training.evaluate import evaluate_grounding
 from training.learning.batches import Batches, StepBatches
 from training.learning.early_stopping import EarlyStopping
@@ -155,7 +154,7 @@ class Run:
         config = self.config
         manifest = {
             "name": config.name,
-            "defects": [category.id for category in self.dataset.categories if category in DEFECTS],
+            "defects": [category.id for category in self.dataset.categories if has_all_names(category)],
             "score_threshold": round(figures.score_threshold, 4),
             "metrics": {"holdout": figures.as_json()},
             "data": {

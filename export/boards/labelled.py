@@ -141,6 +141,8 @@ def _read_coco(file: Path) -> Boards:
         found[annotation["image_id"]].append(annotation)
     boards = []
     for image in document["images"]:
+        if image.get("description_ids"):  # sparse labels: its boxes are not complete
+            continue
         boxes = np.array([annotation["bbox"] for annotation in found[image["id"]]], np.float32).reshape(-1, 4)
         boxes[:, 2:] += boxes[:, :2]  # xywh -> xyxy
         class_ids = [places[annotation["category_id"]] for annotation in found[image["id"]]]

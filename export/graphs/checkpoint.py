@@ -85,7 +85,8 @@ def load_checkpoint(folder: Path) -> Checkpoint:
 
 
 def _score_thresholds(manifest: dict[str, Any]) -> dict[str, float]:
-    """Those of the calibration; before one the operating point of the whole checkpoint, for every class."""
+    """Those of the calibration; of every other class the operating point of the whole checkpoint."""
     default = float(manifest["score_threshold"])
     calibrated: dict[str, float] = manifest.get("calibration", {}).get("score_thresholds", {})
-    return {"default": default} | {defect: float(calibrated.get(defect, default)) for defect in manifest["defects"]}
+    own = {name: float(score) for name, score in calibrated.items()}  # a plant's own classes among them
+    return {"default": default} | dict.fromkeys(manifest["defects"], default) | own

@@ -76,6 +76,15 @@ def test_build_hands_the_thresholds_of_every_class_over(built: Path) -> None:
     assert thresholds == {"open": 0.25, "short": 0.25, "default": 0.25}
 
 
+def test_calibrated_thresholds_of_other_classes_are_handed_over_too(tiny_checkpoint: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(tiny_checkpoint, tmp_path / "calibrated"))
+    manifest = json.loads((folder / "manifest.json").read_text())
+    manifest["calibration"] = {"score_thresholds": {"short": 0.5, "corrosion": 0.7}}
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    thresholds = {"open": 0.25, "short": 0.5, "corrosion": 0.7, "default": 0.25}
+    assert load_checkpoint(folder).score_thresholds == thresholds
+
+
 def test_build_says_which_version_is_served_and_how_another_comes_to_be(built: Path) -> None:
     assert _served(built, 1) == "version 1 is served"
     assert f"promote 2 --repository {built}" in _served(built, 2)

@@ -157,6 +157,12 @@ def test_split_boards_keeps_groups_whole_where_there_are_enough(num_groups: int,
     assert whole == (unit == "groups")
 
 
+def test_boards_of_no_known_group_are_no_group() -> None:
+    groups = [f"{index % 30:05d}" for index in range(90)] + [""] * 150
+    sizes = [len(split_boards(groups, 0.5, seed).judging) for seed in range(8)]
+    assert sizes == pytest.approx([120] * 8, abs=8)
+
+
 def test_split_boards_is_seeded_and_gives_every_part_a_board() -> None:
     groups = ["11111"] * 3
     parts = split_boards(groups, 0.5, seed=0)

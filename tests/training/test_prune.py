@@ -200,6 +200,14 @@ def test_a_block_without_importance_keeps_its_share() -> None:
     assert len(kept["busy"]) == 24
 
 
+def test_blocks_that_a_loss_does_not_reach_count_nothing_for_it(tiny_checkpoint: Path) -> None:
+    network = load(tiny_checkpoint)
+    loss = network.get_submodule(ENCODER).fc1.weight.square().sum()
+    importance = channel_importance(network, [loss])
+    assert importance[ENCODER].gt(0).all()
+    assert all(not values.any() for name, values in importance.items() if name != ENCODER)
+
+
 @pytest.mark.parametrize("broken", [float("nan"), float("inf")])
 def test_gradients_that_are_not_finite_are_refused(tiny_checkpoint: Path, broken: float) -> None:
     network = load(tiny_checkpoint)

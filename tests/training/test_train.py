@@ -13,11 +13,13 @@ from PIL import Image
 from export.contract.defects import Defect
 from tests.conftest import ROOT, run_module
 from tests.training.boards import write_boards
-from tests.training.small_run import CONFIG, settings
+from tests.training.small_run import CONFIG, PICTURES, settings
+from training.config import read_config
 from training.data.coco import write_coco
 from training.data.dataset import Dataset, Sample
 from training.network.checkpoint import CheckpointError, load_checkpoint
 from training.reading.detect import embed_prompts
+from training.train import Run
 
 
 def command(data: Path, out: Path, steps: int = 4) -> list[str]:
@@ -88,6 +90,15 @@ def test_a_run_that_diverges_ends_and_says_what_to_lower(trained: Path, tmp_path
     assert result.returncode == 1
     assert "train.lr" in result.stderr
     assert "Traceback" not in result.stderr
+
+
+def test_a_source_that_counts_twice_is_drawn_twice_as_often_and_listed_once(trained: Path, tmp_path: Path) -> None:
+    data, out = trained / "data", tmp_path / "run"
+    twice = f"data.sources=[{{path: {data}, repeat: 2}}]"
+    run = Run(read_config(CONFIG, [*settings(data, out, 1), twice, "train.stages=[{share: 1, mosaic: 0}]"]))
+    assert len(run.dataset.samples) == 2 * PICTURES
+    run.train()
+    assert load_checkpoint(out / "checkpoint")[2]["data"]["images"] == PICTURES
 
 
 def test_an_unknown_holdout_group_is_named(trained: Path, tmp_path: Path) -> None:

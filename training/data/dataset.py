@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import ExifTags, Image
 
 from export.contract.defects import DEFECTS, Defect
 
@@ -42,6 +42,11 @@ class Sample:
     image_descriptions: tuple[str, ...] = ()
     group: str = ""
     template: Path | None = None  # the same board without defects
+
+    @property
+    def fully_labelled(self) -> bool:
+        """Whether its boxes are complete, so that it can judge: it has no sparse labels."""
+        return not self.image_descriptions
 
 
 @dataclass(frozen=True)
@@ -78,6 +83,12 @@ def known_category(name: str) -> Defect:
     return KNOWN.get(_normalise(name)) or category(name)
 
 
+def has_all_names(category: Defect) -> bool:
+    """Whether a category is a known defect and has every name of it, so that it can be asked for by any."""
+    known = next((defect for defect in DEFECTS if defect.id == category.id), None)
+    return known is not None and {*known.names_en, *known.names_zh} <= {*category.names_en, *category.names_zh}
+
+
 def _normalise(name: str) -> str:
     return re.sub(r"[\s_-]+", " ", unicodedata.normalize("NFKC", name).casefold()).strip()
 
@@ -89,11 +100,15 @@ def read_resolution_wh(path: Path) -> tuple[int, int]:
     """Width and height in pixels from the header of an image file, as stored: an EXIF orientation is not applied.
 
     Raises:
-        DatasetError: the file is missing or not a picture in one of IMAGE_FORMATS.
+        DatasetError: the file is missing, not a picture in one of IMAGE_FORMATS, or a TIFF that is to be turned.
     """
     try:
         # Pillow warns of large pictures and of odd metadata, none of which a header's reader minds.
         with warnings.catch_warnings(action="ignore"), Image.open(path, formats=IMAGE_FORMATS) as image:
+            if image.format == "TIFF" and image.getexif().get(ExifTags.Base.Orientation, 1) != 1:
+                raise DatasetError(
+                    f"{path} is a TIFF with an orientation, which readers do not agree on; store it upright"
+                )
             return image.size
     except FileNotFoundError as error:
         raise DatasetError(f"{path} is missing") from error

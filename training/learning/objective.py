@@ -8,6 +8,7 @@ from tokenizers import Tokenizer
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812
 
+from export.contract.tensors import LENGTH_BUCKETS
 from training.learning.losses import focal_loss, giou_loss, location_loss, location_targets
 from training.learning.targets import (
     IGNORED,
@@ -63,7 +64,8 @@ def grounding_terms(
     )
     shares[found.image_ids, found.token_ids, 0] = found.weights
     answer_somewhere(logits, targets, weights, prompts, sparse)
-    match = focal_loss(logits, targets, weights * shares) / (targets * shares).sum().clamp(min=1)
+    positives = targets * shares * (weights > 0)  # those of a picture with sparse labels count for nothing
+    match = focal_loss(logits, targets, weights * shares) / positives.sum().clamp(min=1)
     if not len(found.token_ids):
         return match, logits.new_zeros(()), logits.new_zeros(())
     centres = network.centres(states.shape[1])[found.token_ids]
@@ -184,7 +186,7 @@ def batch_terms(
     """All terms for tiles (B, S, S, 3) uint8; the generative batch, if any, asks about the first G of them."""
     features, early = network.look(network.normalise(image))
     states = network.grounding_tokens(features, early)
-    embeddings = network.encode_prompts(*encode_batch(tokenizer, prompts.texts))
+    embeddings = network.encode_prompts(*encode_batch(tokenizer, prompts.texts, LENGTH_BUCKETS[-1]))
     match, giou, location = grounding_terms(network, states, prompts, embeddings, found, sparse, sigma, class_weights)
     if generative is None:
         return Terms(match, giou, location, states.new_zeros(()))

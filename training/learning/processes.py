@@ -11,18 +11,21 @@ no wrapper around it does this.
 """
 
 from collections.abc import Sequence
+from datetime import timedelta
 
 import torch
 from accelerate import PartialState
 from accelerate.utils import reduce
 from torch import nn
 
+PATIENCE = timedelta(days=1)  # of the others, while the main one validates; the library's is ten minutes
+
 
 class Processes:
     """This process among those of the run."""
 
     def __init__(self) -> None:
-        state = PartialState(cpu=not torch.cuda.is_available())
+        state = PartialState(cpu=not torch.cuda.is_available(), timeout=PATIENCE)
         self.count: int = state.num_processes
         self.index: int = state.process_index
         self.is_main: bool = state.is_main_process  # the one that validates, writes and shows progress

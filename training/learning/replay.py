@@ -6,6 +6,7 @@ descriptions) and images/ (copies of the pictures and of their defect-free templ
 
 import hashlib
 import json
+import re
 import shutil
 from collections import Counter
 from dataclasses import dataclass, replace
@@ -19,6 +20,7 @@ from training.data.source import join_datasets
 
 GOOD_BOARD, SPARSE_LABEL = "<good board>", "<sparse label>"  # classes of pictures without boxes
 SAMPLES, IMAGES = "replay.json", "images"
+DIGEST = re.compile("[0-9a-f]{32}")
 
 
 @dataclass(frozen=True)
@@ -92,7 +94,7 @@ class ReplayBuffer:
                 path=_copy(entry.sample.path, entry.digest, partial / IMAGES),
                 template=None
                 if entry.sample.template is None
-                else _copy(entry.sample.template, _digest(entry.sample.template), partial / IMAGES),
+                else _copy(entry.sample.template, digest(entry.sample.template), partial / IMAGES),
             )
             for entry in self._entries.values()
         ]
@@ -124,11 +126,11 @@ class ReplayBuffer:
         return buffer
 
     def _enter(self, sample: Sample) -> _Entry:
-        digest = _digest(sample.path)
-        drawn = hashlib.sha256(f"{self.seed}/{digest}".encode()).digest()
+        name = digest(sample.path)
+        drawn = hashlib.sha256(f"{self.seed}/{name}".encode()).digest()
         classes = {self._categories[class_id].id for class_id in sample.class_ids}
         classes = classes or {SPARSE_LABEL if sample.image_descriptions else GOOD_BOARD}
-        return _Entry(sample, digest, int.from_bytes(drawn[:8]) / 2**64, frozenset(classes))
+        return _Entry(sample, name, int.from_bytes(drawn[:8]) / 2**64, frozenset(classes))
 
     def _offer(self, entry: _Entry) -> None:
         earlier = self._entries.get(entry.digest)
@@ -149,11 +151,11 @@ class ReplayBuffer:
         return min(entry.classes, key=lambda name: (self._shown[name], name))
 
 
-def _digest(path: Path) -> str:
+def digest(path: Path) -> str:
     """The name of a picture by its bytes: 32 hexadecimal digits, of which no two pictures share all."""
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()[:32]
 
 
-def _copy(picture: Path, digest: str, folder: Path) -> Path:
-    return Path(shutil.copyfile(picture, folder / f"{digest}{picture.suffix.lower()}"))
+def _copy(picture: Path, name: str, folder: Path) -> Path:
+    return Path(shutil.copyfile(picture, folder / f"{name}{picture.suffix.lower()}"))

@@ -7,17 +7,18 @@ from tokenizers import Tokenizer
 from torch import Tensor
 
 from export.contract.defects import DEFECTS, Defect
+from export.contract.tensors import LENGTH_BUCKETS
 from training.config import Config, ConfigError, ContinuedConfig, DataConfig, ModelConfig, PretrainedConfig
-from training.data.dataset import Dataset, DatasetError, sentences
+from training.data.dataset import Dataset, DatasetError, Sample, sentences
 from training.data.source import join_datasets, read_dataset
-from training.learning.replay import ReplayBuffer
+from training.learning.replay import DIGEST, ReplayBuffer, digest
 from training.network.building import add_fine_tokens, build_network, deepen_vision
 from training.network.checkpoint import REPLAY, load_checkpoint
 from training.network.lora import add_adapters
 from training.network.modeling_florence2_grounding import Florence2ForGrounding
 from training.network.pretrained import load_pretrained
 from training.network.tokenizer import train_tokenizer
-from training.prompts import PHRASINGS, Phrasings, corpus
+from training.prompts import LANGUAGES, PHRASINGS, Phrasings, corpus, words
 
 
 def open_buffer(config: Config) -> ReplayBuffer:
@@ -56,19 +57,30 @@ def read_datasets(config: DataConfig, replayed: Dataset) -> tuple[Dataset, Datas
     judging = [sample for sample in everything.samples[:count] if sample.group in held]
     if not learned:
         raise DatasetError(f"nothing is left to learn from: every picture is of a holdout group, {sorted(held)}")
-    judging.extend(everything.samples[count:end])
+    judging = [sample for sample in (*judging, *everything.samples[count:end]) if sample.fully_labelled]
     if not any(len(sample.class_ids) for sample in judging):
         raise DatasetError("no picture that judges shows a defect with a box; name other holdout groups or datasets")
     again = everything.samples[end:]
     for origin, known in (("this run learns", learned), ("an earlier run has learned", again)):
         leaked = {sample.group for sample in judging} & {sample.group for sample in known} - {""}
-        leaked |= {str(sample.path) for sample in judging} & {str(sample.path) for sample in known}
+        leaked |= _same_pictures(judging, known)
         if leaked:
             raise DatasetError(f"{_some(leaked)} judge, but {origin} from them; judge by others")
     learned_dataset, judging_dataset, again_dataset = (
         Dataset(everything.categories, tuple(samples)) for samples in (learned, judging, again)
     )
     return learned_dataset, judging_dataset, again_dataset
+
+
+def _same_pictures(judging: Sequence[Sample], known: Sequence[Sample]) -> set[str]:
+    """The pictures that judge and are known: of the same file, or of the same bytes as one that a buffer has copied."""
+    files = {sample.path.resolve() for sample in known}
+    copies = {path.stem for path in files if DIGEST.fullmatch(path.stem)}
+    return {
+        str(sample.path)
+        for sample in judging
+        if sample.path.resolve() in files or (copies and digest(sample.path) in copies)
+    }
 
 
 def _some(names: Collection[str], most: int = 5) -> str:
@@ -105,6 +117,7 @@ def start_network(config: Config, dataset: Dataset) -> tuple[Florence2ForGroundi
     """The network to train and its tokenizer; torch's global generator decides the weights that are new.
 
     Raises:
+        DatasetError: names the sentences that are too long for a prompt.
         PretrainedError: the published checkpoint cannot be used.
         CheckpointError: the checkpoint to go on from cannot be used.
         ConfigError: an adapter is asked for where there is no layer of that name.
@@ -114,11 +127,27 @@ def start_network(config: Config, dataset: Dataset) -> tuple[Florence2ForGroundi
         network, tokenizer = _load(model)
         if model.lora is not None:
             add_adapters(network, model.lora)
-        return _as_trained(network, config), tokenizer
-    own = [category for category in dataset.categories if category not in DEFECTS]
-    words = corpus([*DEFECTS, *own], sentences(dataset), phrasings_of(config.data))
-    tokenizer = train_tokenizer(words, model.text_vocab)
-    return _as_trained(build_network(model, tokenizer), config), tokenizer
+    else:
+        own = [category for category in dataset.categories if category not in DEFECTS]
+        texts = corpus([*DEFECTS, *own], sentences(dataset), phrasings_of(config.data))
+        tokenizer = train_tokenizer(texts, model.text_vocab)
+        network = build_network(model, tokenizer)
+    _check_lengths(dataset, tokenizer)
+    return _as_trained(network, config), tokenizer
+
+
+def _check_lengths(dataset: Dataset, tokenizer: Tokenizer) -> None:
+    own = [word for category in dataset.categories for language in LANGUAGES for word in words(category, language)]
+    texts = list(dict.fromkeys([*own, *sentences(dataset)]))
+    encodings = tokenizer.encode_batch(texts)
+    long = {
+        text: len(encoding.ids)
+        for text, encoding in zip(texts, encodings, strict=True)
+        if len(encoding.ids) > LENGTH_BUCKETS[-1]
+    }
+    if long:
+        shown = _some([f"{text!r} ({count} tokens)" for text, count in long.items()])
+        raise DatasetError(f"a prompt has {LENGTH_BUCKETS[-1]} tokens at most, which {shown} exceed; say it shorter")
 
 
 def _as_trained(network: Florence2ForGrounding, config: Config) -> Florence2ForGrounding:

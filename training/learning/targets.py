@@ -12,9 +12,10 @@ from torch import Tensor
 
 from export.contract.defects import DEFECTS, Defect
 from export.contract.locations import location_token, quantise
+from export.contract.tensors import GENERATED_TOKENS, LENGTH_BUCKETS
 from training.crops.crop import Crop
 from training.crops.view import View
-from training.data.dataset import is_chinese
+from training.data.dataset import is_chinese, known_category
 from training.learning.sentences import Sentences
 from training.network.regions import locations
 from training.network.tokenizer import BOS, EOS, PAD, encode_batch, token_id
@@ -143,16 +144,16 @@ def draw_grounding_prompts(
     sentences = rng.sample(own, min(len(own), SENTENCES - min(len(sparse), SENTENCES // 2)))
     sentences += rng.sample(sparse, min(len(sparse), SENTENCES - len(sentences)))
     near_misses: dict[str, frozenset[int]] = {}
-    for text in sentences[:NEAR_MISSES] if known is not None else ():
-        other = known.near_miss(text, {*own, *sparse}, rng)
-        if other is not None:
-            near_misses[other] = known.classes[other]
+    if known is not None:
+        others = [known.near_miss(text, {*own, *sparse}, rng) for text in sentences[:NEAR_MISSES]]
+        near_misses = {other: known.classes[other] for other in others if other is not None}
     pairs += [(_ask_for_sentence(text, rng, phrasings), text) for text in dict.fromkeys([*sentences, *near_misses])]
     return GroundingPrompts([text for text, _ in pairs], [asked for _, asked in pairs], near_misses)
 
 
 def _absent(categories: Sequence[Defect]) -> list[Defect]:
-    present = {category.id for category in categories}
+    """Known defects that the dataset does not have, under whatever name."""
+    present = {known_category(word).id for each in categories for word in (each.id, *each.names_en, *each.names_zh)}
     return [defect for defect in DEFECTS if defect.id not in present]
 
 
@@ -180,23 +181,33 @@ def draw_generative_batch(
 ) -> GenerativeBatch:
     """One prompt per crop: 40 % ask for everything, else for one class or sentence, a fifth of these absent.
 
-    Where a view stands in a crop's place, the region in it is asked for its outline instead.
+    Where a view stands in a crop's place, the region in it is asked for its outline instead. An answer has at most
+    GENERATED_TOKENS, more than which the service never reads.
     """
     asked = [
         _question(categories, crop, size, rng, phrasings)
         if view is None
-        else (locations(view.region), locations(view.region) + locations(view.outline))
+        else (locations(view.region), [locations(view.region) + locations(view.outline)])
         for crop, view in zip(crops, views or [None] * len(crops), strict=True)
     ]
-    prompts, answers = zip(*asked, strict=True)
-    input_ids, attention_mask = encode_batch(tokenizer, prompts)
-    bos, eos = (token_id(tokenizer, token) for token in (BOS, EOS))
-    encoded = [[bos, *tokenizer.encode(answer, add_special_tokens=False).ids, eos] for answer in answers]
+    input_ids, attention_mask = encode_batch(tokenizer, [prompt for prompt, _ in asked], LENGTH_BUCKETS[-1])
+    encoded = [_encode_answer(tokenizer, pieces) for _, pieces in asked]
     labels = torch.full((len(crops), max(map(len, encoded))), IGNORED, dtype=torch.int64)
     for row, (ids, crop) in enumerate(zip(encoded, crops, strict=True)):
         if not crop.sparse:  # its boxes are not complete: there is no right answer to learn
             labels[row, : len(ids)] = torch.tensor(ids)
     return GenerativeBatch(input_ids, attention_mask, labels)
+
+
+def _encode_answer(tokenizer: Tokenizer, pieces: Sequence[str]) -> list[int]:
+    """<s>, the boxes or the outline, and </s>; of more than fit the first, without an end, which is not there yet."""
+    bos, eos = (token_id(tokenizer, token) for token in (BOS, EOS))
+    ids = [bos]
+    for encoding in tokenizer.encode_batch(list(pieces), add_special_tokens=False):
+        if len(ids) + len(encoding.ids) >= GENERATED_TOKENS:
+            return ids
+        ids += encoding.ids
+    return [*ids, eos]
 
 
 def decoder_inputs(labels: Tensor, tokenizer: Tokenizer) -> Tensor:
@@ -208,7 +219,8 @@ def decoder_inputs(labels: Tensor, tokenizer: Tokenizer) -> Tensor:
 
 def _question(
     categories: Sequence[Defect], crop: Crop, size: int, rng: random.Random, phrasings: Phrasings
-) -> tuple[str, str]:
+) -> tuple[str, list[str]]:
+    """A prompt, and its answer box by box."""
     language = rng.choice(LANGUAGES)
     present = sorted({int(class_id) for class_id in crop.class_ids})
     sentences = sorted({text for texts in crop.descriptions for text in texts})
@@ -229,7 +241,7 @@ def _question(
         chosen = [index for index, found in enumerate(crop.class_ids) if found == class_id]
     rng.shuffle(chosen)
     bins = quantise(crop.boxes_xyxy, (size, size))
-    return prompt, "".join(
+    return prompt, [
         names(categories[int(crop.class_ids[index])], language)[0] + "".join(map(location_token, bins[index].tolist()))
         for index in chosen
-    )
+    ]

@@ -57,8 +57,13 @@ def channel_importance(network: nn.Module, losses: Iterable[Tensor]) -> dict[str
     sums = {name: torch.zeros(block.fc1.out_features) for name, block in blocks.items()}
     count = 0
     for loss in losses:
-        gradients = torch.autograd.grad(loss, weights)
-        changes = iter([(weight.detach() * grad).abs().cpu() for weight, grad in zip(weights, gradients, strict=True)])
+        gradients = torch.autograd.grad(loss, weights, allow_unused=True)  # the decoder's, where nothing is asked of it
+        changes = iter(
+            [
+                torch.zeros(weight.shape) if grad is None else (weight.detach() * grad).abs().cpu()
+                for weight, grad in zip(weights, gradients, strict=True)
+            ]
+        )
         for name in blocks:
             rows, biases, columns = next(changes), next(changes), next(changes)  # (C, D), (C,), (D, C)
             sums[name] += rows.sum(1) + biases + columns.sum(0)

@@ -48,14 +48,16 @@ def token_id(tokenizer: Tokenizer, token: str) -> int:
     return int(found)
 
 
-def encode_batch(tokenizer: Tokenizer, texts: Sequence[str]) -> tuple[Tensor, Tensor]:
-    """Texts to input_ids and attention_mask (P, L), padded to the longest."""
-    encodings = tokenizer.encode_batch(list(texts))
-    length = max(len(encoding.ids) for encoding in encodings)
+def encode_batch(tokenizer: Tokenizer, texts: Sequence[str], longest: int | None = None) -> tuple[Tensor, Tensor]:
+    """Texts to input_ids and attention_mask (P, L), padded to the longest; what goes beyond `longest` tokens is cut."""
+    encodings = [encoding.ids for encoding in tokenizer.encode_batch(list(texts))]
+    if longest is not None:
+        encodings = [ids if len(ids) <= longest else [*ids[: longest - 1], ids[-1]] for ids in encodings]
+    length = max(map(len, encodings))
     pad = token_id(tokenizer, PAD)
     input_ids = torch.full((len(texts), length), pad, dtype=torch.int64)
     attention_mask = torch.zeros((len(texts), length), dtype=torch.int64)
-    for row, encoding in enumerate(encodings):
-        input_ids[row, : len(encoding.ids)] = torch.tensor(encoding.ids)
-        attention_mask[row, : len(encoding.ids)] = 1
+    for row, ids in enumerate(encodings):
+        input_ids[row, : len(ids)] = torch.tensor(ids)
+        attention_mask[row, : len(ids)] = 1
     return input_ids, attention_mask

@@ -31,6 +31,14 @@ def test_read_resolution_wh_is_of_the_pixels_as_stored(tmp_path: Path) -> None:
     assert read_resolution_wh(tmp_path / "turned.jpg") == (40, 20)
 
 
+def test_a_tiff_that_is_to_be_turned_is_refused(tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 3
+    Image.new("L", (40, 20)).save(tmp_path / "turned.tiff", exif=exif)
+    with pytest.raises(DatasetError, match=r"turned\.tiff.*orientation"):
+        read_resolution_wh(tmp_path / "turned.tiff")
+
+
 def test_read_resolution_wh_tells_missing_from_unreadable(tmp_path: Path) -> None:
     (tmp_path / "text.png").write_text("no picture")
     for name, reason in (("none.png", "missing"), ("text.png", "not a readable image")):

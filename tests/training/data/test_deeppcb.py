@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from export.contract.defects import BARE_BOARD
+from export.contract.defects import BARE_BOARD, Defect
 from tests.training.boards import write_boards
 from training.data.check import check_coco
 from training.data.coco import read_coco, write_coco
@@ -98,8 +98,12 @@ def test_a_missing_template_is_named(tmp_path: Path) -> None:
 def test_joined_datasets_share_their_categories(tmp_path: Path) -> None:
     one = read_dataset(write_boards(tmp_path), "train")
     swapped = type(one)(one.categories[::-1], one.samples)
-    joined = join_datasets([one, swapped])
-    assert joined.categories == one.categories
+    poor = type(one)(tuple(Defect(each.id, (each.id,), (), (), ()) for each in one.categories), ())
+    joined = join_datasets([poor, one, swapped])
+    assert [each.id for each in joined.categories] == [each.id for each in one.categories]
+    for own, known in zip(joined.categories, one.categories, strict=True):
+        assert set(own.names_en) == {own.id, *known.names_en}
+        assert own.descriptions_zh == known.descriptions_zh
     assert len(joined.samples) == 12
     for first, second in zip(joined.samples[:6], joined.samples[6:], strict=True):
         np.testing.assert_array_equal(second.class_ids, 5 - first.class_ids)

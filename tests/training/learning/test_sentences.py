@@ -22,16 +22,20 @@ def test_a_sentence_without_another_in_its_language_has_no_near_miss() -> None:
     assert Sentences({}).near_miss("a ring", (), random.Random(0)) is None
 
 
-def test_sentences_of_a_dataset_have_the_classes_that_carry_them() -> None:
+def test_a_sentence_in_another_spelling_is_no_near_miss() -> None:
+    other = "A black ring on a chip"
+    known = Sentences({text: frozenset({1}) for text in (*TEXTS, other)})
+    assert known.near_miss(other, {TEXTS[0]}, random.Random(0)) == TEXTS[1]
+
+
+def test_sentences_of_a_dataset_are_those_of_several_defects_with_their_classes() -> None:
     sample = Sample(
         Path("board.png"),
         (64, 64),
-        np.zeros((3, 4), np.float32),
-        np.array([0, 2, 1]),
-        ((), (), ()),
-        (("a ring", "a halo"), ("a ring",), ()),
+        np.zeros((4, 4), np.float32),
+        np.array([0, 2, 1, 0]),
+        ((), (), (), ()),
+        (("a ring", "a halo"), ("a ring",), (), ("a halo", "a ring")),
     )
-    assert sentences_of(Dataset(BARE_BOARD, (sample,))).classes == {
-        "a ring": frozenset({0, 2}),
-        "a halo": frozenset({0}),
-    }
+    counted_twice = Dataset(BARE_BOARD, (sample, sample))
+    assert sentences_of(counted_twice).classes == {"a ring": frozenset({0, 2})}

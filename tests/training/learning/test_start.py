@@ -1,6 +1,8 @@
 """What a run is allowed to learn from and to be judged by."""
 
+import random
 import shutil
+import string
 from dataclasses import replace
 from pathlib import Path
 
@@ -8,11 +10,15 @@ import numpy as np
 import pytest
 
 from tests.training.boards import write_boards
-from training.config import DataConfig, DatasetConfig, SourceConfig
+from tests.training.small_run import CONFIG, settings
+from training.config import DataConfig, DatasetConfig, SourceConfig, read_config
 from training.data.coco import write_coco
 from training.data.dataset import Dataset, DatasetError
 from training.data.deeppcb import read_deeppcb
+from training.data.source import read_judging
+from training.learning.replay import ReplayBuffer
 from training.learning.start import read_datasets
+from training.train import Run
 
 NOTHING_REPLAYED = Dataset((), ())
 
@@ -28,6 +34,54 @@ def test_pictures_of_one_board_cannot_be_learned_and_judge(tmp_path: Path) -> No
     shutil.copytree(tmp_path / "data", tmp_path / "copy")
     with pytest.raises(DatasetError, match="this run learns"):
         read_datasets(DataConfig(sources=(source,), holdout=(DatasetConfig(path=tmp_path / "copy"),)), NOTHING_REPLAYED)
+
+
+def without_groups(boards: Path, file: Path) -> Dataset:
+    """The boards of a folder, of which nobody knows where they come from, also as a COCO file."""
+    dataset = read_deeppcb(boards, "train")
+    dataset = Dataset(dataset.categories, tuple(replace(sample, group="") for sample in dataset.samples))
+    write_coco(dataset, file, {})
+    return dataset
+
+
+def test_pictures_that_an_earlier_run_has_copied_cannot_judge(tmp_path: Path) -> None:
+    judging = without_groups(write_boards(tmp_path / "judging", seed=1), tmp_path / "judging.json")
+    buffer = ReplayBuffer()
+    buffer.update(judging)
+    buffer.save(tmp_path / "replay")
+    replayed = ReplayBuffer.load(tmp_path / "replay", 10).as_dataset()
+    source = SourceConfig(path=write_boards(tmp_path / "data"))
+    with pytest.raises(DatasetError, match="an earlier run has learned"):
+        read_datasets(DataConfig(sources=(source,), holdout=(DatasetConfig(path=tmp_path / "judging.json"),)), replayed)
+
+
+def test_a_picture_by_another_path_is_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    without_groups(write_boards(tmp_path / "data"), tmp_path / "data.json")
+    monkeypatch.chdir(tmp_path)
+    data = DataConfig(sources=(SourceConfig(path=tmp_path / "data.json"),), holdout=(DatasetConfig(path="data.json"),))
+    with pytest.raises(DatasetError, match="this run learns"):
+        read_datasets(data, NOTHING_REPLAYED)
+
+
+def test_pictures_with_sparse_labels_do_not_judge(tmp_path: Path) -> None:
+    judging = without_groups(write_boards(tmp_path / "judging", seed=1), tmp_path / "judging.json")
+    sparse = replace(judging.samples[0], image_descriptions=("a scratch somewhere",))
+    write_coco(Dataset(judging.categories, (sparse, *judging.samples[1:])), tmp_path / "judging.json", {})
+    source = SourceConfig(path=write_boards(tmp_path / "data"))
+    data = DataConfig(sources=(source,), holdout=(DatasetConfig(path=tmp_path / "judging.json"),))
+    _, judges, _ = read_datasets(data, NOTHING_REPLAYED)
+    assert len(judges.samples) == len(judging.samples) - 1
+    assert len(read_judging(tmp_path / "judging.json", "val").samples) == len(judging.samples) - 1
+
+
+def test_a_sentence_too_long_for_a_prompt_is_named_at_the_start(tmp_path: Path) -> None:
+    boards = read_deeppcb(write_boards(tmp_path / "data"), "train")
+    long = "".join(random.Random(0).choices(string.ascii_lowercase, k=2000))
+    first, second, *others = boards.samples  # the first judges
+    described = replace(second, image_descriptions=(long,))
+    write_coco(Dataset(boards.categories, (first, described, *others)), tmp_path / "own.json", {})
+    with pytest.raises(DatasetError, match=rf"128 tokens.*{long[:60]}"):
+        Run(read_config(CONFIG, [*settings(tmp_path / "own.json", tmp_path / "run"), "model.text_vocab=300"]))
 
 
 def test_pictures_without_a_defect_cannot_judge(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ import torch
 
 from export.contract.defects import BARE_BOARD, Defect
 from export.contract.locations import dequantise_outline
+from export.contract.tensors import GENERATED_TOKENS, LENGTH_BUCKETS
 from training.crops.crop import Crop
 from training.crops.view import draw_view
 from training.data.outline import UNKNOWN, Polygon
@@ -22,7 +23,7 @@ from training.learning.targets import (
 )
 from training.network.regions import regions_of
 from training.network.tokenizer import encode_batch, train_tokenizer
-from training.prompts import corpus
+from training.prompts import corpus, words
 
 SIZE, GRID = 256, 16
 TOKENIZER = train_tokenizer(corpus(), 600)
@@ -155,6 +156,39 @@ def test_generative_answers_are_closed_and_shifted_right(seed: int) -> None:
         assert set(given[len(ids) + 1 :]) <= {pad}
         locations = [index for index in ids if index >= TOKENIZER.token_to_id("<loc_0>")]
         assert len(locations) % 4 == 0
+
+
+def test_a_known_defect_under_another_name_is_not_taken_for_absent() -> None:
+    own = (Defect("Open_Circuit", ("Open_Circuit",), (), (), ()), *BARE_BOARD[1:])
+    opens = {*words(BARE_BOARD[0], "en"), *words(BARE_BOARD[0], "zh")} - {"open circuit"}
+    for seed in range(20):
+        prompts = draw_grounding_prompts(own, [crop()], random.Random(seed))
+        absent = [text for text, asked in zip(prompts.texts, prompts.asked, strict=True) if asked >= len(own)]
+        assert not any(word in text for text in absent for word in opens if len(word) > 6)
+
+
+def test_an_answer_that_is_longer_than_the_service_reads_is_cut_between_boxes_and_has_no_end() -> None:
+    crowded = crop(
+        *((8 * n, 8, 8 * n + 6, 14, 0) for n in range(30)), *((8 * n, 50, 8 * n + 6, 60, 0) for n in range(30))
+    )
+    eos = TOKENIZER.token_to_id("</s>")
+    lengths = set()
+    for seed in range(20):
+        (labels,) = draw_generative_batch(BARE_BOARD, [crowded], SIZE, TOKENIZER, random.Random(seed)).labels.tolist()
+        located = [label for label in labels if label >= FIRST_LOCATION]
+        if located:
+            assert len(located) % 4 == 0
+            assert eos not in labels
+            lengths.add(len(labels))
+    assert lengths
+    assert max(lengths) <= GENERATED_TOKENS
+
+
+def test_a_prompt_is_cut_where_the_service_takes_no_more() -> None:
+    long = crop((0, 0, 16, 16, 2), texts=("a ring " * 60,))
+    for seed in range(20):
+        batch = draw_generative_batch(BARE_BOARD, [long], SIZE, TOKENIZER, random.Random(seed))
+        assert batch.input_ids.shape[1] <= LENGTH_BUCKETS[-1]
 
 
 def outlined(*outlines: Polygon) -> Crop:
