@@ -16,8 +16,9 @@ import platform
 import sys
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +34,7 @@ from export.gate.verify import Reference, Run, judge, padded
 from export.graphs.checkpoint import Checkpoint, CheckpointError, load_checkpoint
 from export.graphs.onnx_graphs import write_onnx
 from export.report_page import as_markdown, draw
-from export.runtime.engine import load_engine
+from export.runtime.engine import Arrays, load_engine
 from export.runtime.error import EngineError
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -77,21 +78,21 @@ def build_all(graph: Path, work: Path, rows: Calibration, targets: Sequence[str]
     return built, missing
 
 
-def measure(runs: Mapping[str, Run], rows: Calibration, batches: Sequence[int], rounds: int) -> list[dict[str, Any]]:
-    """Latencies in ms by batch size, median and quarters, and the throughput of the largest batch; all take turns."""
+def measure(
+    loads: Mapping[str, Callable[[], Run]], rows: Calibration, batches: Sequence[int], rounds: int
+) -> list[dict[str, Any]]:
+    """Latencies in ms by batch size, median and quarters, and the throughput of the largest batch; all take turns.
+
+    Each is loaded for its turn and runs once unmeasured: those of a large network do not fit into memory together.
+    """
     inputs = {size: first_rows(rows, size) for size in batches}
-    times: dict[tuple[str, int], list[float]] = {(name, size): [] for name in runs for size in batches}
-    for run in runs.values():
-        for batch in inputs.values():
-            run(batch)
+    times: dict[tuple[str, int], list[float]] = {(name, size): [] for name in loads for size in batches}
     for _ in tqdm(range(rounds), desc="timing", unit="round", file=sys.stderr, disable=None):
-        for name, run in runs.items():
-            for size, batch in inputs.items():
-                begin = time.perf_counter()
-                run(batch)
-                times[name, size].append(1000 * (time.perf_counter() - begin))
+        for name, load in loads.items():
+            for size, latency_ms in _turn(load(), inputs).items():
+                times[name, size].append(latency_ms)
     entries = []
-    for name in runs:
+    for name in loads:
         entry: dict[str, Any] = {"name": name}
         for size in batches:
             low, middle, high = np.percentile(times[name, size], (25, 50, 75))
@@ -100,6 +101,16 @@ def measure(runs: Mapping[str, Run], rows: Calibration, batches: Sequence[int], 
         entry["tiles_per_second"] = round(1000 * batches[-1] / entry[f"latency_ms_{batches[-1]}"], 1)
         entries.append(entry)
     return entries
+
+
+def _turn(run: Run, inputs: Mapping[int, Arrays]) -> dict[int, float]:
+    latencies_ms = {}
+    for size, batch in inputs.items():
+        run(batch)
+        begin = time.perf_counter()
+        run(batch)
+        latencies_ms[size] = 1000 * (time.perf_counter() - begin)
+    return latencies_ms
 
 
 def report(
@@ -130,10 +141,11 @@ def report(
         entries = []
         for count in threads:
             torch.set_num_threads(count)
-            engines = {item.name: load_engine(item.folder, threads=count) for item in built}
-            runs = {PYTORCH: reference.run(DETECTOR), **{name: engine.run for name, engine in engines.items()}}
-            entries += [{"threads": count} | entry for entry in measure(runs, rows, batches, rounds)]
-        judged = {} if boards is None else {name: round(judge(reference, run, name), 4) for name, run in runs.items()}
+            loads = _loads(reference, built, count)
+            entries += [{"threads": count} | entry for entry in measure(loads, rows, batches, rounds)]
+        judged = (
+            {} if boards is None else {name: round(judge(reference, load(), name), 4) for name, load in loads.items()}
+        )
     stated = {
         item.name: {
             "size_mb": round(item.size_mb, 2),
@@ -155,6 +167,16 @@ def report(
         ],
         "missing": missing,
     }
+
+
+def _loads(reference: Reference, built: Sequence[Built], threads: int) -> dict[str, Callable[[], Run]]:
+    """What loads PyTorch's network and each engine."""
+    engines = {item.name: partial(_load, item.folder, threads) for item in built}
+    return {PYTORCH: lambda: reference.run(DETECTOR), **engines}
+
+
+def _load(folder: Path, threads: int) -> Run:
+    return load_engine(folder, threads=threads).run
 
 
 def _processor() -> str:
