@@ -43,6 +43,7 @@ class BoundedServer(uvicorn.Server):
                 ssl_context_factory=None if certificate is None else lambda *_: certificate.context,
                 server_header=False,
                 h11_max_incomplete_event_size=MAX_HEAD_BYTES,
+                reset_contextvars=True,  # else a request's trace is in the log of the next one on its connection
                 **options,
             )
         )

@@ -116,7 +116,8 @@ class PromptEmbeddings:
             tokens = self.tokens(texts[batch])
             inputs = {"INPUT_IDS": tokens.input_ids, "ATTENTION_MASK": tokens.attention_mask}
             outputs = await self._triton.infer(PROMPT_ENCODER, self._served.version, inputs, deadline)
-            found |= dict(zip(texts[batch], outputs["PROMPT_EMBEDDINGS"], strict=True))
+            rows = [row.copy() for row in outputs["PROMPT_EMBEDDINGS"]]  # a view would keep all of the batch
+            found |= dict(zip(texts[batch], rows, strict=True))
         return found
 
 

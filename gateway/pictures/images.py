@@ -27,6 +27,8 @@ STRIP_ROWS = 256  # made RGB at once
 
 Image.MAX_IMAGE_PIXELS = None  # it would only warn up to twice its value; `decode` checks the header
 silence_libtiff()
+# Pillow warns of oddities in metadata, which nobody reads here. All threads share the filters, so they are set once.
+warnings.filterwarnings("ignore", module="PIL")
 
 
 def decode(data: bytes, max_pixels: int) -> NDArray[np.uint8]:
@@ -41,31 +43,29 @@ def decode(data: bytes, max_pixels: int) -> NDArray[np.uint8]:
     """
     if not data:
         raise ImageError("the image is empty, 0 bytes; send the bytes of a JPEG, PNG, BMP or TIFF file")
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # Pillow warns of oddities in metadata, which nobody reads here
-        try:
-            image = Image.open(io.BytesIO(data), formats=FORMATS)
-        except Exception as error:  # a damaged header raises almost anything
-            raise MediaTypeError(
-                f"the {len(data)} bytes sent are not a readable {', '.join(FORMATS[:-1])} or {FORMATS[-1]} picture"
-            ) from error
-        width, height = image.size
-        if width * height > max_pixels or max(width, height) > MAX_SIDE:
-            raise TooLargeError(
-                f"the image has {width} x {height} = {width * height} pixels, the limit is {max_pixels} "
-                f"and {MAX_SIDE} on a side; send it in parts"
-            )
-        if not width or not height:
-            raise ImageError(f"the image has {width} x {height} pixels, expected at least one")
-        try:
-            return _jpeg(data, image) if image.format == "JPEG" and image.mode in QUICK_MODES else _as_rgb(image)
-        except (OSError, SyntaxError, ValueError, IndexError, KeyError, TypeError, struct.error, zlib.error) as error:
-            raise ImageError(
-                f"the {image.format} image of {width} x {height} pixels cannot be decoded ({error}); "
-                "it is truncated or damaged, send it again"
-            ) from error
-        except MemoryError as error:
-            raise TooLargeError(f"the image of {width} x {height} pixels does not fit into memory") from error
+    try:
+        image = Image.open(io.BytesIO(data), formats=FORMATS)
+    except Exception as error:  # a damaged header raises almost anything
+        raise MediaTypeError(
+            f"the {len(data)} bytes sent are not a readable {', '.join(FORMATS[:-1])} or {FORMATS[-1]} picture"
+        ) from error
+    width, height = image.size
+    if width * height > max_pixels or max(width, height) > MAX_SIDE:
+        raise TooLargeError(
+            f"the image has {width} x {height} = {width * height} pixels, the limit is {max_pixels} "
+            f"and {MAX_SIDE} on a side; send it in parts"
+        )
+    if not width or not height:
+        raise ImageError(f"the image has {width} x {height} pixels, expected at least one")
+    try:
+        return _jpeg(data, image) if image.format == "JPEG" and image.mode in QUICK_MODES else _as_rgb(image)
+    except (OSError, SyntaxError, ValueError, IndexError, KeyError, TypeError, struct.error, zlib.error) as error:
+        raise ImageError(
+            f"the {image.format} image of {width} x {height} pixels cannot be decoded ({error}); "
+            "it is truncated or damaged, send it again"
+        ) from error
+    except MemoryError as error:
+        raise TooLargeError(f"the image of {width} x {height} pixels does not fit into memory") from error
 
 
 def _jpeg(data: bytes, image: Image.Image) -> NDArray[np.uint8]:

@@ -4,8 +4,10 @@ import struct
 import subprocess
 import sys
 import tracemalloc
+import warnings
 import zlib
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -37,6 +39,13 @@ def test_decode_gives_rgb_of_every_lossless_kind(kind: str, mode: str) -> None:
     image = Image.fromarray(GRAY).convert("RGB").convert(mode)
     expected = np.asarray(image.convert("RGB"))
     np.testing.assert_array_equal(decode(encoded(image, kind), PIXELS), expected)
+
+
+def test_decoding_in_threads_leaves_the_filters_of_warnings_alone() -> None:
+    before, picture = list(warnings.filters), encoded(Image.fromarray(GRAY), "PNG")
+    with ThreadPoolExecutor(8) as pool:
+        assert len(list(pool.map(decode, [picture] * 400, [PIXELS] * 400))) == 400
+    assert warnings.filters == before
 
 
 @pytest.mark.parametrize("mode", ["L", "RGB", "CMYK"])

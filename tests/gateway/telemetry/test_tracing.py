@@ -1,5 +1,6 @@
 """A request's trace: from the client's context through the gateway's spans to Triton's."""
 
+import json
 import secrets
 
 import httpx
@@ -81,6 +82,20 @@ def test_without_a_collector_the_trace_context_still_reaches_triton() -> None:
 
             wait_until(lambda: detect(client, **TRACE_CONTEXT).status_code == 200 and bool(inferred()))
     assert {(span.trace_id, span.parent_id) for span in inferred()} == {(CLIENT_TRACE, CLIENT_SPAN)}
+
+
+def test_the_trace_of_a_request_is_not_in_the_log_of_the_next_one_on_its_connection(
+    triton: TritonServer, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """A body so large that the server has stopped reading until the request asks for more."""
+    files = {"image": BOARD.read_bytes() + bytes(1 << 20)}
+    with gateway(triton.grpc_url, deadline_s="60", log_format="json") as (client, _):
+        wait_until(lambda: status(client, "/readyz") == 200)
+        for name, context in {"first": TRACE_CONTEXT, "second": {}}.items():
+            client.post("/detect", files=files, headers={"X-Request-ID": name, **context}).raise_for_status()
+    lines = [json.loads(line) for line in capfd.readouterr().err.splitlines() if "gateway.access" in line]
+    traces = {line["request_id"]: line.get("trace_id") for line in lines}
+    assert (traces["first"], traces["second"]) == (CLIENT_TRACE, None)
 
 
 def test_a_collector_that_is_away_costs_no_detection_and_no_end(
