@@ -9,6 +9,7 @@ pcbd defects
 import asyncio
 import json
 import sys
+from io import TextIOWrapper
 from pathlib import Path
 from typing import Annotated, NoReturn
 
@@ -89,7 +90,8 @@ def detect(
 ) -> None:
     """Ask about pictures and show what was found."""
     pictures = find_pictures(images)
-    question = Question(prompt or [], _pairs(settings), annotated, shared_folder(pictures), timeout)
+    root = Path() if annotated is None else shared_folder(pictures)
+    question = Question(prompt or [], _pairs(settings), annotated, root, timeout)
     outcomes = []
     with (
         Client(url, api_key=api_key, ca=ca, certificate=certificate) as client,
@@ -265,6 +267,9 @@ def _fail(error: Exception, code: int) -> NoReturn:
 
 def main() -> NoReturn:
     """Runs the command line and ends the process with its exit code."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # a file's name may be no text in any encoding
     stamina.instrumentation.set_on_retry_hooks([_tell_of_retry])
     try:
         APP()

@@ -76,7 +76,9 @@ class Results:
         """Keeps an answer, or a problem that asking again would not mend."""
         name, size, mtime_ns = arrived.identity
         entry: dict[str, Any] = {"file": name, "size": size, "mtime_ns": mtime_ns, **content_of(outcome)}
-        self._file.write(json.dumps(entry, ensure_ascii=False).encode() + b"\n")
+        line = json.dumps(entry, ensure_ascii=False)
+        # What of a name is no UTF-8 is written as JSON escapes it, and read back as the same name.
+        self._file.write(line.encode("utf-8", "backslashreplace") + b"\n")
         self._file.flush()
         os.fsync(self._file.fileno())
         self._done.add(arrived.identity)

@@ -23,4 +23,7 @@ def form_of(
 
 
 def _file(image: bytes | Path) -> tuple[str, bytes]:
-    return ("image", image) if isinstance(image, bytes) else (image.name, image.read_bytes())
+    if isinstance(image, bytes):
+        return ("image", image)
+    name = image.name.encode("utf-8", "replace").decode()  # one in another encoding has parts that no request can carry
+    return (name, image.read_bytes())

@@ -40,8 +40,19 @@ def find_pictures(arguments: Iterable[str]) -> list[Path]:
 
 
 def shared_folder(pictures: Iterable[Path]) -> Path:
-    """The innermost folder that holds all of them; links to folders are followed."""
-    return Path(os.path.commonpath([picture.parent.resolve() for picture in pictures]))
+    """The innermost folder that holds all of them; links to folders are followed.
+
+    Raises:
+        ValueError: there is none; a drive of Windows has no folder above it.
+    """
+    folders = sorted({str(picture.parent.resolve()) for picture in pictures})
+    try:
+        return Path(os.path.commonpath(folders))
+    except ValueError as error:
+        raise ValueError(
+            f"no folder holds both {folders[0]} and {folders[-1]}, so that annotated pictures have no place; ask about "
+            "one drive at a time"
+        ) from error
 
 
 def is_picture(path: Path) -> bool:

@@ -7,7 +7,7 @@ from typing import Any
 from gateway.answer import Box
 from gateway.catalog.defect import Defect
 from gateway.review.feedback import Corners, Judged
-from gateway.review.recorded import RecordedAnswer
+from gateway.review.recorded import RecordedAnswer, faint
 
 
 @dataclass(frozen=True)
@@ -27,12 +27,9 @@ def confirmed(answer: RecordedAnswer, judged: Judged, thresholds: Sequence[float
     each entry of `understood`, may be left open: the page asks for it, and shows it to nobody who does not want it.
     """
     right = {judgement.id for judgement in judged.detections if judgement.judgement == "right"}
-    usual = {
-        (entry.prompt, entry.defect): threshold for entry, threshold in zip(answer.understood, thresholds, strict=True)
-    }
     decided = {judgement.id for judgement in judged.detections}
     if judged.complete:
-        decided |= {found.id for found in answer.detections if found.score < usual[found.prompt, found.defect]}
+        decided |= faint(answer, thresholds)
     if {found.id for found in answer.detections} - decided:
         return None
     asked = {(entry.prompt, entry.defect): entry.asked for entry in answer.understood}

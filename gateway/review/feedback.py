@@ -4,18 +4,19 @@ Knows no database and no HTTP.
 """
 
 from collections import Counter
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from datetime import datetime
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 from gateway.catalog.defect import Text, at_most
 from gateway.request.parameters import MAX_DETECTIONS
-from gateway.review.recorded import RecordedAnswer
+from gateway.review.recorded import RecordedAnswer, faint
 from gateway.telemetry.metrics import OTHER_WORDS
 
 MAX_MISSED = 1000
+REPLACES = "The id of the feedback that its author saw, null for none: 409 where another stands. Left out: any."
 
 Outcome = Literal["right", "false", "missed"]
 Pixels = Annotated[float, Field(ge=0, allow_inf_nan=False)]
@@ -24,6 +25,10 @@ Comment = Annotated[str, StringConstraints(max_length=2000)]
 
 class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+def _without_default(schema: dict[str, Any]) -> None:
+    del schema["default"]  # null says something else than nothing
 
 
 class Corners(_Strict):
@@ -63,11 +68,17 @@ class FeedbackRequest(Judged):
     """POST /feedback."""
 
     request_id: str
+    replaces: Annotated[int | None, Field(description=REPLACES, json_schema_extra=_without_default)] = None
+
+    def expects(self, standing: int | None) -> bool:
+        """Whether it was said in view of the feedback that stands, by its id; None where there is none."""
+        return "replaces" not in self.model_fields_set or self.replaces == standing
 
 
 class Feedback(Judged):
     """As it is stored."""
 
+    id: int
     request_id: str
     at: datetime
     actor: str
@@ -93,12 +104,20 @@ def faults_of(judged: Judged, answer: RecordedAnswer, defects: Collection[str]) 
     return faults
 
 
-def outcomes(judged: Judged, answer: RecordedAnswer) -> Counter[tuple[str, Outcome]]:
-    """How often each outcome was said of each defect; OTHER_WORDS stands for words that name none."""
+def outcomes(judged: Judged, answer: RecordedAnswer, thresholds: Sequence[float]) -> Counter[tuple[str, Outcome]]:
+    """How often each outcome was said of each defect; OTHER_WORDS stands for words that name none.
+
+    What lies below `thresholds`, the usual least score of each entry of `understood`, the line let pass: it is no false
+    call, and missed where it is right.
+    """
     defect_of = {found.id: found.defect or OTHER_WORDS for found in answer.detections}
     counted: Counter[tuple[str, Outcome]] = Counter()
+    below = faint(answer, thresholds)
     for judgement in judged.detections:
-        counted[defect_of[judgement.id], judgement.judgement] += 1
+        if judgement.id not in below:
+            counted[defect_of[judgement.id], judgement.judgement] += 1
+        elif judgement.judgement == "right":
+            counted[defect_of[judgement.id], "missed"] += 1
     for missed in judged.missed:
         counted[missed.defect, "missed"] += 1
     return counted

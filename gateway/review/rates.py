@@ -7,7 +7,7 @@ database is away it gets what was known.
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
@@ -18,7 +18,7 @@ from gateway.review.store import ReviewStore, Total
 
 LOG = logging.getLogger("gateway.review")
 REFRESH_S = 5.0
-MAX_RECIPES = 50  # label values; those with most feedback, all others are one
+MAX_RECIPES = 50  # label values; all others are one
 OTHER_RECIPES = "other"
 LABELS = ("defect", "recipe")
 
@@ -29,14 +29,17 @@ class Rates(Collector):
     def __init__(self, store: ReviewStore) -> None:
         self._store = store
         self._totals: Sequence[Total] = ()
+        self._named: frozenset[str] = frozenset()
 
     def collect(self) -> Iterable[Metric]:
         """The sums as last read."""
-        return families(self._totals)
+        return families(self._totals, self._named)
 
     async def _refresh(self) -> None:
         try:
-            self._totals = await asyncio.to_thread(self._store.totals)
+            totals = await asyncio.to_thread(self._store.totals)
+            self._named = named_recipes(totals, self._named)
+            self._totals = totals
         except DatabaseError:
             pass  # pcbd_database_up tells
         except Exception:  # a scrape must not fail for it
@@ -55,12 +58,20 @@ class Rates(Collector):
         await end(self._task)
 
 
-def families(totals: Sequence[Total]) -> list[Metric]:
-    """The metrics that the sums make."""
+def named_recipes(totals: Sequence[Total], before: frozenset[str]) -> frozenset[str]:
+    """The recipes with a label of their own: those that had one `before`, then those with most feedback.
+
+    Whoever is among OTHER_RECIPES stays there: their counters must not fall.
+    """
     feedback: Counter[str] = Counter()
     for total in totals:
         feedback[total.recipe] += total.given
-    named = {recipe for recipe, _ in feedback.most_common(MAX_RECIPES)}
+    others = sorted(feedback.keys() - before, key=lambda recipe: (-feedback[recipe], recipe))
+    return before.union(others[: MAX_RECIPES - len(before)])
+
+
+def families(totals: Sequence[Total], named: Collection[str]) -> list[Metric]:
+    """The metrics that the sums make; all recipes but the `named` are one."""
     given: Counter[tuple[str, str, str]] = Counter()
     standing: Counter[tuple[str, str, str]] = Counter()
     complete: Counter[tuple[str, str, str]] = Counter()

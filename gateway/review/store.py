@@ -16,7 +16,7 @@ from sqlalchemy.orm import Session, defer
 from gateway.answer import DetectAnswer, ModelVersion
 from gateway.catalog.defect import MAX_FAULTS
 from gateway.database import Database
-from gateway.errors import NotFoundError, ParameterError
+from gateway.errors import ConflictError, NotFoundError, ParameterError
 from gateway.review.feedback import Feedback, FeedbackRequest, Judged, Outcome, faults_of, outcomes
 from gateway.review.inspection import Inspection, InspectionPage, InspectionQuery, InspectionSummary
 from gateway.review.recorded import RecordedAnswer
@@ -119,6 +119,7 @@ class ReviewStore:
         Raises:
             NotFoundError: there is no such inspection.
             ParameterError: it does not fit to the inspection or to the catalog; lists every fault.
+            ConflictError: it replaces other feedback than what stands.
         """
         judged = Judged(**{name: getattr(given, name) for name in Judged.model_fields})
         with self._database.write() as session:
@@ -128,6 +129,8 @@ class ReviewStore:
             if faults := faults_of(judged, answer, defects):
                 raise ParameterError("; ".join(faults[:MAX_FAULTS]))
             former = session.get(FeedbackRow, row.feedback_id) if row.feedback_id is not None else None
+            if not given.expects(row.feedback_id):
+                raise ConflictError(_conflict(given, former))
             stored = FeedbackRow(
                 inspection_id=row.id, at=datetime.now(UTC), actor=actor, content=judged.model_dump(mode="json")
             )
@@ -155,7 +158,7 @@ def count(
 ) -> None:
     """Brings the sums from an inspection's former feedback to that which holds now, None being none."""
     said = Judged.model_validate(former.content) if former else None
-    before, after = (outcomes(each, answer) if each else {} for each in (said, judged))
+    before, after = (outcomes(each, answer, row.thresholds) if each else {} for each in (said, judged))
     for defect, outcome in sorted({*before, *after}):
         key: tuple[str, Outcome] = (defect, outcome)
         old, new = before.get(key, 0), after.get(key, 0)
@@ -225,7 +228,16 @@ def _summary(row: InspectionRow, repeated: Collection[str]) -> dict[str, Any]:
 
 def _feedback(row: FeedbackRow, name: str) -> Feedback:
     content: Mapping[str, Any] = row.content
-    return Feedback(request_id=name, at=row.at, actor=row.actor, **content)
+    return Feedback(id=row.id, request_id=name, at=row.at, actor=row.actor, **content)
+
+
+def _conflict(given: FeedbackRequest, standing: FeedbackRow | None) -> str:
+    seen = "none" if given.replaces is None else f"feedback {given.replaces}"
+    stands = "none" if standing is None else f"feedback {standing.id} by {standing.actor} at {standing.at.isoformat()}"
+    return (
+        f"replaces: {seen} was seen, and {stands} stands now; read GET /inspections/{given.request_id}, and say again "
+        "what still holds"
+    )
 
 
 def _row(record: Record) -> InspectionRow:

@@ -78,7 +78,7 @@ class TotalRow(Base):
 
     defect: Mapped[str] = mapped_column(String(64), primary_key=True)
     recipe: Mapped[str] = mapped_column(String(128), primary_key=True)  # '' for none
-    outcome: Mapped[str] = mapped_column(String(8), primary_key=True)  # right, false or missed
+    outcome: Mapped[str] = mapped_column(String(8), primary_key=True)  # right, false or missed: feedback.outcomes
     given: Mapped[int]  # ever; a correction takes nothing back, for counters must not fall
     standing: Mapped[int]  # by the feedback that holds now, of inspections that are kept
     complete: Mapped[int]  # of these, where the whole picture was looked at

@@ -1,6 +1,7 @@
 """The Python client against the real service, and against what goes wrong on the way to it."""
 
 import asyncio
+import os
 import re
 import subprocess
 import sys
@@ -225,6 +226,15 @@ def test_bench_counts_what_went_wrong_by_its_kind() -> None:
 def test_a_url_that_is_none_is_refused(url: str) -> None:
     with pytest.raises(ValueError, match="expected one such as"):
         Client(url)
+
+
+def test_a_name_in_another_encoding_can_be_sent(tmp_path: Path) -> None:
+    picture = tmp_path / os.fsdecode("短路.png".encode("gbk"))
+    picture.write_bytes(b"BM")
+    (_, (name, data)), *_ = form_of([picture], "open", {})["files"]
+    assert (name.isprintable(), name.endswith(".png"), data) == (True, True, b"BM")
+    with stranger(b"busy", 404) as url, Client(url) as client, pytest.raises(UnreachableError, match="404"):
+        client.detect(picture)
 
 
 def test_a_missing_file_is_the_callers_fault() -> None:

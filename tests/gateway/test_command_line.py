@@ -2,6 +2,7 @@
 
 import io
 import json
+import ntpath
 import os
 import shutil
 import signal
@@ -19,6 +20,7 @@ from PIL import Image
 from gateway.client.cli import main
 from gateway.up import free_port
 from tests.conftest import BOARD, ROOT
+from tests.gateway.review.test_store import answer_of
 from tests.gateway.test_client import stranger
 from tests.gateway.test_failures import PATIENCE_S, wait_until
 
@@ -241,6 +243,48 @@ def test_watch_tells_a_file_that_cannot_be_read_from_a_gateway_that_is_away(gate
     assert (result.returncode, "1.png.png" in result.stderr, set(done(results))) == (2, True, {"2.png"}), result.stderr
     assert pcbd(gateway_url, *arguments).returncode == 0
     assert set(done(results)) == {"1.png", "2.png"}
+
+
+def test_a_name_in_another_encoding_is_asked_about_once_and_told(tmp_path: Path) -> None:
+    """GBK's on a system of UTF-8: what a camera of Windows leaves on a share."""
+    folder, results = tmp_path / "camera", tmp_path / "results.jsonl"
+    folder.mkdir()
+    name = os.fsdecode("短路.png".encode("gbk"))
+    shutil.copy(BOARD, folder / name)
+    watch = ["watch", folder, "--results", results, "--settle", "0", "--once"]
+    runs = [watch, watch, ["detect", folder, "--ng-ok"], ["detect", folder, "--ng-ok", "--json"]]
+    with stranger(answer_of("a", "short").model_dump_json().encode(), 200, "application/json") as url:
+        env = {**os.environ, "PCBD_URL": url, "PYTHONIOENCODING": "utf-8"}  # strict, as in most locales
+        told = [
+            subprocess.run(
+                [*COMMAND, *map(str, run)], cwd=ROOT, env=env, capture_output=True, encoding="utf-8", check=False
+            )
+            for run in runs
+        ]
+    assert [(run.returncode, run.stderr) for run in told] == [(0, "")] * 4
+    first, again, table, line = (run.stdout for run in told)
+    assert (len(first.splitlines()), again) == (1, "")
+    assert "ng" in table
+    assert set(done(results)) == {name}
+    assert json.loads(line)["image"] == str(folder / name)
+
+
+def test_pictures_on_two_drives_need_no_folder_above_them_but_for_annotated(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for folder in ("left", "right"):
+        (tmp_path / folder).mkdir()
+        shutil.copy(BOARD, tmp_path / folder / "1.png")
+    monkeypatch.setattr(os.path, "commonpath", lambda _: ntpath.commonpath(["C:\\left", "D:\\right"]))
+    arguments = ["detect", tmp_path / "left", tmp_path / "right", "--ng-ok"]
+    with stranger(answer_of("a", "short").model_dump_json().encode(), 200, "application/json") as url:
+        plain = pcbd(url, *arguments)
+        drawn = pcbd(url, *arguments, "--annotated", tmp_path / "drawn")
+    assert (plain.returncode, plain.stderr) == (0, "")
+    assert drawn.returncode == 2
+    for word in (str(tmp_path / "left"), str(tmp_path / "right"), "one drive"):
+        assert word in drawn.stderr
+    assert not (tmp_path / "drawn").exists()
 
 
 @pytest.mark.parametrize(

@@ -85,7 +85,7 @@ def test_a_board_goes_the_whole_way(service: tuple[httpx.Client, dict[str, str]]
         "comment": "左上角",
     }
     stored = client.post("/feedback", json=given, headers={"X-Actor": "王工".encode()}).json()
-    assert stored | {"at": ""} == given | {"actor": "王工", "at": ""}
+    assert stored | {"at": ""} == given | {"id": stored["id"], "actor": "王工", "at": ""}
     assert client.get("/inspections/board-1").json()["feedback"] == stored
     assert [each["request_id"] for each in client.get("/inspections?state=reviewed").json()["inspections"]] == [
         "board-1"

@@ -88,12 +88,23 @@ def test_what_is_not_there_is_404(client: httpx.Client) -> None:
             "description",
         ),
         ({"opinion": "good"}, "opinion"),
+        ({"replaces": "1"}, "replaces"),
     ],
 )
 def test_feedback_that_cannot_be_is_named(client: httpx.Client, change: dict[str, Any], named: str) -> None:
     given: dict[str, Any] = {"request_id": "board", "complete": True} | change
     assert named in problem(client.post("/feedback", json=given), 422)
     assert client.get("/inspections/board").json()["feedback"] is None
+
+
+def test_feedback_that_would_overwrite_what_its_author_did_not_see_is_409(client: httpx.Client) -> None:
+    detect(client, "shared")
+    wait_until(lambda: "shared" in listed(client))
+    given = {"request_id": "shared", "complete": True, "replaces": None}
+    first = client.post("/feedback", json=given).json()
+    assert client.get("/inspections/shared").json()["feedback"] == first
+    assert f"feedback {first['id']} by anonymous" in problem(client.post("/feedback", json=given), 409)
+    assert client.post("/feedback", json=given | {"replaces": first["id"]}).status_code == 200
 
 
 def test_replays_are_recorded_once_and_pictures_of_a_batch_each(client: httpx.Client) -> None:

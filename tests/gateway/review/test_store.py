@@ -1,14 +1,15 @@
 """Inspections and feedback on SQLite and on a real PostgreSQL."""
 
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
 
 from gateway.answer import Box, DetectAnswer, Detection, ImageSize, ModelVersion, Timings, Understood
 from gateway.database import Database
-from gateway.errors import NotFoundError, ParameterError
-from gateway.review.feedback import Corners, FeedbackRequest, Judgement, Missed
+from gateway.errors import ConflictError, NotFoundError, ParameterError
+from gateway.review.feedback import Corners, Feedback, FeedbackRequest, Judgement, Missed
 from gateway.review.inspection import InspectionQuery
 from gateway.review.sampling import Reason
 from gateway.review.store import KeptImage, Record, ReviewStore, Total
@@ -59,6 +60,10 @@ def record_of(
     answer: DetectAnswer, at: datetime = NOW, reason: Reason | None = None, kept: KeptImage | None = None
 ) -> Record:
     return Record(answer, at, [0.5] * len(answer.understood), reason, None, kept)
+
+
+def sums_of(store: ReviewStore) -> dict[tuple[str, str], tuple[int, int, int]]:
+    return {(t.defect, t.outcome): (t.given, t.standing, t.complete) for t in store.totals()}
 
 
 def feedback_of(request_id: str, *judgements: str, missed: int = 0, complete: bool = True) -> FeedbackRequest:
@@ -148,18 +153,14 @@ def test_feedback_that_does_not_fit_names_every_fault_and_changes_nothing(store:
 
 def test_a_correction_replaces_and_counters_never_fall(store: ReviewStore, database: Database) -> None:
     store.add([record_of(answer_of("a", "short", "short", None, recipe="A7"))])
-
-    def sums() -> dict[tuple[str, str], tuple[int, int, int]]:
-        return {(t.defect, t.outcome): (t.given, t.standing, t.complete) for t in store.totals()}
-
     store.give_feedback(feedback_of("a", "right", "right", "false", missed=1, complete=False), "first", DEFECTS)
-    assert sums() == {
+    assert sums_of(store) == {
         ("short", "right"): (2, 2, 0),
         ("other", "false"): (1, 1, 0),
         ("scratch", "missed"): (1, 1, 0),
     }
     corrected = store.give_feedback(feedback_of("a", "right", "false"), "second", DEFECTS)
-    assert sums() == {
+    assert sums_of(store) == {
         ("short", "right"): (2, 1, 1),
         ("short", "false"): (1, 1, 1),
         ("other", "false"): (1, 0, 0),
@@ -169,6 +170,63 @@ def test_a_correction_replaces_and_counters_never_fall(store: ReviewStore, datab
     with database.connect() as connection:
         actors = connection.exec_driver_sql("SELECT actor FROM feedback ORDER BY id").scalars().all()
     assert actors == ["first", "second"]
+
+
+def test_a_detection_below_the_threshold_is_no_call_of_the_line(store: ReviewStore) -> None:
+    answer = answer_of("a", "short", "short", "spur", "spur")
+    store.add([replace(record_of(answer), thresholds=[0.5, 0.6])])
+    store.give_feedback(feedback_of("a", "right", "false", "right", "false"), "me", DEFECTS)
+    assert sums_of(store) == {
+        ("short", "right"): (1, 1, 1),
+        ("short", "false"): (1, 1, 1),
+        ("spur", "missed"): (1, 1, 1),  # the line let it pass
+    }
+    store.give_feedback(feedback_of("a", "right", "right", "false"), "me", DEFECTS)
+    assert sums_of(store) == {
+        ("short", "right"): (2, 2, 2),
+        ("short", "false"): (1, 0, 0),
+        ("spur", "missed"): (1, 0, 0),
+    }
+
+
+def test_feedback_that_replaces_what_its_author_did_not_see_is_refused(store: ReviewStore) -> None:
+    store.add([record_of(answer_of("a", "short"))])
+
+    def give(judgement: str, actor: str, **replaces: int | None) -> Feedback:
+        said = feedback_of("a", judgement).model_dump(exclude={"replaces"}) | replaces
+        return store.give_feedback(FeedbackRequest.model_validate(said), actor, DEFECTS)
+
+    first = give("right", "first", replaces=None)
+    with pytest.raises(ConflictError, match=f"none was seen, and feedback {first.id} by first at .* stands"):
+        give("false", "second", replaces=None)
+    second = give("false", "second", replaces=first.id)
+    with pytest.raises(ConflictError, match=f"feedback {first.id} was seen, and feedback {second.id} by second at"):
+        give("right", "first", replaces=first.id)
+    assert store.get("a").feedback == second
+    assert sums_of(store)["short", "right"] == (1, 0, 0)
+    assert give("right", "third").id > second.id  # says nothing of what it saw
+
+
+def test_feedback_that_replaces_some_where_there_is_none_is_refused(store: ReviewStore) -> None:
+    store.add([record_of(answer_of("a"))])
+    with pytest.raises(ConflictError, match="feedback 7 was seen, and none stands now"):
+        store.give_feedback(FeedbackRequest(request_id="a", complete=True, replaces=7), "me", DEFECTS)
+    assert store.get("a").feedback is None
+
+
+def test_of_two_reviewers_who_saw_the_same_one_is_told(store: ReviewStore) -> None:
+    store.add([record_of(answer_of("a", "short"))])
+    said = FeedbackRequest.model_validate(feedback_of("a", "right").model_dump() | {"replaces": None})
+
+    def give(actor: str) -> bool:
+        try:
+            store.give_feedback(said, actor, DEFECTS)
+        except ConflictError:
+            return False
+        return True
+
+    with ThreadPoolExecutor(4) as pool:
+        assert sum(pool.map(give, "1234")) == 1
 
 
 def test_feedback_given_at_once_is_counted_whole(store: ReviewStore) -> None:
