@@ -25,6 +25,10 @@ class ParameterError(ServiceError):
     """A field or query parameter is unknown, missing or out of range."""
 
 
+class NoRegionError(ServiceError):
+    """No region lies in the image, though one may in another."""
+
+
 class MalformedError(ServiceError):
     """A body cannot be taken apart: broken JSON, a broken form, more parts than allowed."""
 
@@ -115,6 +119,7 @@ class ModelError(ServiceError):
 
 STATUS: dict[type[ServiceError], tuple[int, str]] = {
     ParameterError: (422, "Invalid parameter"),
+    NoRegionError: (422, "No region in the image"),
     MalformedError: (400, "Malformed body"),
     MediaTypeError: (415, "Unsupported media type"),
     ImageError: (422, "Unreadable image"),

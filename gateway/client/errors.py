@@ -48,4 +48,4 @@ class RefusedError(ClientError):
     @property
     def is_about_the_picture(self) -> bool:
         """Whether another picture might be answered where this one is refused."""
-        return self.problem.status in {413, 415} or self.problem.title == "Unreadable image"
+        return self.problem.status in {413, 415} or self.problem.title in {"Unreadable image", "No region in the image"}

@@ -23,7 +23,7 @@ from export.contract.tiles import (
     tile_origins,
     tile_side,
 )
-from gateway.errors import ParameterError
+from gateway.errors import NoRegionError
 from gateway.models.acceptance import Acceptance
 from gateway.models.queue import TileQueue
 from gateway.pictures.magnification import magnify
@@ -52,7 +52,7 @@ async def scan(
     look of its own at all of it; an overview keeps the boxes that `least_lengths` leaves to it.
 
     Raises:
-        ParameterError: no region lies in the picture.
+        NoRegionError: no region lies in the picture.
         ServiceError: whatever `read` and the picture raise.
     """
     resolution_wh = picture.resolution_wh
@@ -64,7 +64,7 @@ async def scan(
     number = sum(map(len, looks.values()))
     if not number:
         width, height = resolution_wh
-        raise ParameterError(f"no region lies in the image, which has {width} x {height} pixels")
+        raise NoRegionError(f"no region lies in the image, which has {width} x {height} pixels")
     has_overview = parameters.full_image and max(resolution_wh) > max(sides)
     least = least_lengths(sides) | ({max(resolution_wh): max(sides) / 2} if has_overview else {})
     current().tiles += number + has_overview

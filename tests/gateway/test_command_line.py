@@ -157,6 +157,19 @@ def test_watch_asks_about_each_complete_picture_once_over_restarts(gateway_url: 
     assert done(results)["3.png"]["answer"]["verdict"] == "ng"
 
 
+def test_watch_goes_on_behind_a_picture_that_no_region_lies_in(gateway_url: str, tmp_path: Path) -> None:
+    folder, results = tmp_path / "camera", tmp_path / "results.jsonl"
+    folder.mkdir()
+    with Image.open(BOARD) as board:
+        board.crop((0, 0, 100, 100)).save(folder / "1.png")
+        board.save(folder / "2.png")
+    region = ["--set", "regions=[[300, 300, 400, 400]]"]
+    result = pcbd(gateway_url, "watch", folder, "--results", results, "--once", "--settle", "0.2", *region)
+    assert result.returncode == 0, result.stderr
+    assert done(results)["1.png"]["problem"]["status"] == 422
+    assert "answer" in done(results)["2.png"]
+
+
 def test_watch_waits_for_a_picture_that_is_being_written_and_ends_at_sigterm(gateway_url: str, tmp_path: Path) -> None:
     folder, results = tmp_path / "camera", tmp_path / "results.jsonl"
     folder.mkdir()

@@ -13,7 +13,7 @@ from PIL import Image
 from export.contract.boxes import Detections
 from export.contract.tensors import DETECTOR
 from export.contract.tiles import merge_tiles, tile_origins
-from gateway.errors import ModelError, ParameterError
+from gateway.errors import ModelError, NoRegionError
 from gateway.models.acceptance import Acceptance
 from gateway.models.queue import TileQueue
 from gateway.models.scan import BATCHES_IN_FLIGHT, judge, scan
@@ -196,14 +196,14 @@ def test_only_tiles_that_reach_into_a_region_are_asked() -> None:
     np.testing.assert_allclose(found.boxes_xyxy, [SMALL])
     assert sum(asked) <= 4
     outside = Acceptance([0], regions=(((900.0, 0.0), (910.0, 0.0), (910.0, 10.0)),))
-    with pytest.raises(ParameterError, match="300 x 400"):
+    with pytest.raises(NoRegionError, match="300 x 400"):
         look(WholePicture(board()), acceptance=outside)
 
 
 @pytest.mark.parametrize("magnification", [(0.25,), (1.0, 0.25), (0.25, 1.0)])
 def test_a_region_beyond_the_image_is_refused_where_a_tile_would_reach_it(magnification: tuple[float, ...]) -> None:
     beyond = Acceptance([0], regions=(((110.0, 10.0), (120.0, 10.0), (120.0, 20.0)),))
-    with pytest.raises(ParameterError, match="100 x 100"):
+    with pytest.raises(NoRegionError, match="100 x 100"):
         look(WholePicture(board(100, 100)), acceptance=beyond, magnification=magnification)
 
 
