@@ -221,6 +221,18 @@ def test_what_cannot_be_reached_is_tried_again(page: Page, piece: Path) -> None:
     expect(page.get_by_role("alert")).to_be_hidden()
 
 
+def test_a_proxys_page_is_no_answer_of_the_service(page: Page, piece: Path) -> None:
+    for path in ("detect", "readyz"):
+        page.route(f"**/{path}", lambda route: route.fulfill(content_type="text/html", body="<html>log in</html>"))
+    page.set_input_files("#file", piece)
+    expect(page.get_by_role("alert")).to_contain_text("Next try in")
+    expect(page.locator("#readiness")).to_contain_text("cannot be reached")
+    page.unroute_all()
+    answered(page)
+    expect(page.get_by_role("alert")).to_be_hidden()
+    expect(page.locator("#readiness")).to_contain_text("Ready")
+
+
 def test_a_service_that_is_starting_says_so(open_page: Open) -> None:
     with gateway(f"127.0.0.1:{free_port()}") as (client, _):  # no Triton there
         page = open_page(url=str(client.base_url))
@@ -252,6 +264,44 @@ def test_a_picture_is_dropped_pasted_and_taken_by_camera(page: Page, piece: Path
     expect(page.locator("#filename")).to_contain_text("camera-")
     answered(page)
     expect(page.locator("#verdict-word")).to_have_text("NG")
+
+
+def test_cells_of_a_spreadsheet_are_text_for_the_field_that_they_are_pasted_into(page: Page, piece: Path) -> None:
+    paste = """(field, bytes) => {
+        const clipboardData = new DataTransfer();
+        clipboardData.items.add(new File([new Uint8Array(bytes)], "cells.png", { type: "image/png" }));
+        clipboardData.setData("text/plain", "cold joint");
+        return field.dispatchEvent(new ClipboardEvent("paste", { bubbles: true, cancelable: true, clipboardData }));
+    }"""
+    assert page.locator("#word").evaluate(paste, list(piece.read_bytes())), "the browser may not paste the text"
+    expect(page.locator("#filename")).not_to_have_text("cells.png")
+
+
+def test_of_several_pictures_one_is_taken_and_what_is_no_file_is_told(page: Page, piece: Path) -> None:
+    drop = """(files) => {
+        const dataTransfer = new DataTransfer();
+        const file = (bytes) => new File([new Uint8Array(bytes)], "a.png", { type: "image/png" });
+        for (const bytes of files) dataTransfer.items.add(file(bytes));
+        document.body.dispatchEvent(new DragEvent("drop", { bubbles: true, cancelable: true, dataTransfer }));
+    }"""
+    page.evaluate(drop, [list(piece.read_bytes())] * 3)
+    expect(page.get_by_text("One of 3 pictures is shown")).to_be_visible()
+    page.evaluate(
+        "() => { File.prototype.arrayBuffer = async () => { throw new DOMException('', 'NotReadableError'); }; }"
+    )
+    page.evaluate(drop, [list(piece.read_bytes())])
+    expect(page.get_by_text("“a.png” cannot be read")).to_be_visible()
+
+
+def test_words_that_are_too_many_stay_where_they_were_typed(page: Page) -> None:
+    page.evaluate(
+        "sessionStorage.setItem('pcbd.prompts', JSON.stringify([...Array(64).keys()].map((n) => `thing ${n}`)))"
+    )
+    page.reload()
+    look_for(page, "one more")
+    expect(page.get_by_text("At most 64 things")).to_be_visible()
+    expect(page.locator("#word")).to_have_value("one more")
+    expect(page.locator("#inspect .chips li")).to_have_count(64)
 
 
 def test_a_camera_that_the_browser_keeps_back_is_explained(open_page: Open, gateway_url: str) -> None:
@@ -317,6 +367,87 @@ def test_a_defect_is_taught_by_words_and_deleted_with_undo(open_page: Open, cata
     expect(row).to_have_count(0)
     page.get_by_role("button", name="Undo").click()
     expect(row).to_have_count(1)
+
+
+def test_two_people_teach_defects_without_latin_letters_at_once(open_page: Open, catalog: httpx.Client) -> None:
+    before = len(catalog.get("/defects").json()["defects"])
+    pages = [open_page(), open_page()]
+    for page, name in zip(pages, ("测试甲", "测试乙"), strict=True):
+        page.get_by_role("button", name="Teach a new defect by words").click()
+        page.get_by_label("What does it look like?").fill(f"{name}的样子")
+        page.get_by_label("What is it called?").fill(name)
+    for page in pages:
+        page.get_by_role("button", name="Teach it").dblclick()
+        expect(page.get_by_text("is taught")).to_be_visible()
+    assert len(catalog.get("/defects").json()["defects"]) == before + 2
+
+
+def test_a_colleagues_new_threshold_counts_from_the_next_answer_on(page: Page, catalog: httpx.Client) -> None:
+    give(page, BOARD)
+    expect(page.locator(".mark").first).to_be_visible()
+    defects = [defect["id"] for defect in catalog.get("/defects").json()["defects"]]
+    try:
+        for name in defects:
+            catalog.patch(f"/defects/{name}", json={"score_threshold": 1.0}).raise_for_status()
+        page.set_input_files("#file", BOARD)
+        expect(page.locator(".mark")).to_have_count(0)
+        expect(page.locator("#verdict-word")).to_have_text("OK")
+    finally:
+        for name in defects:
+            catalog.patch(f"/defects/{name}", json={"score_threshold": None}).raise_for_status()
+
+
+def test_an_id_that_a_colleague_has_just_taken_is_left_to_them(open_page: Open, catalog: httpx.Client) -> None:
+    page = open_page(place="#defects")
+    expect(page.locator("[data-defect=spur]")).to_be_visible()  # the catalog is read
+    page.get_by_role("button", name="Teach a new defect by words").click()
+    page.get_by_label("What is it called?").fill("test speck 7")
+    theirs = {"names": {"en": ["test, something else"]}}
+    catalog.put("/defects/test_speck_7", json=theirs).raise_for_status()
+    page.get_by_role("button", name="Teach it").click()
+    expect(page.get_by_text("is taught")).to_be_visible()
+    assert catalog.get("/defects/test_speck_7").json()["names"]["en"] == theirs["names"]["en"]
+    assert catalog.get("/defects/test_speck_7_2").json()["names"]["en"] == ["test speck 7"]
+
+
+def test_a_defect_is_taught_though_the_catalog_cannot_be_read_again(open_page: Open, catalog: httpx.Client) -> None:
+    page = open_page(place="#defects/new")
+    page.get_by_label("What is it called?").fill("test ripple")
+    page.route("**/defects", lambda route: route.abort())
+    page.get_by_role("button", name="Teach it").click()
+    expect(page.get_by_text("is taught")).to_be_visible()
+    assert catalog.get("/defects/test_ripple").status_code == 200
+    switch = page.locator("[data-defect=test_ripple]").get_by_role("switch")
+    switch.click()
+    expect(switch).to_have_attribute("aria-checked", "false")
+
+
+def test_a_catalog_that_was_never_read_is_said_and_tried_again(open_page: Open, piece: Path) -> None:
+    page = open_page(place="page/mark.svg")  # a place of the same origin, until the route is set
+    page.route("**/defects", lambda route: route.fulfill(status=503, json={"title": "no database"}))
+    page.goto(page.url.replace("page/mark.svg", ""))
+    give(page, piece)
+    caveat = page.get_by_text("The defect catalog could not be read yet")
+    expect(caveat).to_be_visible()
+    page.unroute("**/defects")
+    expect(caveat).to_have_count(0)
+
+
+def test_a_file_is_asked_about_as_it_was_when_it_was_chosen(page: Page, piece: Path, tmp_path: Path) -> None:
+    latest = tmp_path / "latest.png"
+    latest.write_bytes(piece.read_bytes())
+    give(page, latest)
+    latest.write_bytes(BOARD.read_bytes())  # the camera has gone on
+    with page.expect_response(re.compile("/detect$")) as response:
+        look_for(page, "短路")
+    assert response.value.json()["image"] == {"width": 256, "height": 256}
+    answered(page)
+
+
+def test_all_of_the_page_is_printed(page: Page) -> None:
+    page.emulate_media(media="print")
+    assert page.evaluate("getComputedStyle(document.body).overflow") == "visible"
+    page.emulate_media(media="screen")
 
 
 def test_nothing_is_left_out_that_a_defects_own_threshold_lets_pass(open_page: Open, catalog: httpx.Client) -> None:

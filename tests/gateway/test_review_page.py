@@ -6,7 +6,7 @@ from typing import Any
 
 import httpx
 import pytest
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Page, Route, expect
 
 from export.server import TritonServer
 from gateway.review.coco import confirmed
@@ -190,6 +190,76 @@ def test_nothing_said_is_lost_offline_or_by_reloading(
     wait_until(lambda: feedback(service, answer) is not None)
     assert feedback(service, answer)["comment"] == "reflection of the lamp"
     expect(notice.get_by_text("Next try in")).to_have_count(0)
+
+
+def test_what_is_said_while_a_save_is_tried_again_is_sent(
+    open_review: Open, inspect: Inspect, service: httpx.Client
+) -> None:
+    answer = inspect()
+    page = open_review(answer)
+    page.route("**/feedback", lambda route: route.fulfill(status=503, headers={"Retry-After": "1"}, json={}))
+    page.keyboard.press("r")
+    page.get_by_role("button", name="Save and go on").click()
+    expect(page.get_by_role("alert")).to_contain_text("Next try in")
+    page.get_by_label("Comment").fill("said later")
+    page.get_by_role("tab", name="Inspect").click()
+    page.unroute("**/feedback")
+    wait_until(lambda: feedback(service, answer) is not None)
+    assert feedback(service, answer)["comment"] == "said later"
+    expect(page.get_by_role("alert")).to_be_hidden()
+    expect(page).to_have_url(re.compile("#inspect$"))  # nobody is called back
+
+
+def test_what_is_said_while_a_save_is_under_way_stays(
+    open_review: Open, inspect: Inspect, service: httpx.Client
+) -> None:
+    answer = inspect()
+    page = open_review(answer)
+    held: list[Route] = []
+    page.route("**/feedback", lambda route: held.append(route))
+    page.keyboard.press("r")
+    with page.expect_request("**/feedback"):
+        page.get_by_role("button", name="Save and go on").click()
+    page.get_by_label("Comment").fill("said too late")
+    held[0].continue_()
+    expect(page.get_by_role("alert")).to_contain_text("Save again")
+    assert "comment" not in {name for name, value in feedback(service, answer).items() if value}
+    page.reload()
+    expect(page.get_by_label("Comment")).to_have_value("said too late")
+
+
+def test_a_change_of_the_catalog_leaves_the_reviewer_where_they_are(
+    open_review: Open, inspect: Inspect, service: httpx.Client
+) -> None:
+    page = open_review(inspect(prompt="短路", score_threshold="0.05"))
+    page.keyboard.press("j")
+    second = page.locator(BOXES).nth(1)
+    expect(second).to_have_attribute("data-on", "")
+    page.get_by_label("Comment").press_sequentially("a scratch")
+    names = service.get("/defects/short").json()["names"]
+    renamed = {"names": names | {"en": ["bridge of copper", *names["en"]]}}
+    service.patch("/defects/short", json=renamed).raise_for_status()
+    try:
+        page.context.set_offline(True)
+        expect(page.locator("#readiness")).to_contain_text("cannot be reached")
+        page.context.set_offline(False)  # the catalog is read again
+        expect(second).to_contain_text("bridge of copper")
+    finally:
+        service.patch("/defects/short", json={"names": names}).raise_for_status()
+    expect(second).to_have_attribute("data-on", "")
+    expect(page.get_by_label("Comment")).to_be_focused()
+    page.keyboard.type(", no short")
+    expect(page.get_by_label("Comment")).to_have_value("a scratch, no short")
+    page.get_by_role("button", name="中文").click()
+    expect(second).to_have_attribute("data-on", "")
+
+
+def test_a_key_that_is_held_judges_one_box(open_review: Open, inspect: Inspect) -> None:
+    page = open_review(inspect())
+    for _ in range(3):
+        page.keyboard.down("r")  # the second and third are repeats
+    page.keyboard.up("r")
+    expect(page.locator("#review-progress")).to_have_text("1 of 3 judged")
 
 
 def test_an_inspection_that_is_gone_is_told(open_page: Open, service: httpx.Client) -> None:

@@ -17,7 +17,7 @@
 
 import { signature } from "./actor.js";
 import { language } from "./language.js";
-import { ask } from "./service.js";
+import { ask, Problem } from "./service.js";
 
 /** `defects` in the catalog's order; an event `change` tells of others. */
 export class Catalog extends EventTarget {
@@ -25,12 +25,35 @@ export class Catalog extends EventTarget {
     super();
     /** @type {Defect[]} */
     this.defects = [];
+    this.loaded = false; // ever
   }
 
-  /** Reads the whole catalog. */
+  #asked = 0;
+  #taken = 0; // the question whose answer is held
+
+  /** Reads the whole catalog; it tells of a change only where there is one. */
   async load() {
-    this.defects = (await ask("defects")).content.defects;
+    const asked = ++this.#asked;
+    const { defects } = (await ask("defects")).content;
+    if (asked < this.#taken) return; // a later question was answered before
+    this.#taken = asked;
+    if (this.loaded && JSON.stringify(defects) === JSON.stringify(this.defects)) return;
+    this.loaded = true;
+    this.defects = defects;
     this.dispatchEvent(new Event("change"));
+  }
+
+  /** Reads it behind a change, which was made even where this does not succeed: then the change's answer has to do. */
+  async #reload(id, stored) {
+    try {
+      await this.load();
+    } catch (error) {
+      if (!(error instanceof Problem)) throw error;
+      const now = stored ? [stored] : [];
+      if (this.find(id)) this.defects = this.defects.flatMap((defect) => (defect.id === id ? now : [defect]));
+      else this.defects = [...this.defects, ...now];
+      this.dispatchEvent(new Event("change"));
+    }
   }
 
   /** @returns {Defect|undefined} */
@@ -57,7 +80,7 @@ export class Catalog extends EventTarget {
       headers: writing(condition),
       body: JSON.stringify(fields),
     });
-    await this.load();
+    await this.#reload(id, content);
     return content;
   }
 
@@ -68,14 +91,14 @@ export class Catalog extends EventTarget {
    */
   async change(defect, fields) {
     const headers = writing({ "If-Match": `"${defect.version}"` });
-    await ask(path(defect.id), { method: "PATCH", headers, body: JSON.stringify(fields) });
-    await this.load();
+    const { content } = await ask(path(defect.id), { method: "PATCH", headers, body: JSON.stringify(fields) });
+    await this.#reload(defect.id, content);
   }
 
   /** @param {Defect} defect which must still be as it was read */
   async remove(defect) {
     await ask(path(defect.id), { method: "DELETE", headers: writing({ "If-Match": `"${defect.version}"` }) });
-    await this.load();
+    await this.#reload(defect.id, null);
   }
 
   /** @returns {Promise<Change[]>} newest first */

@@ -12,6 +12,7 @@ import { clearNotice, showNote, showProblem } from "./notice.js";
 import { Problem } from "./service.js";
 
 const SEVERITIES = ["critical", "major", "minor", "info"];
+const STALE = 412; // somebody else was faster
 const HAN = /\p{Script=Han}/u;
 const FRESH = { score_threshold: null, minimum_size_px: 0, severity: "major", colour: "#d62728", enabled: true };
 
@@ -30,6 +31,8 @@ const FRESH = { score_threshold: null, minimum_size_px: 0, severity: "major", co
  */
 export function openForm({ catalog, inspection, findings, readiness, id, defect, words, closed, onClose }) {
   let base = defect; // what the next change builds on
+  let saving = false;
+  const spare = `defect_${Math.random().toString(36).slice(2, 8)}`; // nobody else's, now or of one that was deleted
   const empty = { names: { en: [], zh: [] }, descriptions: { en: [], zh: [] }, ...FRESH, id: id ?? "" };
   const learned = id !== null && readiness.knows(id);
 
@@ -63,7 +66,7 @@ export function openForm({ catalog, inspection, findings, readiness, id, defect,
   function read() {
     const former = base ?? empty;
     return {
-      id: id ?? (ownId.value || idFor(lines(names.value), catalog)),
+      id: id ?? (ownId.value || idFor(lines(names.value), catalog, spare)),
       names: byLanguage(names.value, former.names),
       descriptions: byLanguage(description.value, former.descriptions),
       score_threshold: trial.threshold,
@@ -94,16 +97,30 @@ export function openForm({ catalog, inspection, findings, readiness, id, defect,
   }
 
   function suggest() {
-    if (id === null) ownId.placeholder = idFor(lines(names.value), catalog);
+    if (id === null) ownId.placeholder = idFor(lines(names.value), catalog, spare);
     trial.follow();
   }
 
+  /** Under the id that follows from the name, or the next one where a colleague has just taken that. */
+  async function teach(written) {
+    try {
+      return await catalog.write(written, null);
+    } catch (error) {
+      if (error.status !== STALE) throw error;
+      await catalog.load();
+      return teach({ ...written, id: idFor(lines(names.value), catalog, spare) });
+    }
+  }
+
   async function save() {
+    if (saving) return; // a second click
+    saving = true;
     setActor(signed.value);
     const written = read();
     const before = base;
     try {
-      const stored = await catalog.write(written, before?.version ?? null);
+      const isNumbered = id === null && !before && !ownId.value;
+      const stored = await (isNumbered ? teach(written) : catalog.write(written, before?.version ?? null));
       clearNotice();
       onClose();
       const undo = { label: t("form.undo"), run: () => undoSave(stored, before) };
@@ -111,6 +128,8 @@ export function openForm({ catalog, inspection, findings, readiness, id, defect,
       if (inspection.picture && !inspection.prompts.length) inspection.run(); // the new words count from now on
     } catch (error) {
       await refused(error, written);
+    } finally {
+      saving = false;
     }
   }
 
@@ -119,12 +138,16 @@ export function openForm({ catalog, inspection, findings, readiness, id, defect,
   }
 
   async function remove() {
+    if (saving) return;
+    saving = true;
     const gone = base;
     try {
       await catalog.remove(gone);
     } catch (error) {
       await refused(error, read());
       return;
+    } finally {
+      saving = false;
     }
     onClose();
     const undo = { label: t("form.undo"), run: () => told(catalog.write(gone, null)) };
@@ -135,7 +158,7 @@ export function openForm({ catalog, inspection, findings, readiness, id, defect,
   async function refused(error, written) {
     if (!(error instanceof Problem)) throw error;
     showProblem(error);
-    if (error.status !== 412) return;
+    if (error.status !== STALE) return;
     try {
       const theirs = await catalog.read(written.id).catch((missing) => {
         if (missing.status === 404) return null;
@@ -235,8 +258,8 @@ function byLanguage(text, former) {
   return sorted;
 }
 
-/** An id from the first name in Latin letters, or the next free number. */
-function idFor(names, catalog) {
+/** An id from the first name in Latin letters, a number behind it where it is taken; without such a name `spare`. */
+function idFor(names, catalog, spare) {
   const plain = names
     .map((name) =>
       name
@@ -245,9 +268,8 @@ function idFor(names, catalog) {
         .replace(/^[^a-z]+|_+$/g, ""),
     )
     .find(Boolean);
-  const taken = (id) => Boolean(catalog.find(id));
-  const stem = (plain || "defect").slice(0, 60);
-  let id = plain ? stem : "defect_1";
-  for (let number = 2; taken(id); number += 1) id = `${stem}_${number}`;
+  const stem = (plain ?? spare).slice(0, 60);
+  let id = stem;
+  for (let number = 2; catalog.find(id); number += 1) id = `${stem}_${number}`;
   return id;
 }

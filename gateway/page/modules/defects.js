@@ -31,6 +31,7 @@ export function startDefects({ catalog, inspection, findings, readiness }) {
   let open = null; // the place whose form stands there; it stays, as it was left, until it is closed or another opened
   let closing = new AbortController();
   let words = "";
+  let isFresh = false; // whether a change has just read the catalog, or tried to
 
   function write() {
     list.replaceChildren(...catalog.defects.map((defect) => row(catalog, defect)));
@@ -44,6 +45,7 @@ export function startDefects({ catalog, inspection, findings, readiness }) {
 
   function onClose() {
     close();
+    isFresh = true;
     goTo("defects");
   }
 
@@ -57,7 +59,8 @@ export function startDefects({ catalog, inspection, findings, readiness }) {
     place.hidden = id === null;
     if (id === null) {
       inspection.endTrial();
-      catalog.load().catch(tell); // as it is by now
+      if (!isFresh) catalog.load().catch(tell); // as it is by now
+      isFresh = false;
       return;
     }
     if (id === open) return;

@@ -12,7 +12,7 @@ import { Inspection } from "./inspection.js";
 import { startKey } from "./key.js";
 import { chooseLanguage, language, languages, startLanguage, t } from "./language.js";
 import { startLooks } from "./looks.js";
-import { clearNotice, showProblem } from "./notice.js";
+import { clearNotice, showNote, showProblem } from "./notice.js";
 import { fileIn, openPicture } from "./picture.js";
 import { startRaw } from "./raw.js";
 import { Readiness } from "./readiness.js";
@@ -23,6 +23,8 @@ import { Stage } from "./stage.js";
 import { goTo, startTabs } from "./tabs.js";
 import { writeVerdict } from "./verdict.js";
 import { startWords } from "./words.js";
+
+const CATALOG_AGAIN_MS = 10_000;
 
 await startLanguage();
 
@@ -36,6 +38,8 @@ const findings = new Findings();
 const stage = new Stage(byId("stage"));
 const results = new Results(findings);
 let picturesAsked = 0;
+let catalogAgain = 0; // the timer of the next try
+let isPictureNoted = false; // whether the notice tells of how a picture was given
 
 // ---- what was found ----
 
@@ -71,7 +75,8 @@ function showPassing() {
   const judged = passing.length ? "ng" : "ok";
   const state = answer ? judged : busy ? "busy" : problem ? "failed" : "none";
   const spent = answer ? { timings: answer.timings_ms, roundTripMs } : null;
-  writeVerdict(state, passing.length, findings.areOwn, spent);
+  const caveats = [!findings.areOwn && "verdict.yours", !catalog.loaded && "verdict.no_catalog"].filter(Boolean);
+  writeVerdict(state, passing.length, caveats, spent);
   byId("download").disabled = !answer || !inspection.picture.bitmap;
   byId("judge").hidden = !answer;
   if (answer) byId("judge").firstElementChild.href = `#review/${encodeURIComponent(answer.request_id)}`;
@@ -80,6 +85,7 @@ function showPassing() {
 inspection.addEventListener("answer", () => {
   if (!inspection.picture.bitmap) stage.show(inspection.picture); // its size is known only now
   showGroups();
+  loadCatalog();
   const found = marks().length;
   byId("spoken").textContent =
     `${t(found ? "verdict.ng" : "verdict.ok")}. ${t(found ? "verdict.ng.meaning" : "verdict.ok.meaning", { found })}`;
@@ -120,21 +126,30 @@ for (const one of [stage, results]) {
 results.addEventListener("select", ({ detail }) => stage.reveal(detail));
 stage.addEventListener("select", ({ detail }) => detail && results.focus(detail));
 
+/** With each answer, for colleagues change it too; detection goes on with the names that the answer gives. */
 async function loadCatalog() {
+  clearTimeout(catalogAgain);
   try {
     await catalog.load();
   } catch (error) {
-    if (!(error instanceof Problem)) throw error; // detection goes on with the names that the answer gives
+    if (!(error instanceof Problem)) throw error;
+    if ([401, 403].includes(error.status)) return; // the person was asked for a key, once is enough
+    catalogAgain = setTimeout(loadCatalog, CATALOG_AGAIN_MS);
   }
 }
 
 // ---- pictures ----
 
-async function take(blob, name) {
+async function take(blob, name, count = 1) {
   if (byId("stage").hidden) goTo("inspect"); // a picture that came while another side had its own
   const asked = ++picturesAsked;
-  const picture = await openPicture(blob, name);
-  if (asked === picturesAsked) inspection.setPicture(picture); // not one that was overtaken while it was decoded
+  if (isPictureNoted) clearNotice();
+  const picture = await openPicture(blob, name).catch(() => null);
+  if (asked !== picturesAsked) return; // it was overtaken while it was decoded
+  isPictureNoted = !picture || count > 1;
+  if (picture) inspection.setPicture(picture);
+  if (!picture) showNote(t("picture.unreadable", { name })); // a folder, or a file that is gone
+  else if (count > 1) showNote(t("picture.one_of", { count }));
 }
 
 const file = /** @type {HTMLInputElement} */ (byId("file"));
@@ -152,13 +167,14 @@ for (const name of ["dragleave", "drop"])
 addEventListener("drop", (event) => {
   event.preventDefault();
   const dropped = fileIn(event.dataTransfer);
-  if (dropped) take(dropped, dropped.name);
+  if (dropped) take(dropped, dropped.name, event.dataTransfer.files.length);
 });
 addEventListener("paste", (event) => {
   const pasted = fileIn(event.clipboardData);
-  if (!pasted) return;
+  const isText = event.clipboardData.types.includes("text/plain"); // a spreadsheet gives its cells as a picture too
+  if (!pasted || (isText && event.target.matches?.("input, textarea"))) return;
   event.preventDefault();
-  take(pasted, pasted.name);
+  take(pasted, pasted.name, event.clipboardData.files.length);
 });
 byId("sample").addEventListener("click", async () => take(await (await fetch("page/sample.png")).blob(), "sample.png"));
 startCamera(take);

@@ -12,11 +12,13 @@
  */
 
 /**
- * @param {Blob} blob
+ * @param {Blob} file
  * @param {string} name
- * @returns {Promise<Picture>}
+ * @returns {Promise<Picture>} as it is now: a file may be written again before it is asked about once more
+ * @throws {DOMException} it cannot be read
  */
-export async function openPicture(blob, name) {
+export async function openPicture(file, name) {
+  const blob = new Blob([await file.arrayBuffer()], { type: file.type });
   let bitmap = null;
   try {
     bitmap = await createImageBitmap(await unturned(blob));

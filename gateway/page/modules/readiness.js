@@ -54,8 +54,9 @@ export class Readiness extends EventTarget {
       if (!(error instanceof Problem)) throw error;
       this.state = error.status === 0 ? "away" : "starting";
       this.reason = error.detail;
+    } finally {
+      this.timer = setTimeout(() => this.look(), this.state === "ready" ? CALM_MS : EAGER_MS);
     }
-    this.timer = setTimeout(() => this.look(), this.state === "ready" ? CALM_MS : EAGER_MS);
     this.#write();
     if (before !== `${this.state} ${this.served?.checkpoint_sha256}`) this.dispatchEvent(new Event("change"));
   }

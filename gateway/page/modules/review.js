@@ -163,29 +163,28 @@ export class Review extends EventTarget {
   }
 
   /**
-   * Sends what is said, in place of what was said before.
+   * Sends what is said, in place of what was said before; at each try what is said by then.
    * @param {AbortSignal} signal
    * @param {(problem: import("./service.js").Problem, seconds: number) => void} onWait
+   * @returns {Promise<boolean>} whether that is all of it: not if more was said while it was under way
    */
   async save(signal, onWait) {
     const inspection = this.current; // it may be closed before the answer comes
     const { request_id: id } = inspection;
-    const { judgements, missed, complete, comment } = this.draft;
-    const body = JSON.stringify({
-      request_id: id,
-      detections: Object.entries(judgements).map(([detection, judgement]) => ({ id: detection, judgement })),
-      missed: missed.map(({ description, ...each }) => ({ ...each, ...(description.trim() ? { description } : {}) })),
-      complete,
-      ...(comment.trim() ? { comment } : {}),
-    });
-    const headers = { "Content-Type": "application/json", ...signature() };
+    let sent = this.draft;
+    const question = () => {
+      if (this.current === inspection) sent = this.draft;
+      const headers = { "Content-Type": "application/json", ...signature() };
+      return ask("feedback", { method: "POST", headers, body: bodyOf(id, sent), signal });
+    };
     this.#saving(true);
     try {
-      const question = () => ask("feedback", { method: "POST", headers, body, signal });
       const { content } = await askPatiently(question, signal, onWait);
-      sessionStorage.removeItem(DRAFT + id);
       for (const each of [inspection, ...this.inspections]) if (each.request_id === id) each.reviewed = true;
       inspection.feedback = content;
+      if (this.current === inspection && this.draft !== sent) return false;
+      sessionStorage.removeItem(DRAFT + id);
+      return true;
     } finally {
       this.#saving(false);
     }
@@ -211,6 +210,17 @@ export class Review extends EventTarget {
 
 function path(id) {
   return `inspections/${encodeURIComponent(id)}`;
+}
+
+/** @param {string} id @param {Draft} draft @returns {string} as POST /feedback takes it */
+function bodyOf(id, { judgements, missed, complete, comment }) {
+  return JSON.stringify({
+    request_id: id,
+    detections: Object.entries(judgements).map(([detection, judgement]) => ({ id: detection, judgement })),
+    missed: missed.map(({ description, ...each }) => ({ ...each, ...(description.trim() ? { description } : {}) })),
+    complete,
+    ...(comment.trim() ? { comment } : {}),
+  });
 }
 
 /** @returns {Draft} */

@@ -22,7 +22,7 @@ const ARROWS = { ArrowLeft: [-STEP, 0], ArrowRight: [STEP, 0], ArrowUp: [0, -STE
  * @param {(id: string|null, near: boolean) => void} about.onSelect a box stands out; near: it was asked for
  * @param {AbortSignal} about.closed when the form is taken away
  * @returns {{node: HTMLElement, select: (id: string|null, near?: boolean) => void, step: (by: number) => void,
- *   judge: (judgement: import("./review.js").Judgement) => void}}
+ *   judge: (judgement: import("./review.js").Judgement) => void, rename: () => void}}
  */
 export function openReviewForm({ review, catalog, onSave, onSkip, onKeys, onSelect, closed }) {
   const { current: inspection } = review;
@@ -109,9 +109,12 @@ export function openReviewForm({ review, catalog, onSave, onSkip, onKeys, onSele
     return row;
   }
 
+  function classes() {
+    return catalog.defects.map((each) => element("option", { value: each.id }, nameOf(each)));
+  }
+
   function missedRow({ defect, description }, index) {
-    const options = catalog.defects.map((each) => element("option", { value: each.id }, nameOf(each)));
-    const which = element("select", { "data-t-label": "review.missed.defect" }, ...options);
+    const which = element("select", { "data-t-label": "review.missed.defect" }, ...classes());
     which.value = defect;
     which.addEventListener("change", () => review.changeMissed(index, { defect: which.value }));
     const words = element("input", {
@@ -170,21 +173,37 @@ export function openReviewForm({ review, catalog, onSave, onSkip, onKeys, onSele
 
   /** Boxes and missed ones from anew: there are others than before. */
   function writeRows() {
-    const seen = review.visibleBoxes;
     const held = boxes.contains(document.activeElement) || missed.contains(document.activeElement);
+    missed.replaceChildren(...review.draft.missed.map(missedRow));
+    translate(missed);
+    writeBoxes();
+    select(selected, held);
+  }
+
+  /** The catalog has other names or colours now; what is being typed or chosen stays. */
+  function rename() {
+    const held = boxes.contains(document.activeElement);
+    for (const which of missed.querySelectorAll("select")) {
+      const { value } = which;
+      which.replaceChildren(...classes());
+      which.value = value;
+    }
+    writeBoxes();
+    select(selected);
+    if (held) rows.get(selected)?.focus({ preventScroll: true });
+  }
+
+  function writeBoxes() {
+    const seen = review.visibleBoxes;
+    boxes.replaceChildren(...seen.map((each) => paint(boxRow(each), { colour: each.group.colour })));
     rows.clear();
-    for (const each of seen) rows.set(each.id, paint(boxRow(each), { colour: each.group.colour }));
-    boxes.replaceChildren(...rows.values());
-    const added = review.draft.missed.map(missedRow);
-    added.forEach((row) => rows.set(row.dataset.mark, row));
-    missed.replaceChildren(...added);
+    for (const row of [...boxes.children, ...missed.children]) rows.set(row.dataset.mark, row);
     const hidden = review.boxes.length - seen.length;
     below.hidden = hidden === 0;
     below.textContent = t("review.below", { hidden });
     nothing.hidden = seen.length > 0;
-    for (const part of [boxes, missed]) translate(part);
+    translate(boxes);
     writeSaid();
-    select(selected, held);
   }
 
   /** What was said of each, and of the whole. */
@@ -250,7 +269,7 @@ export function openReviewForm({ review, catalog, onSave, onSkip, onKeys, onSele
   review.addEventListener("draft", writeSaid, { signal: closed });
   translate(node);
   writeRows();
-  return { node, select, step, judge };
+  return { node, select, step, judge, rename };
 }
 
 /** @param {number} index @returns {string} the id of the mark of a missed defect */

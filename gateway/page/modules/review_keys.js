@@ -5,6 +5,7 @@
 import { byId, element } from "./dom.js";
 import { languages, t } from "./language.js";
 
+const MOVES = ["j", "k"];
 const FIELDS = "textarea, select, input:not([type=checkbox])";
 
 /**
@@ -21,6 +22,7 @@ export function startKeys(uses, wanted) {
     if (event.ctrlKey || event.metaKey || event.altKey || event.isComposing || event.defaultPrevented) return;
     const use = all[event.key.length === 1 ? event.key.toLowerCase() : event.key]; // caps lock or not
     const { target } = event;
+    if (event.repeat && !MOVES.includes(event.key.toLowerCase())) return; // a key that is held judges once
     if (!use || !wanted() || document.querySelector("dialog[open]")) return;
     if (event.key === "Escape" && target.matches(FIELDS)) leave(target);
     else if (takes(target, event.key)) return;

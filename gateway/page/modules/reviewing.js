@@ -71,7 +71,8 @@ export function startReviewing({ catalog }) {
     stage.show(picture);
   }
 
-  function writeForm() {
+  function writeForm({ type }) {
+    const former = type === "open" ? null : selected(); // in another language it is the same inspection
     form?.node.remove();
     form = null;
     formClosing.abort();
@@ -81,15 +82,15 @@ export function startReviewing({ catalog }) {
       const { signal: closed } = (formClosing = new AbortController());
       form = openReviewForm({ review, catalog, onSave: save, onSkip: skip, onKeys, onSelect, closed });
       byId("review").append(form.node);
-      form.select(review.visibleBoxes[0]?.id ?? null);
-      byId("panel").scrollTo({ top: 0 });
+      form.select(former ?? review.visibleBoxes[0]?.id ?? null);
+      if (type === "open") byId("panel").scrollTo({ top: 0 });
     } else stage.show(null);
     byId("review-name").textContent = review.current?.request_id ?? "";
-    draw.disabled = !review.current?.has_image || !catalog.defects.length; // a missed defect is one of the catalog
     writeMarks();
   }
 
   function writeMarks() {
+    draw.disabled = !review.current?.has_image || !catalog.defects.length; // a missed defect is one of the catalog
     stage.setMarks(review.current ? [...boxMarks(review), ...missedMarks(review, catalog)] : []);
     stage.highlight(byId("review").querySelector(".judged[data-on]")?.dataset.mark ?? null);
   }
@@ -111,11 +112,19 @@ export function startReviewing({ catalog }) {
       showProblem(problem, { waiting, choices: [stop] });
       troubled = true;
     };
-    if (await told(review.save(signal, onWait), { label: t("problem.again"), run: save })) await told(goOn(true));
+    const saving = review.save(signal, onWait);
+    if (!(await told(saving, { label: t("problem.again"), run: save }))) return;
+    if (await saving) {
+      if (!byId("review").hidden) await told(goOn(true));
+      return;
+    }
+    showNote(t("review.unsent"));
+    troubled = true;
   }
 
   async function goOn(saved) {
     const id = await review.following();
+    if (byId("review").hidden) return; // they went elsewhere meanwhile
     goTo(id === null ? "review" : `review/${encodeURIComponent(id)}`);
     byId("spoken").textContent = saved ? t("review.saved") : "";
     if (id === null) showNote(t("review.last"));
@@ -180,7 +189,11 @@ export function startReviewing({ catalog }) {
   const selected = () => byId("review").querySelector(".judged[data-on]")?.dataset.mark ?? null;
   review.addEventListener("open", writeForm);
   for (const name of ["boxes", "draft"]) review.addEventListener(name, writeMarks);
-  for (const source of [catalog, languages]) source.addEventListener("change", writeForm);
+  languages.addEventListener("change", writeForm);
+  catalog.addEventListener("change", () => {
+    form?.rename();
+    writeMarks();
+  });
   addEventListener("hashchange", show);
   show();
 }

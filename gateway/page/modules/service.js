@@ -6,6 +6,7 @@
 const RETRYABLE = [0, 429, 503];
 const LONGEST_WAIT_S = 15;
 const PATIENCE_S = 120; // of all waits together, then the last problem is told
+const READY_MS = 5_000; // whoever takes longer to say that it is ready is away
 const KEY = "pcbd.key"; // in the tab's own storage: gone when it is closed
 
 /** @type {(problem: Problem|null) => Promise<string|null>} */
@@ -38,7 +39,12 @@ export class Problem extends Error {
  */
 export async function ask(path, options = {}) {
   const answer = await send(path, { ...options, headers: { Accept: "application/json", ...options.headers } });
-  return { content: read(await answer.text()), etag: answer.headers.get("ETag") };
+  const text = await bodyOf(answer, "text");
+  try {
+    return { content: text ? JSON.parse(text) : null, etag: answer.headers.get("ETag") };
+  } catch {
+    throw new Problem({ status: 0, ...read(text) }, 2); // a proxy's page: what answers is not the service
+  }
 }
 
 /**
@@ -48,7 +54,9 @@ export async function ask(path, options = {}) {
  * @throws {Problem}
  */
 export async function askForFile(path, signal) {
-  return (await send(path, { signal })).blob();
+  const file = await bodyOf(await send(path, { signal }), "blob");
+  if (file.type.startsWith("text/html")) throw new Problem({ status: 0 }, 2); // a proxy's page
+  return file;
 }
 
 async function send(path, options) {
@@ -61,16 +69,28 @@ async function send(path, options) {
       headers: { ...(key ? { Authorization: `Bearer ${key}` } : {}), ...options.headers },
     });
   } catch (error) {
-    if (error.name === "AbortError") throw error;
-    throw new Problem({ status: 0 }, 2);
+    throw unreachable(error);
   }
   if (answer.ok) return answer;
   const retryAfterS = Number(answer.headers.get("Retry-After")) || 1;
-  const problem = new Problem({ title: answer.statusText, ...read(await answer.text()), status: answer.status }, retryAfterS);
+  const problem = new Problem({ title: answer.statusText, ...read(await bodyOf(answer, "text")), status: answer.status }, retryAfterS);
   if (problem.status !== 401) throw problem;
   const isAnother = sessionStorage.getItem(KEY) !== key; // it was given while this request was under way
   if (!isAnother && !(await changeKey(problem))) throw problem;
   return send(path, options);
+}
+
+/** The body of an answer; a connection that breaks off within it has not answered. */
+async function bodyOf(answer, kind) {
+  try {
+    return await answer[kind]();
+  } catch (error) {
+    throw unreachable(error);
+  }
+}
+
+function unreachable(error) {
+  return error.name === "AbortError" ? error : new Problem({ status: 0 }, 2);
 }
 
 /**
@@ -145,7 +165,7 @@ export async function detect(picture, prompts, magnification, scoreThreshold, si
 
 /** Whether the service is ready, with its checkpoint and the checkpoint's thresholds. */
 export async function ready() {
-  return (await ask("readyz")).content;
+  return (await ask("readyz", { signal: AbortSignal.timeout(READY_MS) })).content;
 }
 
 function pause(seconds, signal) {

@@ -10,10 +10,10 @@ const SIGNS = { ok: "✓", ng: "✕", busy: "…", none: "–", failed: "?" };
 /**
  * @param {"ok"|"ng"|"busy"|"none"|"failed"} state none: there is nothing to judge; failed: the service could not
  * @param {number} found boxes that pass
- * @param {boolean} own whether the service's own thresholds are in force
+ * @param {string[]} caveats keys of words: why the line may judge otherwise
  * @param {{timings: Object<string, number>, roundTripMs: number}|null} spent milliseconds by stage
  */
-export function writeVerdict(state, found, own, spent) {
+export function writeVerdict(state, found, caveats, spent) {
   const judged = state === "ok" || state === "ng";
   const block = byId("verdict");
   block.dataset.state = state;
@@ -26,7 +26,7 @@ export function writeVerdict(state, found, own, spent) {
       element("strong", { id: "verdict-word" }, t(`verdict.${state}`)),
       element("span", { class: "meaning" }, t(`verdict.${state}.meaning`, { found })),
     ),
-    judged && !own ? element("p", { class: "yours" }, t("verdict.yours")) : null,
+    ...(judged ? caveats : []).map((caveat) => element("p", { class: "yours" }, t(caveat))),
     spent ? timings(spent) : null,
   );
 }

@@ -5,6 +5,7 @@
 import { nameOf } from "./catalog.js";
 import { byId, element } from "./dom.js";
 import { languages, t } from "./language.js";
+import { showNote } from "./notice.js";
 
 const KEPT = "pcbd.prompts"; // in this tab, so that reloading loses nothing
 const MOST = 64; // prompts of one request
@@ -22,11 +23,17 @@ export function startWords(inspection, catalog) {
     inspection.setPrompts(prompts);
   }
 
+  /** @returns {boolean} whether there is room for all of it */
   function add(text) {
     const prompts = [...new Set([...inspection.prompts, ...text.split("\n").map((line) => line.trim())])].filter(
       Boolean,
     );
-    if (prompts.length > inspection.prompts.length && prompts.length <= MOST) set(prompts);
+    if (prompts.length > MOST) {
+      showNote(t("words.most", { most: MOST, count: prompts.length }));
+      return false;
+    }
+    if (prompts.length > inspection.prompts.length) set(prompts);
+    return true;
   }
 
   function remove(prompt) {
@@ -57,8 +64,7 @@ export function startWords(inspection, catalog) {
 
   byId("words").addEventListener("submit", (event) => {
     event.preventDefault();
-    add(entry.value);
-    entry.value = "";
+    if (add(entry.value)) entry.value = "";
   });
   entry.addEventListener("paste", (event) => {
     const text = event.clipboardData?.getData("text") ?? "";
