@@ -25,12 +25,16 @@ class LabelledError(ValueError):
 
 @dataclass(frozen=True)
 class Board:
-    """One picture and its defects: boxes_xyxy (N, 4) in pixels, class_ids (N,) places in the class names."""
+    """One picture and its defects: boxes_xyxy (N, 4) in pixels, class_ids (N,) places in the class names.
+
+    One with sparse labels is not fully labelled: it may show more than has a box, and does not judge.
+    """
 
     path: Path
     group: str
     boxes_xyxy: NDArray[np.float32]
     class_ids: NDArray[np.int64]
+    fully_labelled: bool = True
 
 
 @dataclass(frozen=True)
@@ -82,6 +86,7 @@ def judging_boards(checkpoint: Path, given: Path | None = None) -> Boards:
         LabelledError: its manifest does not say where they are, they are not there, or they have no box.
     """
     boards = _held_out(checkpoint) if given is None else read_boards(given)
+    boards = replace(boards, boards=tuple(board for board in boards.boards if board.fully_labelled))
     if not any(len(board.class_ids) for board in boards.boards):
         raise LabelledError(
             f"{given or checkpoint / 'manifest.json'}: {len(boards.boards)} labelled pictures and no box on any, so "
@@ -141,13 +146,12 @@ def _read_coco(file: Path) -> Boards:
         found[annotation["image_id"]].append(annotation)
     boards = []
     for image in document["images"]:
-        if image.get("description_ids"):  # sparse labels: its boxes are not complete
-            continue
         boxes = np.array([annotation["bbox"] for annotation in found[image["id"]]], np.float32).reshape(-1, 4)
         boxes[:, 2:] += boxes[:, :2]  # xywh -> xyxy
         class_ids = [places[annotation["category_id"]] for annotation in found[image["id"]]]
         path = file.parent / image["file_name"]
-        boards.append(Board(path, str(image.get("group", "")), boxes, np.array(class_ids, np.int64)))
+        group, is_sparse = str(image.get("group", "")), bool(image.get("description_ids"))
+        boards.append(Board(path, group, boxes, np.array(class_ids, np.int64), not is_sparse))
     return Boards(tuple(names), tuple(boards))
 
 

@@ -112,6 +112,25 @@ def test_labelled_coco_file_has_the_same_boxes(tmp_path: Path) -> None:
     np.testing.assert_array_equal(boards.boards[0].boxes_xyxy, [[10, 20, 30, 50]])
 
 
+def test_pictures_with_sparse_labels_calibrate_and_do_not_judge(tmp_path: Path) -> None:
+    document = {
+        "images": [
+            {"id": 1, "file_name": "a.png", "width": 9, "height": 9},
+            {"id": 2, "file_name": "b.png", "width": 9, "height": 9, "description_ids": ["dented"]},
+        ],
+        "categories": [{"id": 4, "name": "dent"}],
+        "annotations": [{"id": 1, "image_id": 1, "category_id": 4, "bbox": [10, 20, 20, 30]}],
+        "text_descriptions": {"dented": "a dent somewhere"},
+    }
+    (tmp_path / "own.json").write_text(json.dumps(document))
+    for name in "ab":
+        draw(tmp_path / f"{name}.png", TRAINED)
+    data = {"sources": [{"path": str(tmp_path / "own.json")}]}
+    (tmp_path / "manifest.json").write_text(json.dumps({"training": {"config": {"data": data}}}))
+    assert [board.path.stem for board in training_boards(tmp_path).boards] == ["a", "b"]
+    assert [board.path.stem for board in judging_boards(tmp_path, tmp_path / "own.json").boards] == ["a"]
+
+
 def test_labelled_pictures_that_are_missing_are_named(deeppcb: Path) -> None:
     (deeppcb / "images" / "12000001.jpg").unlink()
     with pytest.raises(LabelledError, match=r"1 of 1 pictures.*12000001\.jpg"):

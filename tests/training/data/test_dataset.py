@@ -4,7 +4,7 @@ import pytest
 from PIL import Image
 
 from export.contract.defects import DEFECTS, Defect
-from training.data.dataset import DatasetError, known_category, read_resolution_wh
+from training.data.dataset import DatasetError, has_all_names, known_category, read_resolution_wh
 
 
 def test_known_category_finds_every_name_however_written() -> None:
@@ -17,6 +17,19 @@ def test_known_category_finds_every_name_however_written() -> None:
 def test_known_category_keeps_other_names_by_language() -> None:
     assert known_category("Dent") == Defect("Dent", ("Dent",), (), (), ())
     assert known_category("凹痕 A") == Defect("凹痕 A", (), ("凹痕 A",), (), ())
+
+
+@pytest.mark.parametrize(
+    ("category", "whole"),
+    [
+        (DEFECTS[0], True),
+        (Defect("open", (*DEFECTS[0].names_en[::-1], "cut line"), DEFECTS[0].names_zh, (), ()), True),
+        (Defect("open", ("open",), (), (), ()), False),
+        (Defect("dent", ("dent",), (), (), ()), False),
+    ],
+)
+def test_a_known_defect_is_one_with_every_name_in_whatever_order(category: Defect, whole: bool) -> None:
+    assert has_all_names(category) == whole
 
 
 def test_read_resolution_wh_reads_headers_of_large_pictures(tmp_path: Path) -> None:

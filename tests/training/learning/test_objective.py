@@ -57,6 +57,27 @@ def test_a_token_counts_as_its_class_is_weighted(class_weights: list[float] | No
     assert match.item() == pytest.approx(expected * math.log(2))
 
 
+def test_boxes_of_a_picture_with_sparse_labels_make_the_others_count_no_less() -> None:
+    network = small_network()
+    box = torch.tensor([[0.5, 0.0, 1.0, 0.5]])
+    prompts, states, embeddings = GroundingPrompts(["scratch"], [0]), torch.rand(2, 4, 32), torch.rand(1, 32)
+
+    def match(images: int) -> float:
+        rows = torch.arange(images)
+        found = Positives(
+            rows,
+            torch.ones_like(rows),
+            torch.zeros_like(rows),
+            box.repeat(images, 1),
+            torch.ones(images),
+            [()] * images,
+        )
+        sparse = [(), ("a scratch along the edge",)][:images]  # of the second, which nobody asks for
+        return grounding_terms(network, states[:images], prompts, embeddings, found, sparse, sigma=5.0)[0].item()
+
+    assert match(2) == pytest.approx(match(1))
+
+
 def test_tokens_count_as_they_are_weighed_in_all_three_losses() -> None:
     """As above, but the second token's row, 4 / 16, and its place below the line count a third."""
     network = small_network()
