@@ -89,6 +89,10 @@ PHRASINGS: Phrasings = {
         "板上任何位置的{label}",
     ),
 }
+PLACE_WORDS: Mapping[Language, Sequence[str]] = {  # in front of a name they say nothing of its place
+    "en": ("around", "beside", "next to", "across", "between", "inside", "near", "over", "under"),
+    "zh": ("周围", "旁边", "之间", "上面", "里面", "附近", "下面", "围绕", "边上"),
+}
 BABBLE_SHARE = 0.4  # of the prompts; the phrasings themselves are too few to tell what only asks
 HAN = (0x4E00, 0x9FA5)  # the common Chinese characters
 ALL_DEFECTS: dict[Language, tuple[str, ...]] = {
@@ -120,10 +124,14 @@ def ask_for(label: str, language: Language, rng: random.Random, phrasings: Phras
 
 
 def _babble(language: Language, rng: random.Random, phrasings: Phrasings) -> str:
-    """Up to four words, of the phrasings or of no language at all."""
+    """Up to four words, of the phrasings, about places, or of no language at all."""
     pieces = []
     for _ in range(rng.randrange(5)):
-        if rng.random() < 0.3:
+        kind = rng.random()
+        if kind < 0.15:
+            pieces.append(rng.choice(PLACE_WORDS[language]))
+            continue
+        if kind < 0.4:
             if language == "zh":
                 pieces.append("".join(chr(rng.randint(*HAN)) for _ in range(rng.randint(1, 2))))
             else:

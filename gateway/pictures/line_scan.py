@@ -15,6 +15,7 @@ from gateway.pictures.images import MAX_SIDE
 
 SIGNATURES = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")  # TIFF and BigTIFF
 LEVELS_16 = 257  # of 16 bits to one of 8
+MOST_SAMPLES = 5  # of a pixel: CMYK with transparency; libvips takes a header's word for thousands, and their memory
 
 logging.getLogger("pyvips").setLevel(logging.WARNING)  # it tells of every pool of threads
 pyvips.cache_set_max(0)  # operations are not asked for twice: nothing of a picture is kept
@@ -38,9 +39,14 @@ class LineScan:
         """Reads the header.
 
         Raises:
+            ImageError: more than MOST_SAMPLES a pixel.
             TooLargeError: more than `max_pixels`, or than MAX_SIDE on a side.
         """
         image = _load(data)
+        if image.bands > MOST_SAMPLES:
+            raise ImageError(
+                f"the TIFF has {image.bands} samples a pixel, expected {MOST_SAMPLES} at most; send gray or RGB"
+            )
         if image.width * image.height > max_pixels or max(image.width, image.height) > MAX_SIDE:
             raise TooLargeError(
                 f"the TIFF has {image.width} x {image.height} = {image.width * image.height} pixels, the limit is "

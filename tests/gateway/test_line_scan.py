@@ -1,6 +1,7 @@
 """Large TIFFs, read band by band: every kind of file gives the pixels that Pillow gives for the whole of it."""
 
 import io
+import struct
 from pathlib import Path
 from typing import Any
 
@@ -96,3 +97,11 @@ def test_floating_point_pixels_are_refused() -> None:
     data = tiff(Image.new("F", (20, 20)))
     with pytest.raises(ImageError, match="float"):
         next(LineScan(data, 10**6).bands([0], TILE))
+
+
+def test_a_header_that_says_thousands_of_samples_a_pixel_is_refused() -> None:
+    samples = struct.pack("<HHIH", 277, 3, 1, 3)  # SamplesPerPixel, a number of 16 bits
+    data = tiff(Image.fromarray(NOISE))
+    assert samples in data
+    with pytest.raises(ImageError, match="4000 samples a pixel"):
+        LineScan(data.replace(samples, struct.pack("<HHIH", 277, 3, 1, 4000)), 10**6)

@@ -57,10 +57,10 @@ def grounding_terms(
     """
     logits = network.grounding.match(states, embeddings).float()
     targets, weights, shares = torch.zeros_like(logits), torch.ones_like(logits), torch.ones_like(logits[..., :1])
-    asked, known = (table.to(logits.device) for table in prompts.relevance(found))  # (M, P) each
+    asked, counts = (table.to(logits.device) for table in prompts.relevance(found))  # (M, P) each
     targets[found.image_ids, found.token_ids] = asked
     weights[found.image_ids, found.token_ids] = (
-        known if class_weights is None else known * class_weights[found.class_ids, None]
+        counts if class_weights is None else counts * class_weights[found.class_ids, None]
     )
     shares[found.image_ids, found.token_ids, 0] = found.weights
     answer_somewhere(logits, targets, weights, prompts, sparse)

@@ -25,6 +25,7 @@ MAX_CLASSES = 16  # asked for in one step
 ABSENT_CLASSES = 2  # known classes per step that the dataset does not have, so that words matter
 SENTENCES = 16  # about single defects or whole pictures, asked for in one step
 NEAR_MISSES = 8  # sentences of other defects that are like these, asked for in one step
+CONTRAST = 3.0  # what a defect counts against a sentence about another one of its class: they differ by a word or two
 CENTRE_RADIUS = 1.5  # tokens: those of one defect are at most so far from its centre each way
 IGNORED = -100
 
@@ -91,14 +92,15 @@ class GroundingPrompts:
     near_misses: Mapping[str, frozenset[int]] = field(default_factory=dict)
 
     def relevance(self, found: Positives) -> tuple[Tensor, Tensor]:
-        """Whether M positives answer P prompts, and whether that is known: two (M, P) of 0 and 1.
+        """Whether M positives answer P prompts (M, P) of 0 and 1, and what each pair counts (M, P).
 
         A sentence is known not to hold for a defect that has sentences of its own, and for one of a class of which
-        no defect carries it; of another one of the same class, without sentences, nothing is known.
+        no defect carries it; another one of the same class counts CONTRAST against it, or nothing where it has no
+        sentences, since then nothing is known.
         """
         classes = found.class_ids.tolist()
         answers = torch.zeros(len(classes), len(self.asked))
-        known = torch.ones_like(answers)
+        counts = torch.ones_like(answers)
         for column, asked in enumerate(self.asked):
             if isinstance(asked, int):
                 answers[:, column] = (found.class_ids == asked).to(answers.dtype)
@@ -108,9 +110,9 @@ class GroundingPrompts:
             alike = {class_id for class_id, hit in zip(classes, described, strict=True) if hit}
             alike |= self.near_misses.get(asked, frozenset())
             for row, (class_id, texts) in enumerate(zip(classes, found.descriptions, strict=True)):
-                if class_id in alike and not texts:
-                    known[row, column] = 0
-        return answers, known
+                if class_id in alike and not described[row]:
+                    counts[row, column] = CONTRAST if texts else 0
+        return answers, counts
 
 
 def draw_grounding_prompts(

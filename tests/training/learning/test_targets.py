@@ -13,6 +13,7 @@ from training.crops.view import draw_view
 from training.data.outline import UNKNOWN, Polygon
 from training.learning.sentences import Sentences
 from training.learning.targets import (
+    CONTRAST,
     IGNORED,
     MAX_CLASSES,
     GroundingPrompts,
@@ -106,10 +107,10 @@ def test_relevance_of_classes_and_sentences() -> None:
         crop((0, 0, 16, 16, 4)),
     ]
     found = assign(crops, GRID, SIZE)
-    answers, known = GroundingPrompts(["", "", ""], [2, 99, "a black ring"]).relevance(found)
+    answers, counts = GroundingPrompts(["", "", ""], [2, 99, "a black ring"]).relevance(found)
     assert answers.tolist() == [[1, 0, 1], [1, 0, 0], [1, 0, 0], [0, 0, 0]]
-    # Nobody said whether the third, of the same class but without sentences, is a black ring.
-    assert known.tolist() == [[1, 1, 1], [1, 1, 1], [1, 1, 0], [1, 1, 1]]
+    # The second is nearly a black ring. Nobody said whether the third, of the same class but without sentences, is.
+    assert counts.tolist() == [[1, 1, 1], [1, 1, CONTRAST], [1, 1, 0], [1, 1, 1]]
 
 
 def test_grounding_prompts_ask_for_what_is_like_a_sentence_and_in_no_crop() -> None:
@@ -119,12 +120,12 @@ def test_grounding_prompts_ask_for_what_is_like_a_sentence_and_in_no_crop() -> N
     asked = [one for one in prompts.asked if isinstance(one, str)]
     assert sorted(asked) == ["a black ring", "a brown ring"]
     found = assign([shown, crop((0, 0, 16, 16, 2))], GRID, SIZE)
-    answers, certain = prompts.relevance(found)
+    answers, counts = prompts.relevance(found)
     column = prompts.asked.index("a brown ring")
     assert not answers[:, column].any()
     # Of the second ring, without sentences, nothing is known.
-    assert sorted(zip(found.class_ids.tolist(), certain[:, column].tolist(), strict=True)) == sorted(
-        (class_id, float(bool(texts) or class_id != 2))
+    assert sorted(zip(found.class_ids.tolist(), counts[:, column].tolist(), strict=True)) == sorted(
+        (class_id, 1.0 if class_id != 2 else CONTRAST if texts else 0.0)
         for class_id, texts in zip(found.class_ids.tolist(), found.descriptions, strict=True)
     )
 
