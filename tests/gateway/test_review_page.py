@@ -228,6 +228,57 @@ def test_what_is_said_while_a_save_is_under_way_stays(
     expect(page.get_by_label("Comment")).to_have_value("said too late")
 
 
+def test_two_who_judge_at_once_do_not_replace_each_other_unseen(
+    open_review: Open, inspect: Inspect, service: httpx.Client
+) -> None:
+    answer = inspect()
+    page, other = open_review(answer), open_review(answer)
+    other.get_by_label("Your name").fill("李工")
+    other.get_by_label("Comment").fill("theirs")
+    other.get_by_role("button", name="Save and go on").click()
+    wait_until(lambda: feedback(service, answer) is not None)
+    page.get_by_label("Comment").fill("mine")
+    page.get_by_role("button", name="Save and go on").click()
+    notice = page.get_by_role("alert")
+    expect(notice).to_contain_text("李工")
+    assert feedback(service, answer)["comment"] == "theirs"
+    expect(page.get_by_label("Comment")).to_have_value("mine")
+    page.reload()  # what was said in view of nothing stays so
+    page.get_by_role("button", name="Save and go on").click()
+    page.screenshot(path=SHOTS / "review_overtaken.png")
+    page.get_by_role("button", name="Show theirs").click()
+    expect(page.get_by_label("Comment")).to_have_value("theirs")
+    page.get_by_label("Comment").fill("both")
+    page.get_by_role("button", name="Save and go on").click()  # they were seen
+    wait_until(lambda: feedback(service, answer)["comment"] == "both")
+    stale = open_review(answer)
+    service.post("/feedback", json={"request_id": answer["request_id"], "complete": True}).raise_for_status()
+    stale.get_by_label("Comment").fill("after all")
+    stale.get_by_role("button", name="Save and go on").click()
+    stale.get_by_role("button", name="Replace it with mine").click()
+    wait_until(lambda: feedback(service, answer).get("comment") == "after all")
+
+
+def test_a_save_whose_answer_is_lost_is_no_conflict(
+    open_review: Open, inspect: Inspect, service: httpx.Client
+) -> None:
+    answer = inspect()
+    page = open_review(answer)
+
+    def lose_answer(route: Route) -> None:
+        route.fetch()
+        route.abort()
+
+    page.route("**/feedback", lose_answer, times=1)
+    page.keyboard.press("r")
+    page.get_by_label("Comment").fill("said once")
+    with page.expect_response(lambda response: response.status == 409):
+        page.get_by_role("button", name="Save and go on").click()
+    expect(page).not_to_have_url(re.compile(answer["request_id"]))
+    expect(page.get_by_text("Replace it with mine")).to_have_count(0)
+    assert feedback(service, answer)["comment"] == "said once"
+
+
 def test_a_change_of_the_catalog_leaves_the_reviewer_where_they_are(
     open_review: Open, inspect: Inspect, service: httpx.Client
 ) -> None:

@@ -21,16 +21,18 @@
  * @property {Missed[]} missed
  * @property {boolean} complete the whole picture was looked at
  * @property {string} comment
+ * @property {number|null} replaces the feedback that it was said in view of, by its id
  */
 
 import { signature } from "./actor.js";
 import { groupsOf } from "./findings.js";
-import { ask, askForFile, askPatiently } from "./service.js";
+import { Problem, ask, askForFile, askPatiently } from "./service.js";
 
 const FILTER = "pcbd.review.filter"; // these in this tab, so that reloading loses nothing
 const DRAFT = "pcbd.review.draft.";
 const FIRST = { state: "open", reason: "near_threshold" }; // on a line most inspections are worth no look
-const EMPTY = { judgements: {}, missed: [], complete: false, comment: "" };
+const EMPTY = { judgements: {}, missed: [], complete: false, comment: "", replaces: null };
+const CONFLICT = 409;
 
 /**
  * Events: `list`, `open` (another inspection, or none), `boxes` (others are to be seen), `draft` (something was
@@ -165,8 +167,9 @@ export class Review extends EventTarget {
   /**
    * Sends what is said, in place of what was said before; at each try what is said by then.
    * @param {AbortSignal} signal
-   * @param {(problem: import("./service.js").Problem, seconds: number) => void} onWait
-   * @returns {Promise<boolean>} whether that is all of it: not if more was said while it was under way
+   * @param {(problem: Problem, seconds: number) => void} onWait
+   * @returns {Promise<"all"|"part"|"overtaken">} part: more was said while it was under way; overtaken: nothing was
+   *   saved, since somebody else was first, with `current.feedback`
    */
   async save(signal, onWait) {
     const inspection = this.current; // it may be closed before the answer comes
@@ -179,15 +182,31 @@ export class Review extends EventTarget {
     };
     this.#saving(true);
     try {
-      const { content } = await askPatiently(question, signal, onWait);
-      for (const each of [inspection, ...this.inspections]) if (each.request_id === id) each.reviewed = true;
-      inspection.feedback = content;
-      if (this.current === inspection && this.draft !== sent) return false;
-      sessionStorage.removeItem(DRAFT + id);
-      return true;
+      inspection.feedback = (await askPatiently(question, signal, onWait)).content;
+    } catch (error) {
+      if (!(error instanceof Problem) || error.status !== CONFLICT) throw error;
+      inspection.feedback = (await ask(path(id), { signal })).content.feedback;
+      if (!isSame(sent, draftOf(inspection.feedback))) return "overtaken"; // else it was a try whose answer was lost
     } finally {
       this.#saving(false);
     }
+    for (const each of [inspection, ...this.inspections]) if (each.request_id === id) each.reviewed = true;
+    const isAll = this.current !== inspection || this.draft === sent;
+    if (this.current === inspection) this.insist(); // another save replaces this one
+    if (isAll) sessionStorage.removeItem(DRAFT + id);
+    return isAll ? "all" : "part";
+  }
+
+  /** What is said is meant to replace what stands by now. */
+  insist() {
+    this.say({ replaces: this.current.feedback?.id ?? null });
+  }
+
+  /** What stands by now takes the place of what is said here. */
+  giveWay() {
+    this.draft = draftOf(this.current.feedback);
+    sessionStorage.removeItem(DRAFT + this.current.request_id);
+    this.#tell("boxes");
   }
 
   /** @returns {Promise<string|null>} the inspection after the open one, by the list */
@@ -213,24 +232,32 @@ function path(id) {
 }
 
 /** @param {string} id @param {Draft} draft @returns {string} as POST /feedback takes it */
-function bodyOf(id, { judgements, missed, complete, comment }) {
+function bodyOf(id, { judgements, missed, complete, comment, replaces }) {
   return JSON.stringify({
     request_id: id,
     detections: Object.entries(judgements).map(([detection, judgement]) => ({ id: detection, judgement })),
     missed: missed.map(({ description, ...each }) => ({ ...each, ...(description.trim() ? { description } : {}) })),
     complete,
     ...(comment.trim() ? { comment } : {}),
+    replaces,
   });
+}
+
+/** Whether two drafts say the same, whatever they replace. */
+function isSame(one, other) {
+  const [said, stands] = [one, other].map((draft) => bodyOf("", { ...draft, replaces: null }));
+  return said === stands;
 }
 
 /** @returns {Draft} */
 function draftOf(feedback) {
   if (!feedback) return EMPTY;
-  const { detections, missed, complete, comment } = feedback;
+  const { detections, missed, complete, comment, id: replaces } = feedback;
   return {
     judgements: Object.fromEntries(detections.map(({ id, judgement }) => [id, judgement])),
     missed: missed.map((each) => ({ ...each, description: each.description ?? "" })),
     complete,
     comment: comment ?? "",
+    replaces,
   };
 }

@@ -224,7 +224,8 @@ export function openReviewForm({ review, catalog, onSave, onSkip, onKeys, onSele
     progress.textContent = t("review.progress", { done, all: boxes.childElementCount });
     save.disabled = review.saving;
     const { feedback } = inspection;
-    judged.textContent = feedback ? t("review.judged", { actor: feedback.actor || "–", at: when(feedback.at) }) : "";
+    const said = feedback?.id === review.draft.replaces ? "review.judged" : "review.judged.meanwhile";
+    judged.textContent = feedback ? t(said, { actor: feedback.actor || "–", at: when(feedback.at) }) : "";
   }
 
   const nothing = element("p", { class: "hint", "data-t": "review.no_boxes" });

@@ -12,7 +12,7 @@ import { adopt, openPicture } from "./picture.js";
 import { Review } from "./review.js";
 import { missedId, openReviewForm } from "./review_form.js";
 import { startKeys } from "./review_keys.js";
-import { makeReviewList } from "./review_list.js";
+import { makeReviewList, when } from "./review_list.js";
 import { Problem } from "./service.js";
 import { Stage } from "./stage.js";
 import { goTo } from "./tabs.js";
@@ -114,12 +114,21 @@ export function startReviewing({ catalog }) {
     };
     const saving = review.save(signal, onWait);
     if (!(await told(saving, { label: t("problem.again"), run: save }))) return;
-    if (await saving) {
+    const saved = await saving;
+    if (saved === "all") {
       if (!byId("review").hidden) await told(goOn(true));
       return;
     }
-    showNote(t("review.unsent"));
+    if (saved === "part") showNote(t("review.unsent"));
+    else showOvertaken(review.current.feedback);
     troubled = true;
+  }
+
+  function showOvertaken({ actor, at }) {
+    showNote(t("review.overtaken", { actor: actor || "–", at: when(at) }), [
+      { label: t("review.overtaken.mine"), run: () => (review.insist(), save()) },
+      { label: t("review.overtaken.theirs"), run: () => (review.giveWay(), clearNotice()) },
+    ]);
   }
 
   async function goOn(saved) {
