@@ -29,8 +29,9 @@ from gateway.review import routes as review_routes
 from gateway.review.loop import ReviewLoop
 from gateway.service import Service
 from gateway.settings import Settings
-from gateway.telemetry.access import QUIET, Access
+from gateway.telemetry.access import QUIET, Access, route_of
 from gateway.telemetry.metrics import Metrics
+from gateway.telemetry.problems import log_problem
 
 PROBLEM_SCHEMA = {
     "type": "object",
@@ -117,10 +118,12 @@ def _request_id(request: Request) -> str | None:
 
 
 async def _answer_service_error(request: Request, error: Exception) -> Response:
+    found = problem_of(error, _request_id(request))
     if not request.url.path.startswith(QUIET):  # a probe that is told 'not ready' is no request lost
-        request.app.state.service.metrics.count_reject(error)
+        request.app.state.service.metrics.count_reject(error, route_of(request.scope))
+        log_problem(error, found, request.state.labels)
     retry_after_s = error.retry_after_s if isinstance(error, ServiceError) else RETRY_AFTER_S
-    return problem(problem_of(error, _request_id(request)), retry_after_s)
+    return problem(found, retry_after_s)
 
 
 async def _answer_http_error(request: Request, error: Exception) -> Response:

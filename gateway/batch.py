@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Mapping
 from dataclasses import replace
 from typing import Annotated
 
@@ -11,21 +11,22 @@ import anyio
 from fastapi import APIRouter, Depends, Request
 from fastapi.responses import StreamingResponse
 from starlette.types import Message, Receive, Scope, Send
-from structlog.contextvars import bound_contextvars
 
 from gateway.answer import BatchLine
-from gateway.errors import ServiceError, problem_of
+from gateway.errors import problem_of
 from gateway.overlay.overlay import Overlay
 from gateway.request.body import BatchImage, BatchRequest, DetectRequest, read_batch
 from gateway.request.deadline import Deadline
-from gateway.request.idempotency import key_of
+from gateway.request.idempotency import IdempotencyKey, key_of
 from gateway.request.model_version import with_model_version
 from gateway.request.schema import batch_schema
 from gateway.service import Service, service_of
 from gateway.telemetry.measurement import measured, stage
+from gateway.telemetry.problems import log_problem
 
 LOG = logging.getLogger("gateway.batch")
 ROUTER = APIRouter()
+PATH = "/detect/batch"
 NDJSON = "application/x-ndjson"
 IMAGES_AT_WORK = 2  # of one batch: enough to keep Triton busy, few enough to leave room to others
 
@@ -70,7 +71,7 @@ class LinesResponse(StreamingResponse):
 
 
 @ROUTER.post(
-    "/detect/batch",
+    PATH,
     openapi_extra=batch_schema(),
     response_class=LinesResponse,
     responses={200: {"description": "Lines of JSON, each with index, name, and answer (as of /detect) or problem."}},
@@ -90,18 +91,24 @@ async def detect_batch(request: Request, service: Annotated[Service, Depends(ser
             batch = replace(batch, parameters=with_model_version(request, batch.parameters))
         request.state.labels.update(batch.parameters.labels())
         overlay = Overlay.wanted(request.headers, batch.parameters)
-        lines = _lines(batch, service, overlay, request.state.request_id, deadline, key)
+        lines = _lines(batch, service, overlay, request.state.request_id, request.state.labels, deadline, key)
         return LinesResponse(lines, service.settings.send_timeout_s, held.pop_all())
 
 
 async def _lines(
-    batch: BatchRequest, service: Service, overlay: Overlay | None, request_id: str, deadline: Deadline, key: str | None
+    batch: BatchRequest,
+    service: Service,
+    overlay: Overlay | None,
+    request_id: str,
+    labels: Mapping[str, str | None],
+    deadline: Deadline,
+    key: IdempotencyKey | None,
 ) -> AsyncGenerator[bytes, None]:
     waiting = iter(enumerate(batch.images))
     done: asyncio.Queue[BatchLine] = asyncio.Queue(IMAGES_AT_WORK)  # a client that reads slowly holds the work up
 
     async def line_of(index: int, image: BatchImage) -> BatchLine:
-        own_id, own_key = f"{request_id}-{index}", key and f"{key}/{index}"
+        own_id, own_key = f"{request_id}-{index}", key and key.of_picture(index)
         own_deadline = deadline.again()
         try:
             with contextlib.suppress(TimeoutError):
@@ -110,12 +117,11 @@ async def _lines(
             with service.room(), measured(service.metrics), stage("picture", {"index": index}):
                 asked = DetectRequest(await image.read(), batch.parameters)
                 answer, _ = await service.answer(asked, overlay, own_id, own_deadline, own_key)
-        except Exception as error:
-            if not isinstance(error, ServiceError):
-                with bound_contextvars(request_id=own_id):
-                    LOG.exception("a picture of the batch failed")
-            service.metrics.count_reject(error)
-            return BatchLine(index=index, name=image.name, problem=problem_of(error, own_id))
+        except Exception as error:  # noqa: BLE001 - which log_problem logs
+            found = problem_of(error, own_id)
+            service.metrics.count_reject(error, PATH)
+            log_problem(error, found, labels)
+            return BatchLine(index=index, name=image.name, problem=found)
         return BatchLine(index=index, name=image.name, answer=answer)
 
     async def work() -> None:

@@ -3,6 +3,7 @@
 import asyncio
 import gc
 import signal
+from collections.abc import Callable
 from socket import socket
 from types import FrameType
 
@@ -17,8 +18,9 @@ from gateway.telemetry.tracing import export_spans
 class DrainingServer(BoundedServer):
     """At SIGTERM readiness fails first; the socket closes when load balancers have had time to notice."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, came_up: Callable[[], None]) -> None:
         self.app = create_app(settings)
+        self._came_up = came_up
         self.drain_s = settings.drain_s
         super().__init__(
             self.app,
@@ -28,6 +30,12 @@ class DrainingServer(BoundedServer):
             log_config=None,
             timeout_graceful_shutdown=int(settings.deadline_s + settings.body_timeout_s),
         )
+
+    async def startup(self, sockets: list[socket] | None = None) -> None:
+        """Listens, and says so."""
+        await super().startup(sockets)
+        if self.started:
+            self._came_up()
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """SIGTERM: drain, then stop. Ctrl-C or a second SIGTERM: stop at once. Again: drop what is under way."""
@@ -43,13 +51,13 @@ class DrainingServer(BoundedServer):
         self.should_exit = True
 
 
-def serve(listener: socket | None = None) -> None:
-    """One worker; on a socket that it shares with others, or on one of its own."""
+def serve(listener: socket | None = None, came_up: Callable[[], None] = lambda: None) -> None:
+    """One worker; on a socket that it shares with others, or on one of its own. `came_up` is called when it answers."""
     keep_large_blocks()
     settings = Settings()
     configure_logs(settings.log_level, settings.log_format)
     export_spans()
-    server = DrainingServer(settings)
+    server = DrainingServer(settings, came_up)
     gc.collect()
     gc.freeze()  # modules and routes stay for good: looking through them again would stop every request for 80 ms
     server.run([listener] if listener else None)

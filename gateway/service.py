@@ -25,7 +25,7 @@ from gateway.pictures.masks import MAX_MASKS, add_masks
 from gateway.pictures.picture import Picture, held_pixels, open_picture
 from gateway.request.body import DetectRequest, read_request
 from gateway.request.deadline import Deadline
-from gateway.request.idempotency import REPLAYED_HEADER, Replies, fingerprint_of, key_of
+from gateway.request.idempotency import REPLAYED_HEADER, IdempotencyKey, Replies, fingerprint_of, key_of
 from gateway.request.model_version import with_model_version
 from gateway.request.parameters import DetectParameters
 from gateway.request.presence import while_present
@@ -105,7 +105,12 @@ class Service:
             await self._freed.wait()
 
     async def answer(
-        self, asked: DetectRequest, overlay: Overlay | None, request_id: str, deadline: Deadline, key: str | None
+        self,
+        asked: DetectRequest,
+        overlay: Overlay | None,
+        request_id: str,
+        deadline: Deadline,
+        key: IdempotencyKey | None,
     ) -> tuple[DetectAnswer, bool]:
         """The answer within the deadline, and whether it is that of an earlier request with the same idempotency key.
 

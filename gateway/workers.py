@@ -4,6 +4,7 @@ The socket is made once and inherited, so that what waits to be accepted outlive
 worker does; readiness and draining are its own.
 """
 
+import ctypes
 import logging
 import multiprocessing
 import os
@@ -28,18 +29,21 @@ RESTART_INTERVAL_S = 1.0  # between two starts of one worker: one that cannot st
 ENDED_WELL = (0, -signal.SIGTERM, -signal.SIGINT)
 SPAWN = multiprocessing.get_context("spawn")  # a fork would inherit threads' locks without the threads
 
+Serve = Callable[[socket.socket, Callable[[], None]], None]
+
 
 class Workers:
-    """`number` processes, each of them `serve(listener)`."""
+    """`number` processes, each of them `serve(listener, came_up)`, which calls `came_up` when it serves."""
 
-    def __init__(self, number: int, serve: Callable[[socket.socket], None]) -> None:
+    def __init__(self, number: int, serve: Serve) -> None:
         self._number = number
         self._serve = serve
         self._alive: dict[SpawnProcess, float] = {}  # and when each was started, time.monotonic
+        self._came_up = SPAWN.RawValue(ctypes.c_bool, False)  # whether any ever did; no lock: who is killed holds none
         self._signals: list[int] = []
 
     def run(self, host: str, port: int) -> int:
-        """Until a signal has ended all of them; 1 if one ended badly after that, else 0.
+        """Until a signal has ended all of them; 1 if one ended badly after that, or none ever came up, else 0.
 
         Raises:
             OSError: the address cannot be listened on.
@@ -67,7 +71,7 @@ class Workers:
         self._signals.append(number)
 
     def _supervise(self, listener: socket.socket, woken: socket.socket) -> int:
-        stopping, code = False, 0
+        stopping, code, vain = False, 0, 0  # vain: workers that ended before any had come up
         due = [0.0] * self._number  # when a worker is to be started
         while self._alive or not stopping:
             now = time.monotonic()
@@ -89,13 +93,17 @@ class Workers:
                 if stopping:
                     # One that was still starting had no handler for the signal yet, and nothing to finish.
                     code = code or (0 if process.exitcode in ENDED_WELL else 1)
+                elif not self._came_up.value and (vain := vain + 1) >= self._number:
+                    LOG.error("worker %d ended with code %s, and none has come up", process.pid, process.exitcode)
+                    stopping, code = True, 1
+                    self._pass_on(signal.SIGTERM)  # to those that were started again
                 else:
                     LOG.error("worker %d ended with code %s; another takes its place", process.pid, process.exitcode)
                     due.append(started + RESTART_INTERVAL_S)
         return code
 
     def _start(self, listener: socket.socket) -> None:
-        process = SPAWN.Process(target=_work, args=(self._serve, listener, os.getpid()), daemon=True)
+        process = SPAWN.Process(target=_work, args=(self._serve, listener, self._came_up, os.getpid()), daemon=True)
         process.start()
         self._alive[process] = time.monotonic()
 
@@ -105,14 +113,17 @@ class Workers:
                 os.kill(process.pid, number)
 
 
-def _work(serve: Callable[[socket.socket], None], listener: socket.socket, supervisor: int) -> None:
+def _work(serve: Serve, listener: socket.socket, came_up: ctypes.c_bool, supervisor: int) -> None:
+    def note() -> None:
+        came_up.value = True
+
     os.setsid()  # Ctrl-C at a terminal reaches the supervisor, which passes it on
     signal.signal(signal.SIGHUP, signal.SIG_IGN)  # unless a worker knows what to do with it
     stop_with_parent()
     if os.getppid() != supervisor:  # it was gone before the line above
         return
     try:
-        serve(listener)
+        serve(listener, note)
     except KeyboardInterrupt:  # Ctrl-C before the server has its own handler: there is nothing to finish
         pass
     except Exception:  # multiprocessing would print it, in many lines

@@ -47,7 +47,6 @@ class Guard:
         scopes = needed(request.scope["route"].path_format, request.method, self._metrics_protected)
         if not self.keys_required or scopes is None:
             return
-        address = request.client.host if request.client else "unknown"
         try:
             key = await _key_of(request, self._keys)
             if not scopes & key.scopes:
@@ -57,7 +56,7 @@ class Guard:
                     "scope",
                 )
         except KeyRefusedError as error:
-            self._refusals.note(error.reason, address)
+            self._refusals.note(error.reason, request.client.host if request.client else None)
             raise
         request.state.key = key
         request.state.labels["key"] = key.name
@@ -76,9 +75,8 @@ async def _key_of(request: Request, keys: LiveKeys) -> Key:
         if not scheme:
             raise UnauthenticatedError(f"no API key came with {request.method} {request.url.path}; {HOW}", "missing")
         if scheme.lower() != "bearer":
-            raise UnauthenticatedError(
-                f"Authorization is of the kind {scheme[:20]!r}, expected Bearer; {HOW}", "malformed"
-            )
+            kind = f"of the kind {scheme[:20]!r}" if sent else "one word"  # which may be somebody's secret
+            raise UnauthenticatedError(f"Authorization is {kind}, expected Bearer and a key; {HOW}", "malformed")
     parts = split(sent.strip())
     if parts is None:
         raise UnauthenticatedError(f"what came is no API key, expected pcbd_ID_SECRET; {HOW}", "malformed")

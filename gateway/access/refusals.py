@@ -1,5 +1,6 @@
 """Keys that were refused: each counted, and a line of log for each address at most once a minute."""
 
+import ipaddress
 import logging
 import time
 from collections import OrderedDict
@@ -9,6 +10,7 @@ from prometheus_client import Counter
 LOG = logging.getLogger("gateway.access.refusals")
 PAUSE_S = 60.0
 MAX_ADDRESSES = 1000  # remembered; of more, the one told of longest ago is forgotten
+UNKNOWN = "unknown"
 
 
 class Refusals:
@@ -18,9 +20,10 @@ class Refusals:
         self._counter = counter
         self._told_at: OrderedDict[str, float] = OrderedDict()
 
-    def note(self, reason: str, address: str) -> None:
-        """Counts it, and logs it where nothing was said of the address for PAUSE_S."""
+    def note(self, reason: str, host: str | None) -> None:
+        """Counts it, and logs it where nothing was said of the host's address for PAUSE_S."""
         self._counter.labels(reason).inc()
+        address = _address(host)
         now = time.monotonic()
         if now - self._told_at.get(address, float("-inf")) < PAUSE_S:
             return
@@ -29,3 +32,13 @@ class Refusals:
         if len(self._told_at) > MAX_ADDRESSES:
             self._told_at.popitem(last=False)
         LOG.warning("an API key from %s was refused: %s; more from there is counted only for a minute", address, reason)
+
+
+def _address(host: str | None) -> str:
+    """Behind a proxy the host is what X-Forwarded-For says, which may be any text of any length."""
+    try:
+        address = ipaddress.ip_address(host or "")
+    except ValueError:
+        return UNKNOWN
+    # An interface behind % is any text as well.
+    return str(ipaddress.IPv6Address(int(address)) if address.version == 6 else address)

@@ -38,14 +38,16 @@ class SharedMemory:
         self.slot_bytes = slot_bytes
         self.size_bytes = SLOTS * slot_bytes
         self._free = list(range(SLOTS))
-        self._descriptor = os.open(FOLDER / self.name, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600)
+        descriptor = os.open(FOLDER / self.name, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600)
         try:
-            fcntl.flock(self._descriptor, fcntl.LOCK_EX)
-            os.posix_fallocate(self._descriptor, 0, self.size_bytes)  # else a full folder would end the process later
-            self._memory = mmap.mmap(self._descriptor, self.size_bytes)
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            os.posix_fallocate(descriptor, 0, self.size_bytes)  # else a full folder would end the process later
+            self._memory = mmap.mmap(descriptor, self.size_bytes)  # with a copy of the descriptor, and so of the lock
         except OSError:
-            self.close()
+            (FOLDER / self.name).unlink(missing_ok=True)
             raise
+        finally:
+            os.close(descriptor)
 
     @contextmanager
     def placed(self, arrays: Sequence[NDArray[Any]]) -> Iterator[list[int] | None]:
@@ -67,7 +69,7 @@ class SharedMemory:
     def close(self) -> None:
         """Gives the memory back; Triton keeps what it was told of until it is told otherwise."""
         (FOLDER / self.name).unlink(missing_ok=True)
-        os.close(self._descriptor)
+        self._memory.close()
 
 
 def slot_bytes(dimensions: Dimensions) -> int:

@@ -60,6 +60,7 @@ class Triton:
         self.url = url
         self._may_share = may_share_memory
         self._memory: SharedMemory | None = None  # while Triton knows of it
+        self._orphans: list[str] = []  # regions that are gone, which Triton may still hold
         self._client = InferenceServerClient(url, channel_args=CHANNEL)
         self._second = InferenceServerClient(url, channel_args=CHANNEL)
         self._retiring: set[asyncio.Task[None]] = set()
@@ -68,9 +69,10 @@ class Triton:
     async def close(self) -> None:
         """Ends the connections, and has Triton give shared memory back."""
         if self._memory is not None:
-            with suppress(InferenceServerException, grpc.RpcError):
-                await self._client.unregister_system_shared_memory(self._memory.name, client_timeout=DESCRIBE_TIMEOUT_S)
+            self._orphans.append(self._memory.name)
             self._forget(self._memory)
+        with suppress(InferenceServerException, grpc.RpcError):
+            await self._unregister_orphans()
         for task in self._retiring:
             task.cancel()
         await asyncio.gather(*self._retiring, return_exceptions=True)
@@ -206,24 +208,32 @@ class Triton:
         """
         if self._memory is not None or not self._may_share:
             return
-        memory = None
         try:
-            for name in remove_orphans():
-                await self._client.unregister_system_shared_memory(name, client_timeout=DESCRIBE_TIMEOUT_S)
-            memory = SharedMemory(slot_bytes)
-            await self._client.register_system_shared_memory(
-                memory.name, memory.key, memory.size_bytes, client_timeout=DESCRIBE_TIMEOUT_S
-            )
+            self._orphans += remove_orphans()
+            await self._unregister_orphans()
+            self._memory = await self._registered(SharedMemory(slot_bytes))
         except (InferenceServerException, grpc.RpcError, OSError) as error:
-            if memory is not None:
-                memory.close()
             fault = error if isinstance(error, OSError) else _translate(error, self.url)
             if isinstance(fault, (AwayError, DeadlineError)):
                 raise fault from error
             self._may_share = False
             LOG.warning("no shared memory with Triton, tiles go through gRPC: %s", fault)
-            return
-        self._memory = memory
+
+    async def _registered(self, memory: SharedMemory) -> SharedMemory:
+        try:
+            await self._client.register_system_shared_memory(
+                memory.name, memory.key, memory.size_bytes, client_timeout=DESCRIBE_TIMEOUT_S
+            )
+        except BaseException:  # also the end of a request whose deadline passed while it waited for this
+            memory.close()
+            self._orphans.append(memory.name)  # Triton may have heard of it all the same
+            raise
+        return memory
+
+    async def _unregister_orphans(self) -> None:
+        while self._orphans:
+            await self._client.unregister_system_shared_memory(self._orphans[-1], client_timeout=DESCRIBE_TIMEOUT_S)
+            self._orphans.pop()
 
     def _forget(self, memory: SharedMemory) -> None:
         if self._memory is memory:
@@ -238,7 +248,8 @@ class Triton:
             ServiceError: the model does not load; what was served before is served still.
         """
         text = config and json_format.MessageToJson(config, preserving_proto_field_name=True)
-        client = InferenceServerClient(self.url)  # a connection of its own: it takes longer than any grace
+        # A connection of its own: it takes longer than any grace.
+        client = InferenceServerClient(self.url, channel_args=CHANNEL)
         try:
             await client.load_model(spec.name, config=text, client_timeout=LOAD_TIMEOUT_S)
         except (InferenceServerException, grpc.RpcError) as error:

@@ -10,7 +10,7 @@ import re
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Coroutine
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Generic, TypeVar
 
 from fastapi import Request
@@ -25,6 +25,18 @@ REPLAYED_HEADER = "Idempotent-Replayed"
 KEY = re.compile(r'"([!#-~]{1,200})"|([!#-~]{1,200})')  # a structured field's string, or the bare key
 
 Answer = TypeVar("Answer", bound=BaseModel)
+
+
+@dataclass(frozen=True)
+class IdempotencyKey:
+    """What a client calls a request. `owner` is its API key's id, so that two may count alike; None without keys."""
+
+    text: str
+    owner: str | None = None
+
+    def of_picture(self, index: int) -> "IdempotencyKey":
+        """That of one picture of a batch."""
+        return replace(self, text=f"{self.text}/{index}")
 
 
 @dataclass(frozen=True)
@@ -48,11 +60,11 @@ class Replies(Generic[Answer]):
         self._window_s = window_s
         self._max_bytes = max_bytes
         self.kept_bytes = 0
-        self._at_work: dict[str, _Work[Answer]] = {}
-        self._done: OrderedDict[str, _Reply] = OrderedDict()
+        self._at_work: dict[IdempotencyKey, _Work[Answer]] = {}
+        self._done: OrderedDict[IdempotencyKey, _Reply] = OrderedDict()
 
     async def get(
-        self, key: str, fingerprint: bytes, work: Callable[[], Coroutine[Any, Any, Answer]]
+        self, key: IdempotencyKey, fingerprint: bytes, work: Callable[[], Coroutine[Any, Any, Answer]]
     ) -> tuple[Answer, bool]:
         """The answer of the first request with that key, and whether this one is a repeat.
 
@@ -65,7 +77,8 @@ class Replies(Generic[Answer]):
         known = self._at_work.get(key) or self._done.get(key)
         if known is not None and known.fingerprint != fingerprint:
             raise ParameterError(
-                f"{HEADER} {key!r} has come with another image or other parameters; every new request needs a new key"
+                f"{HEADER} {key.text!r} has come with another image or other parameters; every new request needs a "
+                "new key"
             )
         if isinstance(known, _Reply):
             return self._kind.model_validate_json(known.content), True
@@ -75,7 +88,7 @@ class Replies(Generic[Answer]):
             return await asyncio.shield(known.task), False  # a client that goes away leaves the work to the next
         return await asyncio.shield(known.task), True
 
-    def _finish(self, key: str, fingerprint: bytes, task: asyncio.Task[Answer]) -> None:
+    def _finish(self, key: IdempotencyKey, fingerprint: bytes, task: asyncio.Task[Answer]) -> None:
         del self._at_work[key]
         if task.cancelled() or task.exception() is not None:
             return
@@ -93,7 +106,7 @@ class Replies(Generic[Answer]):
             self.kept_bytes -= len(dropped.content)
 
 
-def key_of(request: Request) -> str | None:
+def key_of(request: Request) -> IdempotencyKey | None:
     """The request's key, if it has one.
 
     Raises:
@@ -105,7 +118,7 @@ def key_of(request: Request) -> str | None:
     match = KEY.fullmatch(given)
     if match is None:
         raise ParameterError(f"{HEADER} is {given[:40]!r}, expected 1 to 200 visible ASCII characters, as in a UUID")
-    return match[1] or match[2]
+    return IdempotencyKey(match[1] or match[2], request.state.key and request.state.key.id)
 
 
 async def fingerprint_of(asked: DetectRequest, overlay: Overlay | None) -> bytes:

@@ -42,9 +42,10 @@ async def decode_base64(text: str) -> bytes:
     Raises:
         ParameterError: it is not base64; a URL is never fetched.
     """
-    if URL.match(text):
+    if found := URL.match(text):
         raise ParameterError(
-            f"the image is the URL {text[:60]!r}; nothing is fetched, send the file's bytes in base64 and only these"
+            f"the image is the URL {found[0].strip()}...; nothing is fetched, send the file's bytes in base64 and "
+            "only these"
         )
     try:
         return _decode(text) if len(text) <= QUICK_BYTES else await asyncio.to_thread(_decode, text)

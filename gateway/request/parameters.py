@@ -121,7 +121,8 @@ def _validate(
             if UNDECODABLE in text:
                 faults.append(f"{name} is not UTF-8; send it in UTF-8, not in the system's own encoding such as GBK")
             if URL.fullmatch(text):
-                faults.append(f"{name} is the URL {text.strip()[:60]!r}; nothing is fetched, send the image itself")
+                scheme = text.strip().partition(":")[0]  # what follows may hold a password
+                faults.append(f"{name} is the URL {scheme}:...; nothing is fetched, send the image itself")
     try:
         parameters = model(values)
     except ValidationError as error:

@@ -52,11 +52,11 @@ class Access:
         ):
             status = await self._observe(scope, receive, send, measurement)
             if span.is_recording():
-                span.update_name(f"{scope['method']} {_route(scope)}")
+                span.update_name(f"{scope['method']} {route_of(scope)}")
                 span.set_attributes(
                     {
                         "http.request.method": scope["method"],
-                        "http.route": _route(scope),
+                        "http.route": route_of(scope),
                         "http.response.status_code": status,
                         "pcbd.request_id": request_id,
                         **{f"pcbd.{name}": value for name, value in _labels(scope).items()},
@@ -83,13 +83,13 @@ class Access:
             await self.app(scope, receive, note)
         except Exception as error:
             LOG.exception("the request failed")
-            self.metrics.count_reject(error)
+            self.metrics.count_reject(error, route_of(scope))
             if status:
                 raise  # too late for another answer: the connection must break off
             await problem(problem_of(error, state["request_id"]))(scope, receive, note)
         finally:
             status = status or 499  # as nginx calls it: the client went away before there was an answer
-            seconds, route = time.perf_counter() - started, _route(scope)
+            seconds, route = time.perf_counter() - started, route_of(scope)
             self.metrics.requests.labels(route, str(status)).inc()
             self.metrics.request_seconds.labels(route).observe(
                 seconds, {"trace_id": found} if (found := trace_id()) else None
@@ -113,7 +113,7 @@ class Access:
         return status
 
 
-def _route(scope: Scope) -> str:
+def route_of(scope: Scope) -> str:
     """A path that exists: as a label its values are bounded."""
     return getattr(scope.get("route"), "path", "unknown")
 

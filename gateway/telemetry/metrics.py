@@ -26,6 +26,7 @@ TILES = (1, 2, 4, 9, 16, 25, 50, 100, 250, 500, 1000)
 ROWS = (1, 2, 3, 4, 5, 6, 7, 8, 16, 32)  # 8 is the largest batch of the detector
 SCORES = tuple(tenths / 10 for tenths in range(1, 10))
 OTHER_WORDS = "other"  # detections for words that name no known class
+OTHER_ROUTES = "other"  # all but LEVEL_ROUTES, where rejects are counted
 FAULT_REASON = "fault"  # an error that is none of gateway/errors.py
 VERDICTS = ("ok", "ng")
 OUTCOMES = ("written", "dropped")  # of what is recorded for review
@@ -73,8 +74,8 @@ class Metrics:
         self.verdicts = Counter("pcbd_verdicts_total", "Boards judged.", ("verdict",), registry=own)
         self.rejects = Counter(
             "pcbd_rejects_total",
-            "Requests and pictures of batches without an answer, by why.",
-            ("reason",),
+            "Requests and pictures of batches without an answer, by why and where.",
+            ("reason", "route"),
             registry=own,
         )
         self.in_flight = Gauge("pcbd_in_flight", "Detections at work.", registry=own, multiprocess_mode="livesum")
@@ -135,7 +136,6 @@ class Metrics:
         # From the start, at 0: Prometheus sees no increase in a series that begins with its first event.
         for counter, values in (
             (self.verdicts, VERDICTS),
-            (self.rejects, (*REASONS.values(), FAULT_REASON)),
             (self.batch_images, STATUSES),
             (self.refused_keys, KEY_REASONS),
             (self.dropped_connections, CONNECTION_REASONS),
@@ -148,6 +148,9 @@ class Metrics:
             self.request_seconds.labels(route)
             for status in STATUSES:
                 self.requests.labels(route, status)
+        for reason in (*REASONS.values(), FAULT_REASON):
+            for route in (*LEVEL_ROUTES, OTHER_ROUTES):
+                self.rejects.labels(reason, route)
         build = Gauge("pcbd_build_info", "1.", ("version", "python"), registry=own, multiprocess_mode="livemax")
         build.labels(version("pcb-defect-detector"), platform.python_version()).set(1)
         self.workers.set(1)
@@ -158,9 +161,10 @@ class Metrics:
         self.registry.register(collector)
         self._everyones.append(collector)
 
-    def count_reject(self, error: Exception) -> None:
+    def count_reject(self, error: Exception, route: str) -> None:
         """One request, or one picture of a batch, that got an error instead of an answer."""
-        self.rejects.labels(REASONS.get(type(error), FAULT_REASON)).inc()
+        known = route if route in LEVEL_ROUTES else OTHER_ROUTES
+        self.rejects.labels(REASONS.get(type(error), FAULT_REASON), known).inc()
 
     def set_model(self, name: str, version: str, checkpoint_sha256: str) -> None:
         """The checkpoint that is in use from now on."""

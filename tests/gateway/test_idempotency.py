@@ -2,18 +2,25 @@
 
 import asyncio
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import httpx
 import pytest
 from pydantic import BaseModel
 
+from export.server import TritonServer
+from gateway.access.scope import Scope
+from gateway.access.store import KeyStore
+from gateway.database import Database
 from gateway.errors import DeadlineError, ParameterError
 from gateway.request.body import DetectRequest
-from gateway.request.idempotency import Replies, fingerprint_of
+from gateway.request.idempotency import IdempotencyKey, Replies, fingerprint_of
 from gateway.request.parameters import DetectParameters
 from tests.conftest import BOARD
+from tests.gateway.test_failures import gateway, status, wait_until
 
 PICTURE = BOARD.read_bytes()
+KEY = IdempotencyKey("key")
 
 
 class Answer(BaseModel):
@@ -37,12 +44,12 @@ class Work:
 def test_a_repeat_waits_for_the_first_and_a_later_one_finds_its_answer() -> None:
     async def scenario() -> None:
         replies, work = Replies(Answer, 60, 2**20), Work()
-        first = asyncio.create_task(replies.get("key", b"a", work))
-        repeat = asyncio.create_task(replies.get("key", b"a", work))
-        other = asyncio.create_task(replies.get("other key", b"a", work))
+        first = asyncio.create_task(replies.get(KEY, b"a", work))
+        repeat = asyncio.create_task(replies.get(KEY, b"a", work))
+        other = asyncio.create_task(replies.get(IdempotencyKey("other key"), b"a", work))
         await asyncio.sleep(0)
         with pytest.raises(ParameterError, match="another image"):
-            await replies.get("key", b"b", work)
+            await replies.get(KEY, b"b", work)
         assert not first.done()
         work.may_end.set()
         assert [(found.request_id, again) for found, again in (await first, await repeat)] == [
@@ -50,10 +57,10 @@ def test_a_repeat_waits_for_the_first_and_a_later_one_finds_its_answer() -> None
             ("answer 1", True),
         ]
         assert ((await other)[0].request_id, (await other)[1]) == ("answer 2", False)
-        assert await replies.get("key", b"a", work) == ((await first)[0], True)
+        assert await replies.get(KEY, b"a", work) == ((await first)[0], True)
         assert work.times == 2
         with pytest.raises(ParameterError, match="another image"):
-            await replies.get("key", b"b", work)
+            await replies.get(KEY, b"b", work)
 
     asyncio.run(scenario())
 
@@ -61,10 +68,10 @@ def test_a_repeat_waits_for_the_first_and_a_later_one_finds_its_answer() -> None
 def test_a_client_that_goes_away_leaves_the_work_to_its_repeat() -> None:
     async def scenario() -> None:
         replies, work = Replies(Answer, 60, 2**20), Work()
-        first = asyncio.create_task(replies.get("key", b"a", work))
+        first = asyncio.create_task(replies.get(KEY, b"a", work))
         await asyncio.sleep(0)
         first.cancel()
-        repeat = asyncio.create_task(replies.get("key", b"a", work))
+        repeat = asyncio.create_task(replies.get(KEY, b"a", work))
         await asyncio.sleep(0)
         work.may_end.set()
         assert (await repeat)[1] is True
@@ -81,9 +88,9 @@ def test_a_failure_is_shared_by_those_who_wait_and_not_kept() -> None:
         async def fail() -> Answer:
             raise DeadlineError("too late")
 
-        both = await asyncio.gather(*(replies.get("key", b"a", fail) for _ in range(2)), return_exceptions=True)
+        both = await asyncio.gather(*(replies.get(KEY, b"a", fail) for _ in range(2)), return_exceptions=True)
         assert [type(error) for error in both] == [DeadlineError] * 2
-        assert (await replies.get("key", b"b", work))[1] is False
+        assert (await replies.get(KEY, b"b", work))[1] is False
 
     asyncio.run(scenario())
 
@@ -94,7 +101,7 @@ def test_answers_are_forgotten_beyond_the_bounds(bounds: tuple[float, int]) -> N
         replies, work = Replies(Answer, *bounds), Work()
         work.may_end.set()
         for key in ("first", "second", "third", "first"):
-            assert (await replies.get(key, b"a", work))[1] is False
+            assert (await replies.get(IdempotencyKey(key), b"a", work))[1] is False
         assert replies.kept_bytes <= bounds[1]
 
     asyncio.run(scenario())
@@ -137,3 +144,25 @@ def test_a_key_is_bounded_visible_ascii(gateway_url: str, key: str) -> None:
     headers = [(b"Idempotency-Key", key.encode("latin-1"))]
     refused = httpx.post(f"{gateway_url}/detect", files={"image": PICTURE}, headers=headers)
     assert (refused.status_code, "Idempotency-Key" in refused.json()["detail"]) == (422, True)
+
+
+def test_a_key_is_the_api_keys_own(triton: TritonServer, tmp_path: Path) -> None:
+    database = Database(url := f"sqlite:///{tmp_path}/gateway.db")
+    database.migrate()
+    lines = [KeyStore(database).create(name, frozenset({Scope.DETECT}), None)[1] for name in ("line-3", "line-4")]
+    database.close()
+    with gateway(triton.grpc_url, database_url=url, api_keys="required", deadline_s="60") as (client, _):
+        wait_until(lambda: status(client, "/readyz") == 200)
+
+        def ask_as(line: str, picture: bytes, path: str = "/detect") -> httpx.Response:
+            headers = {"X-API-Key": line, "Idempotency-Key": "17"}
+            return client.post(path, files={"image": picture}, data={"prompt": "短路"}, headers=headers)
+
+        other = PICTURE + b"\0"
+        answers = [ask_as(lines[0], PICTURE), ask_as(lines[1], other), ask_as(lines[0], PICTURE)]
+        assert [each.status_code for each in answers] == [200] * 3
+        assert ["Idempotent-Replayed" in each.headers for each in answers] == [False, False, True]
+        refused = ask_as(lines[1], PICTURE)
+        assert (refused.status_code, "Idempotency-Key '17' has" in refused.json()["detail"]) == (422, True)
+        batches = [ask_as(lines[0], PICTURE, "/detect/batch"), ask_as(lines[1], other, "/detect/batch")]
+        assert [each.json()["problem"] for each in batches] == [None, None]

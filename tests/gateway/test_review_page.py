@@ -259,9 +259,7 @@ def test_two_who_judge_at_once_do_not_replace_each_other_unseen(
     wait_until(lambda: feedback(service, answer).get("comment") == "after all")
 
 
-def test_a_save_whose_answer_is_lost_is_no_conflict(
-    open_review: Open, inspect: Inspect, service: httpx.Client
-) -> None:
+def test_a_save_whose_answer_is_lost_is_no_conflict(open_review: Open, inspect: Inspect, service: httpx.Client) -> None:
     answer = inspect()
     page = open_review(answer)
 

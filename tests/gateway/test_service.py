@@ -14,6 +14,7 @@ from PIL import Image
 
 from gateway.up import free_port, service
 from tests.conftest import BOARD, REPOSITORY, ROOT, run_module
+from tests.gateway.test_replacement import publish_shipped
 
 
 def test_metrics_count_what_was_asked(gateway_url: str) -> None:
@@ -102,9 +103,16 @@ def test_a_taken_port_is_named_with_its_option_before_anything_starts(option: st
 def test_a_proxy_of_the_environment_is_not_asked_for_this_machine(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
+    models = tmp_path / "models"
+    assert [publish_shipped(models, sha, 0.4) for sha in ("aa", "bb")] == [1, 2]
     monkeypatch.setenv("http_proxy", f"http://127.0.0.1:{free_port()}")  # nobody is there
-    with service(REPOSITORY, free_port(), {"PCBD_DRAIN_S": "0"}, tmp_path / "log") as url:
-        assert httpx.get(f"{url}/readyz", trust_env=False).status_code == 200
+    with (
+        service(models, free_port(), {"PCBD_DRAIN_S": "0"}, tmp_path / "log") as url,
+        httpx.Client(base_url=url, trust_env=False, timeout=600) as client,
+    ):
+        assert client.get("/readyz").status_code == 200
+        activated = client.post("/admin/models/2/activate")
+        assert (activated.status_code, client.get("/readyz").json()["model"]["version"]) == (200, "2"), activated.text
 
 
 def test_the_service_and_the_promotion_of_versions_do_without_what_trains_and_exports() -> None:

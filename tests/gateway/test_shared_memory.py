@@ -12,6 +12,7 @@ from gateway.models import shared_memory
 from gateway.models.shared_memory import FOLDER, PREFIX, remove_orphans
 from gateway.models.triton import Triton
 from gateway.up import free_port
+from tests.chaos.proxy import Proxy
 from tests.conftest import REPOSITORY
 from tests.gateway.test_failures import detect, gateway, status, wait_until
 
@@ -77,3 +78,28 @@ def test_a_host_without_room_goes_on_without(triton: TritonServer, monkeypatch: 
     monkeypatch.setattr(shared_memory, "SLOTS", 2**10)
     assert not asyncio.run(share())
     assert set(Path(FOLDER).glob(f"{PREFIX}*")) == before
+
+
+def test_a_look_that_is_broken_off_leaves_no_memory(triton: TritonServer) -> None:
+    def held() -> list[str]:
+        opened = (str(path.resolve()) for path in Path("/proc/self/fd").iterdir())
+        return [*map(str, FOLDER.glob(f"{PREFIX}*")), *(name for name in opened if PREFIX in name)]
+
+    async def share(proxy: Proxy) -> None:
+        connection = Triton(proxy.url, may_share_memory=True)
+        await connection.check_ready([])
+        proxy.fail("stall")
+        for _ in range(3):
+            with pytest.raises(TimeoutError):
+                async with asyncio.timeout(0.1):  # as a request's deadline does
+                    await connection.share_memory(2**12)
+            assert held() == []
+        proxy.heal()
+        await connection.share_memory(2**12)
+        assert connection._memory is not None
+        assert registered(triton.grpc_url) == {connection._memory.name}
+        await connection.close()
+
+    with Proxy(triton.grpc_url) as proxy:
+        asyncio.run(share(proxy))
+    assert registered(triton.grpc_url) == set()

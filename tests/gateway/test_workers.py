@@ -3,7 +3,11 @@
 import os
 import select
 import signal
+import socket
+import subprocess
+import sys
 import threading
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
@@ -12,7 +16,7 @@ import pytest
 
 from export.server import TritonServer
 from gateway.up import free_port
-from tests.conftest import BOARD
+from tests.conftest import BOARD, ROOT, run_module
 from tests.gateway.test_failures import PATIENCE_S, gateway, status, wait_until
 
 PICTURE = BOARD.read_bytes()
@@ -29,6 +33,11 @@ def workers_of(supervisor: int) -> set[int]:
 def metric(client: httpx.Client, name: str) -> float:
     lines = client.get("/metrics", headers={"Connection": "close"}).text.splitlines()
     return sum(float(line.rpartition(" ")[2]) for line in lines if line.startswith(name))
+
+
+def never(_listener: socket.socket, _came_up: Callable[[], None]) -> None:
+    """A worker that cannot serve."""
+    raise RuntimeError("there is nothing to serve with")
 
 
 class Load:
@@ -121,3 +130,27 @@ def test_no_worker_outlives_its_supervisor(ending: signal.Signals) -> None:
         for descriptor in watched:
             os.close(descriptor)
         assert status(client, "/healthz") == 0
+
+
+def test_a_gateway_of_which_no_worker_comes_up_ends() -> None:
+    source = "import sys; from gateway.workers import Workers; from tests.gateway.test_workers import never; "
+    source += "sys.exit(Workers(2, never).run('127.0.0.1', 0))"
+    ended = subprocess.run(
+        [sys.executable, "-c", source], cwd=ROOT, capture_output=True, text=True, timeout=600, check=False
+    )
+    assert (ended.returncode, "none has come up" in ended.stderr) == (1, True), ended.stderr
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_an_image_store_that_there_cannot_be_is_told_once(workers: str) -> None:
+    refused = run_module("gateway", PCBD_WORKERS=workers, PCBD_IMAGE_STORE="ftp://x/y", PCBD_PORT="0")
+    (line,) = refused.stderr.splitlines()
+    assert (refused.returncode, line.startswith("error: PCBD_IMAGE_STORE is 'ftp://x/y'")) == (1, True), line
+
+
+def test_a_port_that_is_taken_is_told_once() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        refused = run_module("gateway", PCBD_WORKERS="2", PCBD_PORT=str(port))
+    (line,) = refused.stderr.splitlines()
+    assert (refused.returncode, line.startswith(f"error: 127.0.0.1:{port}: "), "PCBD_PORT" in line) == (1, True, True)

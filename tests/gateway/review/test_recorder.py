@@ -3,11 +3,13 @@
 import asyncio
 import os
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from threading import Event
 
 import pytest
 from sqlalchemy import text
@@ -16,6 +18,7 @@ from gateway import database as database_module
 from gateway import postgresql as driver
 from gateway.catalog.store import CatalogStore
 from gateway.database import Database
+from gateway.review import images as images_module
 from gateway.review import recorder as recorder_module
 from gateway.review.images import ImageStore
 from gateway.review.inspection import InspectionQuery
@@ -50,6 +53,21 @@ class Killed(ReviewStore):
 recorder = Recorder(Killed(Database(sys.argv[1])), ImageStore(sys.argv[2]), Settings(), Metrics())
 recorder._write([Record(answer_of("a", "short"), datetime.now(UTC), [0.5], "random", b"BM")])
 """
+
+
+class CountedStore(ImageStore):
+    """Counts what is to be kept, and keeps it once `may_go_on` is set."""
+
+    def __init__(self, url: str) -> None:
+        super().__init__(url)
+        self.puts = 0
+        self.begun, self.may_go_on = Event(), Event()
+
+    def put(self, data: bytes, at: datetime) -> tuple[str, str]:
+        self.puts += 1
+        self.begun.set()
+        self.may_go_on.wait()
+        return super().put(data, at)
 
 
 def counted(metrics: Metrics, name: str, outcome: str) -> float:
@@ -161,6 +179,108 @@ def test_a_store_of_pictures_that_fails_costs_only_the_pictures(store: ReviewSto
     inspection = store.get("a")
     assert (inspection.reason, inspection.has_image) == ("near_threshold", False)
     assert counted(metrics, "record_images", "dropped") == 1
+
+
+def test_a_store_of_pictures_that_hangs_costs_one_wait_and_no_answer(
+    store: ReviewStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(images_module, "TIMEOUT", timedelta(seconds=0.5))
+    monkeypatch.setattr(recorder_module, "QUEUE_IMAGE_BYTES", 1000 * len(PICTURE))
+    with socket.create_server(("127.0.0.1", 0), backlog=100) as silent:  # it takes connections and says nothing
+        variables = {"ACCESS_KEY_ID": "me", "SECRET_ACCESS_KEY": "secret", "REGION": "us-east-1"}
+        endpoint = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        for name, value in {**variables, "ENDPOINT_URL": endpoint}.items():
+            monkeypatch.setenv(f"AWS_{name}", value)
+        images = CountedStore("s3://boards/line-4")
+        images.may_go_on.set()
+
+        def act(recorder: Recorder) -> None:
+            for number in range(250):
+                recorder.record(answer_of(str(number), "short"), PICTURE, [0.48])
+
+        metrics = record(store, images, act)
+    assert (counted(metrics, "records", "written"), counted(metrics, "records", "dropped")) == (250, 0)
+    assert (images.puts, counted(metrics, "record_images", "dropped")) == (1, 250)
+
+
+def test_a_store_of_pictures_is_tried_again_after_the_pause(
+    store: ReviewStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(recorder_module, "IMAGES_PAUSE_S", 0.0)
+    day = tmp_path / "images" / f"{datetime.now(UTC):%Y}"
+    images = ImageStore(f"file://{tmp_path}/images")
+    day.write_text("")  # where a folder should be
+    metrics = Metrics()
+
+    async def live() -> None:
+        async with Recorder(store, images, SETTINGS, metrics) as recorder:
+            recorder.record(answer_of("lost", "short"), PICTURE, [0.48])
+            await recorder._queue.join()
+            day.unlink()
+            recorder.record(answer_of("kept", "short"), PICTURE, [0.48])
+
+    asyncio.run(live())
+    assert [each.has_image for each in store.page(InspectionQuery()).inspections] == [True, False]
+    assert counted(metrics, "record_images", "dropped") == counted(metrics, "record_images", "written") == 1
+
+
+def test_rows_do_not_wait_for_pictures_beyond_their_time(
+    store: ReviewStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(recorder_module, "BATCH_IMAGES_S", -1.0)  # which is over
+
+    def act(recorder: Recorder) -> None:
+        for number in range(3):
+            recorder.record(answer_of(str(number), "short"), PICTURE, [0.48])
+
+    metrics = record(store, ImageStore(f"file://{tmp_path}/images"), act)
+    assert [each.has_image for each in store.page(InspectionQuery()).inspections] == [False] * 3
+    assert counted(metrics, "record_images", "dropped") == 3
+
+
+def test_a_full_queue_is_laid_to_what_is_waited_for(
+    store: ReviewStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lines: list[str] = []
+    monkeypatch.setattr(recorder_module.LOG, "warning", lambda text, *values: lines.append(text % values))
+    monkeypatch.setattr(recorder_module, "QUEUE_RECORDS", 1)
+    images, metrics = CountedStore(f"file://{tmp_path}/images"), Metrics()
+
+    async def live() -> None:
+        async with Recorder(store, images, SETTINGS, metrics) as recorder:
+            recorder.record(answer_of("at work", "short"), PICTURE, [0.48])
+            await asyncio.to_thread(images.begun.wait)
+            for name in ("in the queue", "too many"):
+                recorder.record(answer_of(name), PICTURE, [])
+            images.may_go_on.set()
+
+    asyncio.run(live())
+    assert names(store) == ["in the queue", "at work"]
+    assert lines == ["answers are not recorded, detection goes on: the image store is slower than the line"]
+
+
+def test_the_end_of_the_gateway_waits_for_one_picture_and_writes_all_rows(
+    store: ReviewStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(recorder_module, "CLOSE_IMAGES_S", 0.0)
+    images, metrics = CountedStore(f"file://{tmp_path}/images"), Metrics()
+    recorder = Recorder(store, images, SETTINGS, metrics)
+
+    def release() -> None:
+        wait_until(lambda: recorder._stopping)
+        images.may_go_on.set()
+
+    async def live() -> None:
+        async with recorder:
+            for number in range(3):
+                recorder.record(answer_of(str(number), "short"), PICTURE, [0.48])
+            await asyncio.to_thread(images.begun.wait)
+            released = asyncio.create_task(asyncio.to_thread(release))
+        await released
+
+    asyncio.run(live())
+    assert [each.has_image for each in store.page(InspectionQuery()).inspections] == [False, False, True]
+    assert (images.puts, counted(metrics, "records", "dropped")) == (1, 0)
 
 
 def test_an_outage_drops_and_is_over_when_the_database_is_back(postgresql_server: PostgreSQL, tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from gateway.telemetry.metrics import (
     FAULT_REASON,
     KEY_REASONS,
     LEVEL_ROUTES,
+    OTHER_ROUTES,
     OTHER_WORDS,
     REASONS,
     SECONDS,
@@ -92,7 +93,7 @@ def test_an_answer_is_counted_in_tiles_rows_and_scores(gateway_url: str) -> None
 
 def test_a_reject_has_a_reason_of_its_own(gateway_url: str) -> None:
     assert len(set(REASONS.values())) == len(STATUS)
-    key = ("pcbd_rejects_total", (("reason", "deadline"),))
+    key = ("pcbd_rejects_total", (("reason", "deadline"), ("route", "/detect")))
     before = series(gateway_url).get(key, 0.0)
     late = httpx.post(
         f"{gateway_url}/detect", files={"image": BOARD.read_bytes()}, headers={"X-Request-Timeout-Ms": "1"}
@@ -100,6 +101,20 @@ def test_a_reject_has_a_reason_of_its_own(gateway_url: str) -> None:
     assert late.status_code in {408, 504}
     grown = series(gateway_url)
     assert grown.get(key, 0.0) - before == (late.status_code == 504)
+
+
+def test_a_reject_is_counted_where_it_happened(gateway_url: str) -> None:
+    def rejects() -> dict[str, float]:
+        found = series(gateway_url)
+        routes = (*LEVEL_ROUTES, OTHER_ROUTES)
+        return {route: found["pcbd_rejects_total", (("reason", "mediatype"), ("route", route))] for route in routes}
+
+    before = rejects()
+    text, batch = {"content": b"x", "headers": {"Content-Type": "text/plain"}}, {"files": [("image", b"x")] * 2}
+    for path, request in (("/detect", text), ("/detect/batch", text), ("/feedback", text), ("/detect/batch", batch)):
+        httpx.post(f"{gateway_url}{path}", **request)
+    grown = {route: count - before[route] for route, count in rejects().items()}
+    assert grown == {"/detect": 1, "/detect/batch": 3, OTHER_ROUTES: 1}
 
 
 def test_openmetrics_names_the_trace_of_an_example(gateway_url: str) -> None:
@@ -124,8 +139,11 @@ def test_what_alerts_count_is_there_before_it_happens() -> None:
     }
     assert {
         ("pcbd_verdicts_total", "ng"),
-        ("pcbd_rejects_total", "deadline"),
-        ("pcbd_rejects_total", FAULT_REASON),
+        *(
+            ("pcbd_rejects_total", reason, route)
+            for reason in ("parameter", "deadline", FAULT_REASON)
+            for route in (*LEVEL_ROUTES, OTHER_ROUTES)
+        ),
         ("pcbd_refused_keys_total", "expired"),
         ("pcbd_dropped_connections_total", "crowded"),
         ("pcbd_records_total", "dropped"),
