@@ -22,8 +22,17 @@ import numpy as np
 
 from export.boards.calibration import Calibration, CalibrationError, calibration_tiles, detector_rows
 from export.boards.labelled import Boards, LabelledError, judging_boards
-from export.contract.promotion import RepositoryError, read_promoted
-from export.contract.tensors import DETECTOR, GENERATOR, MODELS, PROMPT_ENCODER, graphs
+from export.contract.promotion import RepositoryError
+from export.contract.tensors import (
+    DETECTOR,
+    GENERATOR,
+    MODELS,
+    PROMPT_BUCKETS,
+    PROMPT_ENCODER,
+    ContractError,
+    bucket,
+    graphs,
+)
 from export.contract.tiles import cut_tiles
 from export.engines.candidates import quantised_detectors
 from export.engines.targets import (
@@ -46,7 +55,7 @@ from export.graphs.generator_graphs import read_vocabulary
 from export.graphs.onnx_graphs import image_tokens, write_onnx
 from export.publishing.existing import existing_version, promote_where_needed
 from export.publishing.publication import publish_verified, summary
-from export.repository import held_staging
+from export.repository import held_staging, promotions
 from export.runtime.engine import Engine
 from export.runtime.error import EngineError
 from export.runtime.generator import load_generator
@@ -79,39 +88,47 @@ def build(
         precision: of `export.gate.limits.PRECISIONS`; None is the target's default.
         target: of `export.engines.targets.PRECISIONS`, or "auto".
         labelled: pictures that mAP is judged on; without them it is not, and int8 and fp8 are refused.
+        report_file: says what was built and judged, or every fault; a former build's is deleted first.
         calibration: folder of pictures to calibrate with instead of the checkpoint's training data.
         switches: of TensorRT; another target refuses them.
 
     Raises:
-        GateError: the engines failed, or cannot be judged; nothing was published and `report_file` says why.
+        GateError: the engines failed, or cannot be judged; nothing was published.
+        CheckpointError: the checkpoint cannot generate.
         EngineError: the target cannot be built here, or has no use for the precision, the switches or the calibration.
         CalibrationError: there are not enough real pictures.
+        RepositoryError: another command is changing the repository.
+        OSError: a file cannot be read or written.
     """
     target, precision = pick(target, precision)
-    if target != TENSORRT and switches.used:
-        flags = ", ".join("--" + name.replace("_", "-") for name in switches.used)
-        raise EngineError(f"{flags}: TensorRT alone has these, and the target is {target}; leave out either")
-    if precision in NEED_LABELS and labelled is None:
-        raise GateError(f"{precision} is judged by mAP, and no labelled pictures were found; give some with --labelled")
-    pictures = read_images(images)
-    reference = Reference(checkpoint, labelled)
-    tile, prompts = checkpoint.dimensions.tile, padded(reference.embeddings)
-    rows = None
-    if precision in NEED_LABELS:
-        rows = detector_rows(calibration_tiles(checkpoint.folder, tile, calibration), prompts)
-    elif calibration is not None:
-        if (target, precision) not in RANGED:
-            raise EngineError(f"{precision} for {target} calibrates nothing; leave out --calibration {calibration}")
-        rows = detector_rows(calibration_tiles(checkpoint.folder, tile, calibration, RANGE_ITEMS), prompts)
-    limits = read_limits()
-    tuned = {spec.name: tuned_sizes(spec) for spec in MODELS} if target == TENSORRT else {}
     report: dict[str, Any] = {"precision": precision, "target": target, "faults": []}
-
-    def judge_detector(engine: Engine) -> dict[str, Any]:
-        return verify(checkpoint, {DETECTOR.name: engine}, pictures, limits[precision], reference, tuned)
-
     report_file.parent.mkdir(parents=True, exist_ok=True)
+    if report_file.is_file() and not report_file.is_symlink():
+        report_file.unlink()  # a former build's
     try:
+        if target != TENSORRT and switches.used:
+            flags = ", ".join("--" + name.replace("_", "-") for name in switches.used)
+            raise EngineError(f"{flags}: TensorRT alone has these, and the target is {target}; leave out either")
+        if precision in NEED_LABELS and labelled is None:
+            raise GateError(
+                f"{precision} is judged by mAP, and no labelled pictures were found; give some with --labelled"
+            )
+        pictures = read_images(images)
+        reference = Reference(checkpoint, labelled)
+        tile, prompts = checkpoint.dimensions.tile, padded(reference.embeddings)
+        rows = None
+        if precision in NEED_LABELS:
+            rows = detector_rows(calibration_tiles(checkpoint.folder, tile, calibration), prompts)
+        elif calibration is not None:
+            if (target, precision) not in RANGED:
+                raise EngineError(f"{precision} for {target} calibrates nothing; leave out --calibration {calibration}")
+            rows = detector_rows(calibration_tiles(checkpoint.folder, tile, calibration, RANGE_ITEMS), prompts)
+        limits = read_limits()
+        tuned = {spec.name: tuned_sizes(spec) for spec in MODELS} if target == TENSORRT else {}
+
+        def judge_detector(engine: Engine) -> dict[str, Any]:
+            return verify(checkpoint, {DETECTOR.name: engine}, pictures, limits[precision], reference, tuned)
+
         with held_staging(repository) as staging, tempfile.TemporaryDirectory(prefix="export-") as work:
             try:
                 report |= _build_engines(
@@ -135,16 +152,17 @@ def build(
             sample = detector_rows(cut_tiles(next(iter(pictures.values())), origins, tile), prompts)
             report["latency_ms"] = {DETECTOR.name: round(median_latency_ms([detector], first_rows(sample, 1))[0], 3)}
             report["size_bytes"] = {spec.name: size_bytes(staging / spec.name) for spec in MODELS}
-            if report["faults"]:
-                raise GateError(f"not published, see {report_file}:\n" + "\n".join(report["faults"]))
-            tokenizer = (checkpoint.folder / "tokenizer.json").read_bytes()
-            (staging / PROMPT_ENCODER.name / "tokenizer.json").write_bytes(tokenizer)
-            version = publish_verified(checkpoint, repository, staging, report)
-    except (EngineError, RepositoryError) as error:
-        report["faults"].append(str(error))
+            if not report["faults"]:
+                tokenizer = (checkpoint.folder / "tokenizer.json").read_bytes()
+                (staging / PROMPT_ENCODER.name / "tokenizer.json").write_bytes(tokenizer)
+                version = publish_verified(checkpoint, repository, staging, report)
+    except BaseException as error:  # Ctrl-C too
+        report["faults"].append(f"{type(error).__name__}: {error}")
         raise
     finally:
         report_file.write_text(json.dumps(report, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    if report["faults"]:
+        raise GateError(f"not published, see {report_file}:\n" + "\n".join(report["faults"]))
     _say(summary(report))
     return version
 
@@ -196,7 +214,7 @@ def _keep_logs(folders: Sequence[Path], report_file: Path) -> None:
 
 def _served(repository: Path, published: int) -> str:
     """Which version is served, and how the published one comes to be."""
-    served = read_promoted(repository)[-1]
+    served = promotions(repository)[-1]
     if served == published:
         return f"version {served} is served"
     return (
@@ -214,16 +232,22 @@ def _labelled(checkpoint: Checkpoint, precision: str, given: Path | None) -> Boa
     if given is None and precision == "fp32":
         return None
     try:
-        return judging_boards(checkpoint.folder, given)
+        boards = judging_boards(checkpoint.folder, given)
+        try:
+            bucket(len(boards.class_names), PROMPT_BUCKETS, "categories")
+            checkpoint.prompt_inputs(boards.class_names)
+        except ContractError as error:
+            raise LabelledError(f"{given or checkpoint.folder / 'manifest.json'}: {error}") from error
     except LabelledError as error:
         if given is not None:
             raise
         _say(f"no labelled pictures: {error}")
         return None
+    return boards
 
 
 def main() -> int:
-    """Runs the command line; 1 when the gate refuses the engines, 2 when the input cannot be used."""
+    """Runs the command line; 1 when the engines are refused or cannot be written, 2 when the input cannot be used."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--checkpoint", type=Path, default=CHECKPOINT)
     parser.add_argument("--precision", choices=LIMITED_PRECISIONS, help=f"default by target: {DEFAULTS}")
@@ -269,11 +293,15 @@ def main() -> int:
             )
         if arguments.skip_existing:
             promote_where_needed(arguments.out, version, target)
-    except (CheckpointError, CalibrationError, LabelledError, LimitsError) as error:
+    except (CheckpointError, CalibrationError, LabelledError, LimitsError, ContractError) as error:
         _say(f"error: {error}")
         return 2
     except (GateError, EngineError, RepositoryError) as error:
         _say(f"error: {error}")
+        return 1
+    except OSError as error:
+        written = ", ".join(map(str, (arguments.out, arguments.report, tempfile.gettempdir())))
+        _say(f"error: {error}; files are written to {written}")
         return 1
     done = "nothing to build: there is" if skipped else "published"
     _say(f"{done} version {version} of {', '.join(spec.name for spec in MODELS)} in {arguments.out}")

@@ -206,25 +206,45 @@ def _labelled(checkpoint: Checkpoint, given: Path | None) -> Boards | None:
         return None
 
 
+def _evenly(boards: Boards, count: int) -> Boards:
+    """So many of the pictures, evenly chosen; all where there are fewer."""
+    places = [index * len(boards.boards) // count for index in range(count)]
+    return replace(boards, boards=tuple(boards.boards[place] for place in dict.fromkeys(places)))
+
+
+def _positive(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"{number} is given, expected at least 1")
+    return number
+
+
 def main() -> int:
     """Runs the command line; 2 for input that cannot be used."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--checkpoint", type=Path, default=CHECKPOINT)
     parser.add_argument("--labelled", type=Path, help="COCO file or DeepPCB folder; default: what judged the training")
     parser.add_argument("--calibration", type=Path, help="folder of pictures; default: the training data")
-    parser.add_argument("--images", type=int, help="judge on so many of the labelled pictures, evenly chosen")
-    parser.add_argument("--tiles", type=int, default=MIN_TILES, help="to calibrate with; fewer than 500 cost mAP")
-    parser.add_argument("--batches", type=int, nargs="+", default=[1, 8], help="tiles in a batch, ascending")
-    parser.add_argument("--threads", type=int, nargs="+", default=[1], help="of an engine; timed with each")
-    parser.add_argument("--rounds", type=int, default=20)
+    parser.add_argument("--images", type=_positive, help="judge on so many of the labelled pictures, evenly chosen")
+    parser.add_argument("--tiles", type=_positive, default=MIN_TILES, help="to calibrate with; fewer than 500 cost mAP")
+    parser.add_argument(
+        "--batches", type=_positive, nargs="+", default=[1, 8], help="tiles in a batch, ascending, --tiles at most"
+    )
+    parser.add_argument("--threads", type=_positive, nargs="+", default=[1], help="of an engine; timed with each")
+    parser.add_argument("--rounds", type=_positive, default=20)
     parser.add_argument("--targets", nargs="+", choices=tuple(PRECISIONS), default=tuple(PRECISIONS))
     parser.add_argument("--out", type=Path, default=Path("docs/benchmarks"))
     arguments = parser.parse_args()
+    if arguments.batches != sorted(set(arguments.batches)) or arguments.batches[-1] > arguments.tiles:
+        parser.error(
+            f"--batches is {' '.join(map(str, arguments.batches))}, expected each size once, ascending, "
+            f"none larger than the {arguments.tiles} of --tiles: the engines are timed on these"
+        )
     try:
         checkpoint = load_checkpoint(arguments.checkpoint)
         boards = _labelled(checkpoint, arguments.labelled)
         if boards and arguments.images:
-            boards = replace(boards, boards=boards.boards[:: max(1, len(boards.boards) // arguments.images)])
+            boards = _evenly(boards, arguments.images)
         rows = calibration_rows(checkpoint, Reference(checkpoint), arguments.calibration, arguments.tiles)
         content = report(
             checkpoint, boards, rows, arguments.rounds, arguments.targets, arguments.batches, arguments.threads

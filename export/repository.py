@@ -28,11 +28,13 @@ from export.contract.files import sha256_of, sync
 from export.contract.promotion import CONFIG, RepositoryError, read_beside, read_promoted, write_promoted
 from export.contract.tensors import MODELS, graphs
 from export.contract.versions import (
+    LOCK,
     MANIFEST,
     check_folder,
     check_whole,
     delete,
     listed,
+    locked,
     published,
     read_manifest,
     sole_writer,
@@ -65,9 +67,9 @@ class Version:
 
 def staging_folder(repository: Path) -> Path:
     """An empty folder beside the repository to stage a version in, the caller's own: builds do not mix their files."""
-    home = repository.resolve().parent
-    home.mkdir(parents=True, exist_ok=True)
-    folder = Path(tempfile.mkdtemp(prefix=f"{_staging_name(repository)}-", dir=home))
+    staging = _staging(repository)
+    staging.parent.mkdir(parents=True, exist_ok=True)
+    folder = Path(tempfile.mkdtemp(prefix=f"{staging.name}-", dir=staging.parent))
     for spec in MODELS:
         (folder / spec.name).mkdir()
     return folder
@@ -76,27 +78,36 @@ def staging_folder(repository: Path) -> Path:
 @contextlib.contextmanager
 def held_staging(repository: Path) -> Iterator[Path]:
     """A staging folder for as long as the block; those that killed builds left are deleted."""
-    folder = staging_folder(repository)
-    try:
-        with sole_writer(folder):
-            clear_staging(repository)
-            yield folder
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+    with contextlib.ExitStack() as held:
+        with _nobody_clears(repository):
+            folder = staging_folder(repository)
+            held.callback(shutil.rmtree, folder, ignore_errors=True)
+            held.enter_context(locked(folder / LOCK))
+        clear_staging(repository)
+        yield folder
 
 
 def clear_staging(repository: Path) -> None:
-    """Deletes the staging folders that nobody holds."""
-    for folder in repository.resolve().parent.iterdir():
-        if folder.name.startswith(_staging_name(repository)):
-            with contextlib.suppress(RepositoryError, FileNotFoundError), sole_writer(folder):
-                shutil.rmtree(folder)
+    """Deletes the staging folders that nobody holds, and says which it has to leave, such as another user's."""
+    staging = _staging(repository)
+    with _nobody_clears(repository):
+        for folder in staging.parent.iterdir():
+            if not folder.name.startswith(f"{staging.name}-"):
+                continue
+            try:
+                with locked(folder / LOCK):
+                    pass  # nobody holds it, and nobody comes to
+                shutil.rmtree(folder)  # NFS deletes no folder with an open file in it
+            except (BlockingIOError, FileNotFoundError):
+                continue
+            except OSError as error:
+                print(f"{folder} is left where it is: {error}", file=sys.stderr)  # noqa: T201
 
 
 def publish(repository: Path, staging: Path, configs: Mapping[str, str], manifest: Mapping[str, Any]) -> int:
     """Moves the staged models into the repository as its next version and returns that number.
 
-    The first version is promoted with it; a later one changes nothing of what is served.
+    The first version is promoted with it; a later one changes nothing of what is served, unless that is not there.
 
     Args:
         repository: created if it does not exist.
@@ -113,7 +124,9 @@ def publish(repository: Path, staging: Path, configs: Mapping[str, str], manifes
             engine_file(staging / spec.name, graph)
     repository.mkdir(parents=True, exist_ok=True)
     with sole_writer(repository):
-        version = 1 + max((number for spec in MODELS for number in versions(repository, spec.name)), default=0)
+        promoted, there = read_promoted(repository), promotions(repository)
+        known = [number for spec in MODELS for number in versions(repository, spec.name)]
+        version = 1 + max((*known, *promoted, *read_beside(repository)), default=0)
         created = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
         for spec in MODELS:
             folder = staging / spec.name
@@ -133,8 +146,8 @@ def publish(repository: Path, staging: Path, configs: Mapping[str, str], manifes
                 (staging / spec.name).rename(home / str(version))
                 moved.append(home / str(version))
                 sync(home)
-            if not read_promoted(repository):
-                write_promoted(repository, (version,), read_config)
+            if not promoted or promoted[-1] not in there:
+                write_promoted(repository, (*there, version), read_config)
         except (OSError, RepositoryError):
             for folder in moved:
                 shutil.rmtree(folder, ignore_errors=True)
@@ -151,7 +164,7 @@ def describe(repository: Path, triton: TritonControl | None = None) -> list[Vers
     """
     check_folder(repository)
     loaded = triton.loaded() if triton else {}
-    active = dict(zip(reversed(_history(repository)), ("served", "rollback"), strict=False))
+    active = dict(zip(reversed(promotions(repository)), ("served", "rollback"), strict=False))
     active |= dict.fromkeys(read_beside(repository), "beside")
     described = []
     for number in published(repository):
@@ -178,7 +191,7 @@ def promote(repository: Path, version: int, triton: TritonControl | None = None,
             command is changing the repository, or Triton does not follow; the message says what is served then.
     """
     with sole_writer(repository):
-        after = [*(number for number in _history(repository) if number != version), version]
+        after = [*(number for number in promotions(repository) if number != version), version]
         _serve(repository, after, sorted({*beside} - {version}), triton)
 
 
@@ -189,7 +202,7 @@ def rollback(repository: Path, triton: TritonControl | None = None) -> int:
         RepositoryError: there is none, or as `promote` raises it.
     """
     with sole_writer(repository):
-        history = _history(repository)
+        history = promotions(repository)
         if len(history) < 2:
             raise RepositoryError(
                 f"{repository} has no version to return to: none was promoted before "
@@ -210,7 +223,7 @@ def prune(repository: Path, keep: int, triton: TritonControl | None = None) -> l
     if keep < 1:
         raise RepositoryError(f"--keep is {keep}, expected at least 1: numbers of deleted versions must not come again")
     with sole_writer(repository):
-        history = _history(repository)
+        history = promotions(repository)
         if not history:
             raise RepositoryError(f"no version of {repository} is promoted; promote one before others are deleted")
         kept = {*published(repository)[-keep:], *history[-2:], *read_beside(repository)}
@@ -222,8 +235,23 @@ def prune(repository: Path, keep: int, triton: TritonControl | None = None) -> l
         return sorted(doomed)
 
 
-def _staging_name(repository: Path) -> str:
-    return f".{repository.resolve().name}.staging"
+def promotions(repository: Path) -> list[int]:
+    """The promoted versions that are still there; the last is served."""
+    known = published(repository)
+    return [number for number in read_promoted(repository) if number in known]
+
+
+def _staging(repository: Path) -> Path:
+    """What the paths of staging folders begin with."""
+    home = repository.resolve()
+    return home.with_name(f".{home.name}.staging")
+
+
+def _nobody_clears(repository: Path) -> contextlib.AbstractContextManager[None]:
+    """Keeps staging folders from being cleared between the moments when they are made and held."""
+    staging = _staging(repository)
+    staging.parent.mkdir(parents=True, exist_ok=True)
+    return locked(staging.with_name(f"{staging.name}{LOCK}"), wait=True)
 
 
 def _serve(repository: Path, after: list[int], beside: list[int], triton: TritonControl | None) -> None:
@@ -232,7 +260,7 @@ def _serve(repository: Path, after: list[int], beside: list[int], triton: Triton
         check_whole(repository, number)
     if triton is not None:
         triton.loaded()  # it answers, or nothing is touched
-    before, before_beside = _history(repository), list(read_beside(repository))
+    before, before_beside = promotions(repository), list(read_beside(repository))
     write_promoted(repository, after, read_config, beside)
     if triton is None:
         return
@@ -254,12 +282,6 @@ def _return(repository: Path, before: list[int], beside: list[int], triton: Trit
     except RepositoryError as error:
         return f"The repository is back at version {before[-1]}, Triton is not ({error}): restart it."
     return f"The repository and Triton are at version {before[-1]} as before."
-
-
-def _history(repository: Path) -> list[int]:
-    """The promoted versions that are still there; the last is served."""
-    known = published(repository)
-    return [number for number in read_promoted(repository) if number in known]
 
 
 def _table(rows: list[Version], with_triton: bool) -> str:
@@ -314,6 +336,9 @@ def main() -> int:
             text = f"deleted versions: {', '.join(map(str, prune(repository, arguments.keep, triton))) or 'none'}"
     except RepositoryError as error:
         print(f"error: {error}", file=sys.stderr)  # noqa: T201
+        return 1
+    except OSError as error:
+        print(f"error: {repository} cannot be read or changed: {error}", file=sys.stderr)  # noqa: T201
         return 1
     print(text)  # noqa: T201
     return 0

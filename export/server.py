@@ -3,40 +3,59 @@
     python -m export.server --model-repository model_repository
 
 Waits until every model is ready, forwards Triton's log, ends Triton on SIGTERM and SIGINT, and exits with
-its code. Models are replaced while they serve by python -m export.repository. Production runs the container
-instead; this file knows nothing of what the models do.
+its code. A Triton that outlives its exit timeout is killed, and so is one that gets a second signal. Models are
+replaced while they serve by python -m export.repository. Production runs the container instead; this file knows
+nothing of what the models do.
 """
 
 import argparse
 import contextlib
 import ctypes
+import fcntl
+import http.client
 import importlib.metadata
+import math
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import sysconfig
 import tempfile
 import threading
 import time
-import urllib.error
 import urllib.request
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
-from types import FrameType, TracebackType
+from types import TracebackType
 
-START_TIMEOUT_S = 120.0
+START_TIMEOUT_S = 600.0  # engines of a large checkpoint load for minutes; compose and Kubernetes wait as long
 STOP_TIMEOUT_S = 20.0
+EXIT_TIMEOUT_S = 30.0  # Triton's own, for what it is at when it is to end; --exit-timeout-secs names another
+EXIT_MARGIN_S = 5.0  # after it Triton is stuck; with it less than the 40 s after which compose kills the launcher
 DEAD_INSTANCE_STOP_TIMEOUT_S = 2.0  # for tiles at the others; Triton itself would wait for the dead one
 INSTANCE_CHECK_S = 1.0
 LOG_LINES_KEPT = 40
+LOG_END_TIMEOUT_S = 2.0  # for the last lines of a process that has ended
+FOLDER_PREFIX, LOCK = "tritonserver-", "lock"
 PR_SET_PDEATHSIG = 1
 SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 - of the Python backend
 UNASKED_TRACES_RATE = 2**31 - 1  # one in so many requests without a trace context
 # All models from the start, and others when they are told of; without this Triton never looks at its models again.
 EXPLICIT_CONTROL = ("--model-control-mode=explicit", "--load-model=*")
+# What Triton is told by this launcher alone, and the launcher's own option for it, if there is one.
+OWN_OPTIONS = {
+    "--http-port": "--http-port",
+    "--grpc-port": "--grpc-port",
+    "--metrics-port": "--metrics-port",
+    "--model-repository": "--model-repository",
+    "--model-store": "--model-repository",
+    "--backend-directory": None,
+    "--backend-config=python,shm-region-prefix-name": None,
+}
 DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # no http_proxy stands before this machine itself
 
 
@@ -64,9 +83,11 @@ class TritonServer:
         self._ports = {"http": http_port, "grpc": grpc_port, "metrics": metrics_port}
         self._options = [*_trace_options(traces_url), *options]
         self._last_lines: deque[str] = deque(maxlen=LOG_LINES_KEPT)
-        self._folder: tempfile.TemporaryDirectory[str] | None = None
+        self._log = threading.Thread(target=self._forward_log, daemon=True)
+        self._held = contextlib.ExitStack()
         self._process: subprocess.Popen[str] | None = None
-        self._asked_to_stop = False
+        self._is_cleaned_up = False
+        self._kill_at: float | None = None  # by the monotonic clock, since it was asked to stop
 
     @property
     def pid(self) -> int:
@@ -79,20 +100,27 @@ class TritonServer:
             raise ServerError("Triton has not been started; call start() first")
         return self._process.pid
 
+    @property
+    def asked_to_stop(self) -> bool:
+        """Whether it was, by `ask_to_stop`."""
+        return self._kill_at is not None
+
     def start(self) -> None:
         """Starts Triton and returns at once.
 
         Raises:
-            ServerError: the wheel, the Python stub, libpython or the repository is missing.
+            ServerError: the wheel, the Python stub, libpython or the repository is missing, or somebody listens on a
+                port.
         """
         if not self.model_repository.is_dir():
             raise ServerError(
                 f"model repository {self.model_repository} is not a folder; build one with python -m export.build"
             )
+        _check_ports(self._ports)
         wheel = _wheel_folder()
-        self._folder = tempfile.TemporaryDirectory(prefix="tritonserver-")
-        backends = Path(self._folder.name)
-        _lay_out_python_backend(wheel, backends / "python")
+        environment = _environment(wheel)
+        _delete_orphans()
+        backends = self._held.enter_context(_backend_folder(wheel))
         command = [
             str(wheel / "pytriton/tritonserver/bin/tritonserver"),
             f"--model-repository={self.model_repository.resolve()}",
@@ -108,7 +136,7 @@ class TritonServer:
         ]
         self._process = subprocess.Popen(  # noqa: S603
             command,
-            env=_environment(wheel),
+            env=environment,
             cwd=Path(__file__).resolve().parent.parent,  # the models import export.runtime from here
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
@@ -118,8 +146,8 @@ class TritonServer:
             preexec_fn=_die_with_parent,
             start_new_session=True,  # Ctrl-C reaches the launcher, which stops Triton in order
         )
-        threading.Thread(target=self._forward_log, daemon=True).start()
-        if self._asked_to_stop:  # before there was a process to tell
+        self._log.start()
+        if self.asked_to_stop:  # before there was a process to tell
             self._process.send_signal(signal.SIGTERM)
 
     def wait_ready(self, timeout_s: float = START_TIMEOUT_S) -> None:
@@ -137,11 +165,16 @@ class TritonServer:
                 if dead & former:
                     self.stop(DEAD_INSTANCE_STOP_TIMEOUT_S)
                     raise ServerError("a model instance failed and died before Triton was ready:\n" + self._tail())
+            self._kill_overdue()
             code = self._process.poll() if self._process else None
             if code is not None:
+                self._clean_up()
                 raise ServerError(f"Triton exited with code {code} before it was ready:\n" + self._tail())
             if time.monotonic() > deadline:
-                raise ServerError(f"Triton was not ready within {timeout_s:.0f} s:\n" + self._tail())
+                raise ServerError(
+                    f"Triton was not ready within {timeout_s:g} s; if its models take longer to load, give "
+                    "--start-timeout-s more:\n" + self._tail()
+                )
             time.sleep(0.05)
 
     def is_ready(self) -> bool:
@@ -149,11 +182,14 @@ class TritonServer:
         try:
             with DIRECT.open(f"http://{self.http_url}/v2/health/ready", timeout=2) as answer:
                 return bool(answer.status == 200)
-        except (OSError, urllib.error.URLError):
+        except (OSError, http.client.HTTPException):  # nobody is there, or somebody else
             return False
 
     def wait(self) -> int:
-        """Waits for Triton to end and returns its exit code; stops it and returns 1 when a model instance died."""
+        """Waits for Triton to end and returns its exit code, -9 of one that had to be killed.
+
+        Stops it and returns 1 when a model instance died.
+        """
         if self._process is None:
             raise ServerError("Triton has not been started; call start() first")
         dead: set[str] = set()
@@ -161,8 +197,9 @@ class TritonServer:
             try:
                 code = self._process.wait(INSTANCE_CHECK_S)
             except subprocess.TimeoutExpired:
+                self._kill_overdue()
                 former, dead = dead, self._dead_instances()
-                if dead & former and not self._asked_to_stop:  # twice: one that Triton unloads is reaped at once
+                if dead & former and not self.asked_to_stop:  # twice: one that Triton unloads is reaped at once
                     sys.stderr.write("error: a model instance died and Triton does not replace it; stopping Triton\n")
                     self.stop(DEAD_INSTANCE_STOP_TIMEOUT_S)
                     return 1
@@ -184,10 +221,20 @@ class TritonServer:
         return dead
 
     def signal(self, number: int) -> None:
-        """Sends a signal to Triton if it runs; one that is still to start is ended as soon as it does."""
-        self._asked_to_stop = True
+        """Sends a signal to Triton if it runs."""
         if self._process is not None and self._process.poll() is None:
             self._process.send_signal(number)
+
+    def ask_to_stop(self) -> None:
+        """SIGTERM; one that is still to start is ended as soon as it does, and one that is asked again is killed.
+
+        `wait` kills it when it has not ended EXIT_MARGIN_S after its exit timeout: with a stuck instance it says
+        "Exiting immediately" and does not.
+        """
+        number = signal.SIGKILL if self.asked_to_stop else signal.SIGTERM
+        if not self.asked_to_stop:
+            self._kill_at = time.monotonic() + _exit_timeout_s(self._options) + EXIT_MARGIN_S
+        self.signal(number)
 
     def stop(self, timeout_s: float = STOP_TIMEOUT_S) -> None:
         """Ends Triton: SIGTERM, and SIGKILL after `timeout_s`."""
@@ -215,6 +262,13 @@ class TritonServer:
     ) -> None:
         self.stop()
 
+    def _kill_overdue(self) -> None:
+        """Kills Triton when it was asked to stop and its time for that is over."""
+        if self._kill_at is not None and time.monotonic() > self._kill_at:
+            self._kill_at = math.inf  # said once
+            sys.stderr.write("error: Triton was asked to stop and does not end; killing it\n")
+            self.signal(signal.SIGKILL)
+
     def _forward_log(self) -> None:
         if self._process is None or self._process.stdout is None:
             return
@@ -232,14 +286,34 @@ class TritonServer:
 
     def _clean_up(self) -> None:
         """Once, when Triton has ended; one that was killed leaves its instances and their shared memory behind."""
-        if self._folder is None:
+        if self._is_cleaned_up:
             return
+        self._is_cleaned_up = True
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self.pid, signal.SIGKILL)
+        self._log.join(LOG_END_TIMEOUT_S)  # its last lines hold the reason
         for region in SHARED_MEMORY.glob(f"{self._region_prefix}*"):
             region.unlink(missing_ok=True)
-        self._folder.cleanup()
-        self._folder = None
+        self._held.close()
+
+
+def _check_ports(ports: Mapping[str, int]) -> None:
+    """Who listens there already would be taken for this Triton, and it would load its models before it noticed."""
+    for name, port in ports.items():
+        try:
+            socket.create_server(("127.0.0.1", port)).close()
+        except (OSError, OverflowError) as error:
+            raise ServerError(
+                f"--{name}-port is {port}, and 127.0.0.1:{port} cannot be listened on: {error}; "
+                f"end what listens there, or give --{name}-port another port"
+            ) from error
+
+
+def _exit_timeout_s(options: Sequence[str]) -> float:
+    """How long Triton waits for what it is at when it is to end; of several such options the last counts."""
+    words = [word for option in options for word in option.split("=", 1)]
+    given = [value for name, value in pairwise(words) if name == "--exit-timeout-secs" and value.isdecimal()]
+    return float(given[-1]) if given else EXIT_TIMEOUT_S
 
 
 def _trace_options(url: str | None) -> list[str]:
@@ -267,6 +341,23 @@ def _wheel_folder() -> Path:
             "`make run` installs it, and so does pip install --no-deps nvidia-pytriton==0.7.0"
         ) from None
     return Path(str(files))
+
+
+@contextlib.contextmanager
+def _backend_folder(wheel: Path) -> Iterator[Path]:
+    """A folder with the Python backend in it, locked as long as this process lives."""
+    with tempfile.TemporaryDirectory(prefix=FOLDER_PREFIX) as name, (Path(name) / LOCK).open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        _lay_out_python_backend(wheel, Path(name) / "python")
+        yield Path(name)
+
+
+def _delete_orphans() -> None:
+    """Deletes the folders of launchers that were killed: they have a lock, which nobody holds, and a backend."""
+    for backend in Path(tempfile.gettempdir()).glob(f"{FOLDER_PREFIX}*/python"):
+        with contextlib.suppress(OSError), (backend.parent / LOCK).open("r+") as lock:  # held, or another user's
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            shutil.rmtree(backend.parent)
 
 
 def _lay_out_python_backend(wheel: Path, folder: Path) -> None:
@@ -303,6 +394,17 @@ def _die_with_parent() -> None:
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
+def _refusal(options: Sequence[str]) -> str | None:
+    """Why options behind -- are not passed on; what this file counts on would no longer hold."""
+    for option in options:
+        for own, instead in OWN_OPTIONS.items():
+            if option == own or option.startswith(f"{own}="):
+                return f"{option} behind --: the launcher sets it; " + (
+                    f"give {instead} before --" if instead else "leave it out"
+                )
+    return None
+
+
 def main() -> int:
     """Runs the command line; Triton's exit code, or 1 when it cannot be started."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -310,9 +412,17 @@ def main() -> int:
     parser.add_argument("--http-port", type=int, default=8000)
     parser.add_argument("--grpc-port", type=int, default=8001)
     parser.add_argument("--metrics-port", type=int, default=8002)
+    parser.add_argument(
+        "--start-timeout-s",
+        type=float,
+        default=START_TIMEOUT_S,
+        help="for all models to be ready; default: %(default)g",
+    )
     parser.add_argument("--traces-url", help="of an OTLP/HTTP collector, as in http://127.0.0.1:4318/v1/traces")
     parser.add_argument("options", nargs="*", help="further tritonserver options, after --")
     arguments = parser.parse_args()
+    if refusal := _refusal(arguments.options):
+        parser.error(refusal)
     server = TritonServer(
         arguments.model_repository,
         http_port=arguments.http_port,
@@ -321,22 +431,14 @@ def main() -> int:
         traces_url=arguments.traces_url,
         options=arguments.options,
     )
-
-    asked_to_stop = False
-
-    def forward(number: int, _frame: FrameType | None) -> None:
-        nonlocal asked_to_stop
-        asked_to_stop = True
-        server.signal(number)
-
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, forward)
+        signal.signal(number, lambda *_: server.ask_to_stop())
     try:
         server.start()
-        server.wait_ready()
+        server.wait_ready(arguments.start_timeout_s)
     except ServerError as error:
         server.stop()
-        if asked_to_stop:  # while it was still starting
+        if server.asked_to_stop:  # while it was still starting
             return 0
         print(f"error: {error}", file=sys.stderr)  # noqa: T201
         return 1

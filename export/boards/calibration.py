@@ -38,6 +38,7 @@ def calibration_tiles(
 
     Raises:
         CalibrationError: says what was looked for, what was found, and the remedy.
+        LabelledError: a picture cannot be read.
     """
     remedy = "give pictures of real boards with --calibration FOLDER"
     if folder is not None:
@@ -53,20 +54,34 @@ def calibration_tiles(
     draw = random.Random(SEED)
     draw.shuffle(paths)
     tiles: list[NDArray[np.uint8]] = []
+    left: list[tuple[Path, int]] = []  # tiles beyond the share, by picture and place
     share = -(-count // max(1, len(paths)))  # of each picture, rounded up
     for path in paths:
         if len(tiles) >= count:
             break
-        image = read_picture(path)
-        origins = tile_origins((image.shape[1], image.shape[0]), tile)
+        image, origins = _read_tiled(path, tile)
         chosen = draw.sample(range(len(origins)), min(share, len(origins)))
         tiles += list(cut_tiles(image, origins[chosen], tile))
-    if len(tiles) < count:
+        left += [(path, place) for place in sorted(set(range(len(origins))) - set(chosen))]
+    if len(tiles) + len(left) < count:
         raise CalibrationError(
             f"calibration needs {count} tiles of {tile}x{tile}; {source} has {len(paths)} pictures with "
-            f"{len(tiles)} tiles; {remedy}"
+            f"{len(tiles) + len(left)} tiles; {remedy}"
         )
+    draw.shuffle(left)
+    more: dict[Path, list[int]] = {}
+    for path, place in left[: max(0, count - len(tiles))]:
+        more.setdefault(path, []).append(place)
+    for path, places in more.items():
+        image, origins = _read_tiled(path, tile)
+        tiles += list(cut_tiles(image, origins[places], tile))
     return np.stack(tiles[:count])
+
+
+def _read_tiled(path: Path, tile: int) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+    """A picture and where its tiles lie (N, 2)."""
+    image = read_picture(path)
+    return image, tile_origins((image.shape[1], image.shape[0]), tile)
 
 
 def detector_rows(tiles: NDArray[np.uint8], prompts: NDArray[np.float32]) -> dict[str, NDArray[Any]]:

@@ -16,6 +16,7 @@ from PIL import Image
 from export.contract.defects import BARE_BOARD, DEFECTS
 
 MISSING_NAMED = 5  # pictures in a message
+DEPTH_16 = ("I;16", "I;16L", "I;16B", "I;16N", "I")  # gray; Pillow would cut its levels off at 255
 GROUP_LENGTH = 5  # the first digits of a DeepPCB stem name the board that a picture was cut from
 
 
@@ -96,8 +97,23 @@ def judging_boards(checkpoint: Path, given: Path | None = None) -> Boards:
 
 
 def read_picture(path: Path) -> NDArray[np.uint8]:
-    """A picture as RGB (H, W, 3)."""
-    return np.asarray(Image.open(path).convert("RGB"))
+    """A picture as RGB (H, W, 3); 16-bit gray levels are divided by 257, as the gateway divides them.
+
+    Raises:
+        LabelledError: it is missing, truncated or damaged, or its pixels are floating-point numbers.
+    """
+    try:
+        with Image.open(path) as image:
+            if image.mode == "F":
+                raise ValueError("floating-point pixels have no fixed range")
+            if image.mode in DEPTH_16:
+                levels = np.clip(np.asarray(image).astype(np.int32) // 257, 0, 255).astype(np.uint8)
+                return np.repeat(levels[..., None], 3, axis=2)
+            return np.asarray(image.convert("RGB"))
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        raise LabelledError(
+            f"{path} cannot be read ({error}), expected a whole picture of 8 or 16 bits; copy it again, or leave it out"
+        ) from error
 
 
 def _held_out(checkpoint: Path) -> Boards:

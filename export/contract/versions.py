@@ -3,9 +3,10 @@
 import fcntl
 import json
 import os
+import secrets
 import shutil
 from collections.abc import Collection, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from export.contract.promotion import CONFIG, RepositoryError
 from export.contract.tensors import MODELS
 
 MANIFEST = "manifest.json"
+LOCK = ".lock"
 PRUNED = ".pruned-"  # no digit in front: Triton reads "3.pruned" as version 3
 
 
@@ -24,22 +26,48 @@ def check_folder(repository: Path) -> None:
 
 
 @contextmanager
-def sole_writer(repository: Path) -> Iterator[None]:
-    """Holds the repository's lock, which ends with the process, however that ends.
+def locked(file: Path, *, wait: bool = False) -> Iterator[None]:
+    """Holds a file's lock, which ends with the process, however that ends; the file stays.
+
+    It is opened for writing, and is no folder: NFS locks nothing else for all of its machines.
 
     Raises:
-        RepositoryError: somebody else holds it, or there is no repository.
+        BlockingIOError: somebody else holds it, and `wait` is false.
+        OSError: the file cannot be written.
     """
-    check_folder(repository)
-    descriptor = os.open(repository, os.O_RDONLY)
     try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise RepositoryError(f"another command is changing {repository}; try again when it has ended") from None
+        descriptor = os.open(file, os.O_RDWR)
+    except FileNotFoundError:
+        descriptor = os.open(file, os.O_RDWR | os.O_CREAT, 0o666)
+        with suppress(PermissionError):  # another user was faster
+            os.fchmod(descriptor, 0o666)  # a command that root ran once does not lock the others out
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
         yield
     finally:
         os.close(descriptor)
+
+
+@contextmanager
+def sole_writer(repository: Path) -> Iterator[None]:
+    """Holds the repository's lock, a file beside it: .NAME.lock.
+
+    Raises:
+        RepositoryError: somebody else holds it, this process cannot write there, or there is no repository.
+    """
+    check_folder(repository)
+    file = repository.resolve()
+    file = file.with_name(f".{file.name}{LOCK}")
+    with ExitStack() as held:
+        try:
+            held.enter_context(locked(file))
+        except BlockingIOError:
+            raise RepositoryError(f"another command is changing {repository}; try again when it has ended") from None
+        except OSError as error:
+            raise RepositoryError(
+                f"{repository} cannot be changed from here: its lock cannot be held: {error}"
+            ) from error
+        yield
 
 
 def versions(repository: Path, model: str) -> list[int]:
@@ -103,14 +131,14 @@ def check_whole(repository: Path, version: int) -> None:
 
 def delete(repository: Path, numbers: Collection[int]) -> None:
     """Deletes versions of all models, and what is left of earlier deletions."""
-    for spec in MODELS:
-        home = repository / spec.name
+    homes = [repository / spec.name for spec in MODELS]
+    for home in homes:
         for number in numbers:
-            if (home / str(number)).is_dir():
-                (home / str(number)).rename(home / f"{PRUNED}{number}")  # gone at once, deleted at leisure
+            if (home / str(number)).is_dir():  # gone at once, deleted at leisure
+                (home / str(number)).rename(home / f"{PRUNED}{number}-{secrets.token_hex(8)}")
         sync(home)
-        for folder in home.glob(f"{PRUNED}*"):
-            shutil.rmtree(folder)
+    for folder in (folder for home in homes for folder in home.glob(f"{PRUNED}*")):
+        shutil.rmtree(folder)
 
 
 def listed(numbers: list[int]) -> str:

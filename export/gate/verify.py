@@ -42,6 +42,8 @@ from export.runtime.generator import Generator
 DETECTION_THRESHOLD = 0.05  # detections compared box by box
 LABELLED_THRESHOLD = 0.01  # lower: average precision looks at the whole curve
 NMS_THRESHOLD = 0.3
+MIN_REFERENCE_MAP = 0.05  # below it PyTorch finds next to nothing, and an engine that finds nothing loses nothing
+NAMED = 5  # pictures in a message
 GENERATOR_PROMPTS = ("find all defects", "定位短路")
 REGION_PROMPT = "<loc_250><loc_250><loc_750><loc_750>"  # answered by an outline, where the checkpoint has learned any
 
@@ -57,6 +59,7 @@ def read_images(folder: Path) -> dict[str, NDArray[np.uint8]]:
 
     Raises:
         GateError: there is none.
+        LabelledError: one cannot be read.
     """
     paths = sorted(path for path in folder.glob("*") if path.suffix.lower() in {".png", ".jpg", ".jpeg"})
     if not paths:
@@ -199,6 +202,10 @@ def judge(reference: Reference, run: Run, what: str) -> float:
 def _compare_map(reference: Reference, engine: Engine, limits: Limits, faults: list[str]) -> dict[str, Any]:
     if reference.labelled is None:
         return {"judged": False, "reason": "no labelled pictures were given"}
+    if not reference.map50 >= MIN_REFERENCE_MAP:
+        reason = _unjudgeable(reference.labelled, reference.map50)
+        faults.append(reason)
+        return {"judged": False, "reason": reason}
     engine_map = judge(reference, engine.run, "engine on labelled pictures")
     drop = reference.map50 - engine_map
     if not drop <= limits.max_map_drop:
@@ -213,6 +220,16 @@ def _compare_map(reference: Reference, engine: Engine, limits: Limits, faults: l
         "engine": engine_map,
         "drop": drop,
     }
+
+
+def _unjudgeable(boards: Boards, map50: float) -> str:
+    pictures = ", ".join(str(board.path) for board in boards.boards[:NAMED])
+    return (
+        f"detector: PyTorch's own mAP@0.5 is {map50:.4f} on the {len(boards.boards)} labelled pictures, expected at "
+        f"least {MIN_REFERENCE_MAP}: no engine could be seen to find less. Among the pictures are {pictures}, the "
+        f"classes are {', '.join(boards.class_names)}; give pictures of what the checkpoint was trained on, and call "
+        "the classes what it knows them by"
+    )
 
 
 def _compare_picture(

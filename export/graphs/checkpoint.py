@@ -53,12 +53,12 @@ def load_checkpoint(folder: Path) -> Checkpoint:
     """Loads a checkpoint; its Python file is executed, so export only what you trust.
 
     Raises:
-        CheckpointError: names the missing file, the missing field or the weight that is not finite.
+        CheckpointError: names the missing or broken file, the missing field or the weight that is not finite.
     """
     missing = [name for name in FILES if not (folder / name).is_file()]
     if missing:
         raise CheckpointError(f"{folder} is not a checkpoint: {', '.join(missing)} missing; train one first")
-    manifest: dict[str, Any] = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
+    manifest = _read_manifest(folder / "manifest.json")
     absent = [field for field in ("name", "defects", "score_threshold") if field not in manifest]
     if absent:
         raise CheckpointError(f"{folder / 'manifest.json'} lacks {', '.join(absent)}")
@@ -82,6 +82,18 @@ def load_checkpoint(folder: Path) -> Checkpoint:
         outlines=bool(getattr(config, "outlines", False)),  # the code of older checkpoints knows of none
         score_thresholds=_score_thresholds(manifest),
     )
+
+
+def _read_manifest(file: Path) -> dict[str, Any]:
+    try:
+        manifest = json.loads(file.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise CheckpointError(f"{file} cannot be read ({error}); copy the checkpoint again") from error
+    if not isinstance(manifest, dict):
+        raise CheckpointError(
+            f"{file} holds a {type(manifest).__name__}, expected an object; copy the checkpoint again"
+        )
+    return manifest
 
 
 def _score_thresholds(manifest: dict[str, Any]) -> dict[str, float]:

@@ -26,6 +26,9 @@ from export.graphs.checkpoint import Checkpoint
 from export.graphs.generator_graphs import GeneratorDecoder, GeneratorEncoder, GeneratorVision, read_vocabulary
 
 OPSET = 18
+# Of what this folder makes of a checkpoint, by the manifest's `export_format`. Raise it when an older version's graphs
+# should be built anew from the same weights: --skip-existing sees nothing else of this code.
+EXPORT_FORMAT = 1
 SAMPLE = {"prompts": PROMPT_BUCKETS[0], "length": LENGTH_BUCKETS[0], "encoded": LENGTH_BUCKETS[0], "step": 3}
 SAMPLE_BATCH = 2  # with 1 the exporter takes the batch for a constant
 

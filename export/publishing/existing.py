@@ -5,22 +5,33 @@ Knows nothing of how engines are built; it compares what a version was published
 
 import importlib
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from export.contract.promotion import CONFIG, RepositoryError, read_promoted
-from export.contract.tensors import DETECTOR
+from export.contract.tensors import DETECTOR, MODELS
 from export.contract.versions import check_whole, published, read_manifest
 from export.engines.targets import tool_version
 from export.graphs.checkpoint import Checkpoint
-from export.publishing.publication import detector_parameters
+from export.graphs.onnx_graphs import EXPORT_FORMAT
+from export.publishing.publication import configurations
 from export.repository import promote
 from export.runtime.error import EngineError
 from export.tensorrt.cuda import device
 from export.tensorrt.plan import Switches
-from export.triton.config import TENSORRT, read_config
+from export.triton.config import TENSORRT
 
-Machine = Mapping[str, str | None]
+AMPERE = 8  # major number of the compute capability from which on --hardware-compatible plans run
+
+
+@dataclass(frozen=True)
+class Machine:
+    """The version of a target's library, and the GPU that plans run on."""
+
+    tool: str
+    gpu: str | None = None
+    is_ampere_or_newer: bool = False
 
 
 def existing_version(
@@ -28,18 +39,25 @@ def existing_version(
 ) -> int | None:
     """The newest version that this very build would make again, or None.
 
-    It is of the same checkpoint, thresholds included, in the same precision, built by the same version of the
-    target's library, for TensorRT on the same kind of GPU with the same switches; and its files are whole.
+    Its graphs are of this EXPORT_FORMAT and all its configurations what this checkpoint gets now, thresholds included,
+    in this precision; it was built by the same version of the target's library, for TensorRT on a GPU whose plans run
+    on this one, with the same switches; and its files are whole.
+
+    Raises:
+        EngineError: the target is TensorRT, and there is no GPU, or TensorRT as trtexec alone.
     """
-    wanted = detector_parameters(checkpoint, precision, target)
+    wanted = configurations(checkpoint, precision, target, _this_machine(target).tool)
     for version in reversed(published(repository)):
         if not _runs_here(repository, version, target):
             continue
-        config = read_config((repository / DETECTOR.name / str(version) / CONFIG).read_text(encoding="utf-8"))
-        given = {name: config.parameters[name].string_value for name in wanted}
-        built = read_manifest(repository, DETECTOR.name, version)["built"][f"{DETECTOR.name}/model"]
-        same_switches = _compatibility(built.get("switches", {})) == _compatibility(switches.used)
-        if given == wanted and same_switches:
+        manifest = read_manifest(repository, DETECTOR.name, version)
+        built = _detector_of(manifest)
+        if (
+            manifest.get("export_format") == EXPORT_FORMAT
+            and built is not None
+            and _compatibility(built.get("switches", {})) == _compatibility(switches.used)
+            and _configurations_of(repository, version) == wanted
+        ):
             return version
     return None
 
@@ -56,15 +74,29 @@ def promote_where_needed(repository: Path, version: int, target: str) -> None:
 
 
 def _runs_here(repository: Path, version: int, target: str) -> bool:
-    """Whether a version is whole, of the target, and of the library and GPU that are here."""
+    """Whether a version is whole, of the target and the library that is here, and of a GPU whose plans run on this."""
     try:
         check_whole(repository, version)
     except RepositoryError:
         return False
-    manifest = read_manifest(repository, DETECTOR.name, version)
-    built = manifest["built"][f"{DETECTOR.name}/model"]
-    made_by = {"tool": manifest["tools"].get(target), "gpu": built.get("gpu")}
-    return manifest["target"] == target and made_by == _this_machine(target)
+    manifest, machine = read_manifest(repository, DETECTOR.name, version), _this_machine(target)
+    built = _detector_of(manifest) or {}
+    of_any_gpu = machine.is_ampere_or_newer and built.get("switches", {}).get("hardware_compatible", False)
+    return (
+        manifest.get("target") == target
+        and manifest.get("tools", {}).get(target) == machine.tool
+        and (of_any_gpu or built.get("gpu") == machine.gpu)
+    )
+
+
+def _detector_of(manifest: Mapping[str, Any]) -> dict[str, Any] | None:
+    """What the builder said of the detector's engine; None where the manifest does not say it."""
+    built: dict[str, Any] | None = manifest.get("built", {}).get(f"{DETECTOR.name}/model")
+    return built
+
+
+def _configurations_of(repository: Path, version: int) -> dict[str, str]:
+    return {spec.name: (repository / spec.name / str(version) / CONFIG).read_text(encoding="utf-8") for spec in MODELS}
 
 
 def _this_machine(target: str) -> Machine:
@@ -74,7 +106,7 @@ def _this_machine(target: str) -> Machine:
         EngineError: the target is TensorRT, and there is no GPU, or TensorRT as trtexec alone.
     """
     if target != TENSORRT:
-        return {"tool": tool_version(target, {}), "gpu": None}
+        return Machine(tool_version(target, {}))
     try:
         version = str(importlib.import_module("tensorrt").__version__)
     except (ImportError, OSError) as error:
@@ -82,7 +114,9 @@ def _this_machine(target: str) -> Machine:
             f"--skip-existing compares TensorRT's version, which its Python package tells, and that cannot be "
             f"imported: {error}; leave the flag out"
         ) from error
-    return {"tool": version, "gpu": device()["gpu"]}
+    found = device()
+    major = int(found["compute_capability"].partition(".")[0])
+    return Machine(version, found["gpu"], is_ampere_or_newer=major >= AMPERE)
 
 
 def _compatibility(switches: Mapping[str, Any]) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from typing import Any
 from export.contract.tensors import DETECTOR, MODELS
 from export.engines.targets import precision_of, tool_version
 from export.graphs.checkpoint import Checkpoint
+from export.graphs.onnx_graphs import EXPORT_FORMAT
 from export.repository import publish
 from export.triton.config import NEWEST_TENSORRT, TENSORRT, render_config
 
@@ -23,19 +24,10 @@ def publish_verified(checkpoint: Checkpoint, repository: Path, staging: Path, re
         RepositoryError: another command is changing the repository.
     """
     precision, target = report["precision"], report["target"]
-    common = _origin(checkpoint)
-    parameters = {
-        spec.name: {**common, "precision": precision_of(spec, precision, target), "target": target} for spec in MODELS
-    }
-    parameters[DETECTOR.name] = detector_parameters(checkpoint, precision, target)
     tool = tool_version(target, next(iter(report["built"].values())))
-    tensorrt_major = int(tool.split(".")[0]) if target == TENSORRT else NEWEST_TENSORRT
-    configs = {
-        spec.name: render_config(spec, checkpoint.dimensions, parameters[spec.name], target, tensorrt_major)
-        for spec in MODELS
-    }
     manifest: dict[str, Any] = {
-        **common,
+        **_origin(checkpoint),
+        "export_format": EXPORT_FORMAT,
         "precision": precision,
         "target": target,
         "tools": {target: tool},
@@ -44,7 +36,19 @@ def publish_verified(checkpoint: Checkpoint, repository: Path, staging: Path, re
         "map50": report["map50"],
         "verified": report["models"],
     }
-    return publish(repository, staging, configs, manifest)
+    return publish(repository, staging, configurations(checkpoint, precision, target, tool), manifest)
+
+
+def configurations(checkpoint: Checkpoint, precision: str, target: str, tool: str) -> dict[str, str]:
+    """The text of config.pbtxt by model name; `tool` is the version of the target's library."""
+    common = {**_origin(checkpoint), "target": target}
+    parameters = {spec.name: {**common, "precision": precision_of(spec, precision, target)} for spec in MODELS}
+    parameters[DETECTOR.name] = detector_parameters(checkpoint, precision, target)
+    tensorrt_major = int(tool.split(".")[0]) if target == TENSORRT else NEWEST_TENSORRT
+    return {
+        spec.name: render_config(spec, checkpoint.dimensions, parameters[spec.name], target, tensorrt_major)
+        for spec in MODELS
+    }
 
 
 def detector_parameters(checkpoint: Checkpoint, precision: str, target: str) -> dict[str, str]:

@@ -1,7 +1,9 @@
 """One engine interface over OpenVINO, ONNX Runtime and TensorRT; the file in a version folder decides which."""
 
+import math
 import os
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -13,6 +15,7 @@ from export.runtime.error import EngineError
 from export.runtime.inference_precision import read_inference_precision
 
 Arrays = Mapping[str, NDArray[Any]]
+CGROUP = Path("/sys/fs/cgroup")
 CUDA, CPU = "CUDAExecutionProvider", "CPUExecutionProvider"
 
 
@@ -99,6 +102,22 @@ def engine_file(folder: Path, graph: str = "model") -> Path:
     return folder / found[0]
 
 
+def usable_cores(cgroup: Path = CGROUP) -> int:
+    """How many cores this process may use: those that it may run on, or the container's CPU limit where that is less.
+
+    Args:
+        cgroup: the folder of the container's control group, of version 2 or 1.
+    """
+    quota, period = "max", "1"
+    with suppress(OSError):  # version 1, which says -1 for no limit
+        quota = (cgroup / "cpu" / "cpu.cfs_quota_us").read_text()
+        period = (cgroup / "cpu" / "cpu.cfs_period_us").read_text()
+    with suppress(OSError):
+        quota, period = (cgroup / "cpu.max").read_text().split()
+    cores = len(os.sched_getaffinity(0))
+    return cores if quota.strip() in {"max", "-1"} else min(cores, math.ceil(int(quota) / int(period)))
+
+
 def load_engine(folder: Path, graph: str = "model", threads: int | None = None) -> Engine:
     """The engine of one graph of a version folder, with an instance's share of this machine's cores or `threads`.
 
@@ -106,7 +125,7 @@ def load_engine(folder: Path, graph: str = "model", threads: int | None = None) 
         EngineError: the folder holds no engine file, more than one, or one that cannot be read or run here.
     """
     file = engine_file(folder, graph)
-    threads = threads or max(1, len(os.sched_getaffinity(0)) // INSTANCES)
+    threads = threads or max(1, usable_cores() // INSTANCES)
     try:
         return ENGINES[file.suffix](file, threads)
     except EngineError:  # has a remedy of its own

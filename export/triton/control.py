@@ -16,9 +16,13 @@ from export.contract.tensors import MODELS
 
 ANSWER_TIMEOUT_S = 5.0
 LOAD_TIMEOUT_S = 600.0  # a large engine, on a busy machine
-POLL_TIMEOUT_S = 60.0  # Triton looks every 15 s unless it is told otherwise
+POLL_TIMEOUT_S = 60.0  # until it begins to load: Triton looks every 15 s unless it is told otherwise
 POLL_INTERVAL_S = 0.2
+UNLOADED = "unloaded"  # why a version that was replaced is not available; any other reason is a fault
 NOT_EXPLICIT = "explicit model load / unload is not allowed"
+CHANNEL = [("grpc.enable_http_proxy", 0)]  # Triton is near, and never asked through what stands before the internet
+
+Index = dict[str, dict[int, tuple[str, str]]]  # by model and version: Triton's state, and the reason for it
 
 
 class TritonControl:
@@ -33,19 +37,7 @@ class TritonControl:
         Raises:
             RepositoryError: Triton does not answer.
         """
-        try:
-            with InferenceServerClient(self.url) as client:
-                index = client.get_model_repository_index(client_timeout=ANSWER_TIMEOUT_S)
-        except (InferenceServerException, grpc.RpcError) as error:
-            raise RepositoryError(
-                f"Triton at {self.url} does not answer ({_message(error)}); start it, give the address of its gRPC "
-                "service, or leave --triton out to change the files only"
-            ) from error
-        loaded: dict[str, set[int]] = {spec.name: set() for spec in MODELS}
-        for entry in index.models:
-            if entry.name in loaded and entry.state == "READY":
-                loaded[entry.name].add(int(entry.version))
-        return loaded
+        return {model: _in_state("READY", states) for model, states in self._index().items()}
 
     def follow(self, versions: set[int]) -> None:
         """Has all models loaded as the repository says, at the same time, and waits until each serves `versions`.
@@ -59,40 +51,96 @@ class TritonControl:
                 for model, failure in pool.map(self._load, [s.name for s in MODELS])
                 if failure is not None
             }
-        if failures and all(NOT_EXPLICIT in failure for failure in failures.values()):
-            self._await(versions)
-        elif failures:
+        if not failures:
+            self._await(versions, 0, f"Triton at {self.url} loaded the models, but serves {{others}}")
+        elif all(NOT_EXPLICIT in failure for failure in failures.values()):
+            self._await(
+                versions,
+                POLL_TIMEOUT_S,
+                f"Triton at {self.url} refuses to be told and does not look by itself either, it serves {{others}}; "
+                "start it with --model-control-mode=explicit --load-model=*, or leave --triton out and restart it",
+            )
+        else:
             raise RepositoryError("; ".join(f"{model}: {failure}" for model, failure in failures.items()))
-        elif self._others(versions):
-            raise RepositoryError(f"Triton at {self.url} loaded the models, but serves {self._others(versions)}")
+
+    def _index(self) -> Index:
+        try:
+            with InferenceServerClient(self.url, channel_args=CHANNEL) as client:
+                index = client.get_model_repository_index(client_timeout=ANSWER_TIMEOUT_S)
+        except (InferenceServerException, grpc.RpcError) as error:
+            raise RepositoryError(
+                f"Triton at {self.url} does not answer ({_message(error)}); start it, give the address of its gRPC "
+                "service, or leave --triton out to change the files only"
+            ) from error
+        states: Index = {spec.name: {} for spec in MODELS}
+        for entry in index.models:
+            if entry.name in states and entry.version:
+                states[entry.name][int(entry.version)] = (entry.state, entry.reason)
+        return states
 
     def _load(self, model: str) -> tuple[str, str | None]:
         try:
-            with InferenceServerClient(self.url) as client:
+            with InferenceServerClient(self.url, channel_args=CHANNEL) as client:
                 client.load_model(model, client_timeout=LOAD_TIMEOUT_S)
         except (InferenceServerException, grpc.RpcError) as error:
             return model, _message(error)
         return model, None
 
-    def _await(self, versions: set[int]) -> None:
-        deadline = time.monotonic() + POLL_TIMEOUT_S
-        while others := self._others(versions):
-            if time.monotonic() > deadline:
-                raise RepositoryError(
-                    f"Triton at {self.url} refuses to be told and does not look by itself either, it serves {others}; "
-                    "start it with --model-control-mode=explicit --load-model=*, or leave --triton out and restart it"
-                )
-            time.sleep(POLL_INTERVAL_S)
+    def _await(self, versions: set[int], begin_s: float, otherwise: str) -> None:
+        """Waits until all models serve `versions` and load no others.
 
-    def _others(self, versions: set[int]) -> str:
-        """The models that do not serve `versions` and no others, with what they serve; empty when all do."""
-        return ", ".join(
-            f"{model} {', '.join(map(str, sorted(ready))) or 'not at all'}"
-            for model, ready in self.loaded().items()
-            if ready != versions
-        )
+        Raises:
+            RepositoryError: Triton refuses a version, with its reason; or begins to load nothing within `begin_s`,
+                which `otherwise` says; or has begun and is not ready within LOAD_TIMEOUT_S.
+        """
+        begin, has_begun, index = time.monotonic(), False, self._index()
+        former = _refused(index, versions)  # Triton remembers a load that failed long ago
+        while others := _others(index, versions):
+            refused = _refused(index, versions)
+            has_begun |= any(_in_state("LOADING", states) for states in index.values())
+            is_late = time.monotonic() - begin >= (LOAD_TIMEOUT_S if has_begun else begin_s)
+            if refused - former or (refused and is_late):
+                raise RepositoryError("; ".join(sorted(refused)))
+            if is_late and has_begun:
+                raise RepositoryError(
+                    f"Triton at {self.url} is not ready after {LOAD_TIMEOUT_S:g} s, it serves {others}"
+                )
+            if is_late:
+                raise RepositoryError(otherwise.format(others=others))
+            former &= refused
+            time.sleep(POLL_INTERVAL_S)
+            index = self._index()
+
+
+def _in_state(state: str, states: dict[int, tuple[str, str]]) -> set[int]:
+    return {number for number, (its, _) in states.items() if its == state}
+
+
+def _refused(index: Index, versions: set[int]) -> set[str]:
+    """The models that Triton could not load in one of `versions`, each with the reason."""
+    return {
+        f"{model} {number}: {_line(reason)}"
+        for model, states in index.items()
+        for number, (state, reason) in states.items()
+        if number in versions and state == "UNAVAILABLE" and reason not in ("", UNLOADED)
+    }
+
+
+def _others(index: Index, versions: set[int]) -> str:
+    """The models that do not serve `versions` alone, or load another, with what they serve; empty when all do."""
+    others = []
+    for model, states in index.items():
+        ready, loading = (_in_state(state, states) for state in ("READY", "LOADING"))
+        if loading or ready != versions:
+            loads = f" (loading {', '.join(map(str, sorted(loading)))})" if loading else ""
+            others.append(f"{model} {', '.join(map(str, sorted(ready))) or 'not at all'}{loads}")
+    return ", ".join(others)
 
 
 def _message(error: Exception) -> str:
     text = error.message() if isinstance(error, InferenceServerException) else error.details()  # type: ignore[attr-defined]
-    return " ".join(str(text).split()).rstrip(" ;")  # Triton adds a traceback, and ends its lists with ;
+    return _line(str(text))
+
+
+def _line(text: str) -> str:
+    return " ".join(text.split()).rstrip(" ;")  # Triton adds a traceback, and ends its lists with ;

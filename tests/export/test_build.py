@@ -15,6 +15,7 @@ from export import build as build_module
 from export.build import _served, build
 from export.contract.files import sha256_of
 from export.contract.tensors import MODELS, ModelSpec, graphs
+from export.contract.versions import LOCK
 from export.gate.verify import GateError
 from export.graphs.checkpoint import Checkpoint, CheckpointError, load_checkpoint
 from export.graphs.onnx_graphs import write_onnx
@@ -109,6 +110,11 @@ def test_engine_gives_a_batch_what_it_gives_its_items(built: Path) -> None:
         np.testing.assert_allclose(together["BOXES"][item], alone["BOXES"], atol=1e-4)
 
 
+def left_in(folder: Path) -> set[str]:
+    """The names in a folder but for the locks of a repository."""
+    return {path.name for path in folder.iterdir() if path.suffix != LOCK}
+
+
 class Disturbed:
     """An engine whose outputs are changed."""
 
@@ -153,7 +159,7 @@ def test_the_gate_refuses_a_wrong_engine(
     with pytest.raises(GateError):
         build(load_checkpoint(tiny_checkpoint), "fp32", "onnxruntime", tmp_path / "models", PICTURES, report)
     assert json.loads(report.read_text())["faults"]
-    assert {path.name for path in tmp_path.iterdir()} == {"report.json"}
+    assert left_in(tmp_path) == {"report.json"}
 
 
 def test_a_checkpoint_without_weights_is_named(tiny_checkpoint: Path, tmp_path: Path) -> None:
@@ -171,6 +177,45 @@ def test_a_truncated_checkpoint_is_refused(tiny_checkpoint: Path, tmp_path: Path
     weights.write_bytes(weights.read_bytes()[:1000])
     with pytest.raises(CheckpointError, match="truncated"):
         load_checkpoint(broken)
+
+
+@pytest.mark.parametrize("content", ['{"name": "tiny", "def', "[]"])
+def test_a_checkpoint_whose_manifest_cannot_be_read_is_named(
+    content: str, tiny_checkpoint: Path, tmp_path: Path
+) -> None:
+    broken = shutil.copytree(tiny_checkpoint, tmp_path / "broken")
+    (broken / "manifest.json").write_text(content)
+    result = run_module("export.build", "--checkpoint", str(broken), "--out", str(tmp_path / "models"))
+    assert (result.returncode, "Traceback" in result.stderr) == (2, False)
+    assert str(broken / "manifest.json") in result.stderr
+    assert not (tmp_path / "models").exists()
+
+
+def test_labels_of_more_classes_than_can_be_asked_for_are_named_before_anything_is_built(
+    tiny_checkpoint: Path, tmp_path: Path
+) -> None:
+    labelled, report = tmp_path / "labels.json", tmp_path / "report.json"
+    shutil.copy(BOARD, tmp_path)
+    content = {
+        "categories": [{"id": number, "name": f"defect {number}"} for number in range(65)],
+        "images": [{"id": 1, "file_name": BOARD.name}],
+        "annotations": [{"image_id": 1, "category_id": 64, "bbox": [1, 2, 30, 40]}],
+    }
+    labelled.write_text(json.dumps(content))
+    arguments = ["--checkpoint", tiny_checkpoint, "--out", tmp_path / "models", "--labelled", labelled]
+    result = run_module("export.build", *map(str, arguments), "--report", str(report), "--target", "onnxruntime")
+    assert (result.returncode, "Traceback" in result.stderr) == (2, False)
+    assert f"{labelled}: categories: 65" in result.stderr
+    assert not report.exists()
+
+
+def test_a_file_that_cannot_be_written_is_named(tiny_checkpoint: Path, tmp_path: Path) -> None:
+    (tmp_path / "a file").touch()
+    report = tmp_path / "a file" / "report.json"
+    arguments = ["--checkpoint", tiny_checkpoint, "--out", tmp_path / "models", "--report", report]
+    result = run_module("export.build", *map(str, arguments), "--target", "onnxruntime")
+    assert (result.returncode, "Traceback" in result.stderr) == (1, False)
+    assert str(report.parent) in result.stderr
 
 
 def test_an_unsupported_precision_is_refused_with_what_is_supported() -> None:
@@ -191,7 +236,45 @@ def test_a_build_that_fails_leaves_its_report_and_nothing_else(
         build(load_checkpoint(tiny_checkpoint), "bf16", "openvino", tmp_path / "models", PICTURES, report)
     (fault,) = json.loads(report.read_text())["faults"]
     assert "detector: model in bf16 for openvino" in fault
-    assert {path.name for path in tmp_path.iterdir()} == {"report.json"}
+    assert left_in(tmp_path) == {"report.json"}
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        CheckpointError("cannot generate"),
+        RuntimeError("cannot export"),
+        OSError(28, "No space left on device"),
+        KeyboardInterrupt(),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+def test_the_report_of_a_build_that_ends_early_says_why_and_nothing_of_a_former_one(
+    error: BaseException, tiny_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    report = tmp_path / "report.json"
+    report.write_text('{"faults": [], "map50": "of a former build"}')
+
+    def write_nothing(spec: ModelSpec, checkpoint: Checkpoint, path: Path, graph: str) -> None:
+        assert not report.exists()
+        raise error
+
+    monkeypatch.setattr(build_module, "write_onnx", write_nothing)
+    with pytest.raises(type(error)):
+        build(load_checkpoint(tiny_checkpoint), "fp32", "onnxruntime", tmp_path / "models", PICTURES, report)
+    faults = [f"{type(error).__name__}: {error}"]
+    assert json.loads(report.read_text()) == {"precision": "fp32", "target": "onnxruntime", "faults": faults}
+    assert left_in(tmp_path) == {"report.json"}
+
+
+def test_the_report_of_a_build_that_cannot_be_judged_says_so(tiny_checkpoint: Path, tmp_path: Path) -> None:
+    report = tmp_path / "report.json"
+    report.write_text('{"faults": [], "map50": "of a former build"}')
+    with pytest.raises(GateError, match="--labelled"):
+        build(load_checkpoint(tiny_checkpoint), "int8", "onnxruntime", tmp_path / "models", PICTURES, report)
+    (fault,) = json.loads(report.read_text())["faults"]
+    assert "--labelled" in fault
+    assert left_in(tmp_path) == {"report.json"}
 
 
 @without_tensorrt
@@ -207,7 +290,7 @@ def test_a_refused_build_leaves_its_report_and_the_builders_logs(
     assert any("no outputs" in fault for fault in json.loads(report.read_text())["faults"])
     logs = {f"report.{spec.name}.{name}.build.log" for spec in MODELS for name in graphs(spec)}
     assert {path.name for path in report.parent.iterdir()} == {report.name, *logs}
-    assert {path.name for path in tmp_path.iterdir()} == {"trtexec", "reports"}
+    assert left_in(tmp_path) == {"trtexec", "reports"}
 
 
 def test_switches_of_tensorrt_are_refused_by_other_targets(tiny_checkpoint: Path, tmp_path: Path) -> None:
@@ -222,7 +305,7 @@ def test_switches_of_tensorrt_are_refused_by_other_targets(tiny_checkpoint: Path
             tmp_path / "report.json",
             switches=switches,
         )
-    assert not any(tmp_path.iterdir())
+    assert left_in(tmp_path) == {"report.json"}
 
 
 def test_load_engine_names_an_empty_folder(tmp_path: Path) -> None:

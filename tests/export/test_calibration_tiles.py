@@ -6,7 +6,7 @@ import pytest
 from PIL import Image
 
 from export.boards.calibration import CalibrationError, calibration_tiles
-from export.boards.labelled import LabelledError, judging_boards, read_boards, training_boards
+from export.boards.labelled import LabelledError, judging_boards, read_boards, read_picture, training_boards
 
 TRAINED, HELD, OFFICIAL = 10, 90, 200  # grey levels: which picture a tile is of
 
@@ -64,6 +64,35 @@ def test_calibration_takes_every_picture_before_more_of_one(tmp_path: Path, chec
         draw(tmp_path / "mine" / "line1" / f"{index}.png", 40 * index)
     tiles = calibration_tiles(checkpoint, 64, tmp_path / "mine", count=5)
     assert {int(tile.min()) // 40 for tile in tiles} == {0, 1, 2, 3, 4}
+
+
+def test_calibration_with_enough_tiles_in_some_pictures_takes_them_there(tmp_path: Path, checkpoint: Path) -> None:
+    """Ten pictures of one tile and ten of twelve: with the same share of each there would be 60."""
+    rng = np.random.default_rng(0)
+    folder = tmp_path / "mine"
+    folder.mkdir()
+    for index in range(20):
+        side, level = (64, 0) if index < 10 else (192, 128)
+        pixels = rng.integers(level, level + 128, (side, side), dtype=np.uint8)
+        Image.fromarray(pixels).save(folder / f"{index}.png")
+    tiles = calibration_tiles(checkpoint, 64, folder, count=100)
+    assert len({tile.tobytes() for tile in tiles}) == 100
+    assert sum(tile.max() < 128 for tile in tiles) == 10
+    with pytest.raises(CalibrationError, match=r"20 pictures with 170 tiles"):
+        calibration_tiles(checkpoint, 64, folder, count=171)
+
+
+def test_calibration_draws_the_tiles_that_shipped_engines_were_calibrated_on(tmp_path: Path, checkpoint: Path) -> None:
+    """Of pictures that have enough: a change here changes every int8 engine."""
+    folder = tmp_path / "mine"
+    folder.mkdir()
+    for index in range(3):  # each tile says where it lies
+        rows, columns = np.mgrid[:192, :192]
+        Image.fromarray(np.stack([0 * rows + index, rows, columns], axis=2).astype(np.uint8)).save(
+            folder / f"{index}.png"
+        )
+    tiles = calibration_tiles(checkpoint, 64, folder, count=5)
+    assert [tile[0, 0].tolist() for tile in tiles] == [[0, 0, 48], [0, 48, 0], [2, 128, 128], [2, 48, 96], [1, 96, 48]]
 
 
 def test_calibration_with_too_few_pictures_says_what_was_found(checkpoint: Path) -> None:
@@ -129,6 +158,31 @@ def test_pictures_with_sparse_labels_calibrate_and_do_not_judge(tmp_path: Path) 
     (tmp_path / "manifest.json").write_text(json.dumps({"training": {"config": {"data": data}}}))
     assert [board.path.stem for board in training_boards(tmp_path).boards] == ["a", "b"]
     assert [board.path.stem for board in judging_boards(tmp_path, tmp_path / "own.json").boards] == ["a"]
+
+
+@pytest.mark.parametrize("suffix", ["png", "tif"])
+def test_gray_levels_of_16_bits_become_those_that_the_gateway_makes_of_them(suffix: str, tmp_path: Path) -> None:
+    ramp = np.arange(0, 65536, 257, dtype=np.uint16).reshape(8, 32)
+    Image.fromarray(ramp).save(tmp_path / f"ramp.{suffix}")
+    picture = read_picture(tmp_path / f"ramp.{suffix}")
+    np.testing.assert_array_equal(picture, np.repeat(np.arange(256, dtype=np.uint8).reshape(8, 32, 1), 3, axis=2))
+
+
+def test_a_picture_of_floating_point_pixels_is_refused(tmp_path: Path) -> None:
+    Image.fromarray(np.ones((8, 8), np.float32)).save(tmp_path / "float.tif")
+    with pytest.raises(LabelledError, match=r"float\.tif.*floating-point"):
+        read_picture(tmp_path / "float.tif")
+
+
+@pytest.mark.parametrize("suffix", ["png", "jpg"])
+def test_a_truncated_picture_is_named(suffix: str, tmp_path: Path) -> None:
+    file = tmp_path / f"cut.{suffix}"
+    draw(file, TRAINED)
+    whole = file.read_bytes()
+    for share in (0, 0.02, 0.5):
+        file.write_bytes(whole[: int(share * len(whole))])
+        with pytest.raises(LabelledError, match=rf"cut\.{suffix} cannot be read.*leave it out"):
+            read_picture(file)
 
 
 def test_labelled_pictures_that_are_missing_are_named(deeppcb: Path) -> None:

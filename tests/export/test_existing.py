@@ -2,17 +2,24 @@
 
 import json
 import shutil
-from collections.abc import Iterator
+import sys
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
 from export import build as build_module
+from export.contract.files import sha256_of
 from export.contract.promotion import read_promoted
-from export.contract.tensors import DETECTOR, MODELS, ModelSpec
+from export.contract.tensors import DETECTOR, GENERATOR, MODELS, ModelSpec
 from export.contract.versions import published
 from export.graphs.checkpoint import Checkpoint
 from export.graphs.onnx_graphs import write_onnx
+from export.publishing import existing
+from export.repository import publish
+from tests.export.test_repository import configs, staged
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -82,13 +89,44 @@ def test_other_thresholds_are_another_version_which_waits_to_be_promoted(
     assert published(repository) == [1, 2]
 
 
+def edit_manifests(repository: Path, version: int, change: Mapping[str, Any]) -> None:
+    """Changes fields of a version's manifests; a field that becomes None goes."""
+    for spec in MODELS:
+        path = repository / spec.name / str(version) / "manifest.json"
+        manifest = json.loads(path.read_text()) | change
+        path.write_text(json.dumps({name: value for name, value in manifest.items() if value is not None}))
+
+
+@one_target
+@pytest.mark.parametrize("spec", [DETECTOR, GENERATOR], ids=lambda spec: spec.name)
+def test_what_another_release_configured_otherwise_is_built_anew(
+    spec: ModelSpec, repository: Path, tiny_checkpoint: Path
+) -> None:
+    folder = repository / spec.name / "1"
+    config = (folder / "config.pbtxt").read_text()
+    (folder / "config.pbtxt").write_text(config.replace("max_queue_size: 256", "max_queue_size: 128"))
+    manifest = json.loads((folder / "manifest.json").read_text())
+    manifest["files"]["config.pbtxt"] = sha256_of(folder / "config.pbtxt")
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    build_again(repository, tiny_checkpoint, target_of(repository))
+    assert (published(repository), read_promoted(repository)) == ([1, 2], (1,))
+    build_again(repository, tiny_checkpoint, target_of(repository))
+    assert published(repository) == [1, 2]
+
+
+@one_target
+@pytest.mark.parametrize("change", [{"export_format": 0}, {"export_format": None}, {"built": None}], ids=str)
+def test_what_another_releases_graphs_are_of_is_built_anew(
+    change: dict[str, Any], repository: Path, tiny_checkpoint: Path
+) -> None:
+    edit_manifests(repository, 1, change)
+    build_again(repository, tiny_checkpoint, target_of(repository))
+    assert (published(repository), read_promoted(repository)) == ([1, 2], (1,))
+
+
 @one_target
 def test_what_another_library_made_is_built_and_served_anew(repository: Path, tiny_checkpoint: Path) -> None:
-    for spec in MODELS:
-        path = repository / spec.name / "1" / "manifest.json"
-        manifest = json.loads(path.read_text())
-        manifest["tools"] = {target_of(repository): "0.1"}
-        path.write_text(json.dumps(manifest))
+    edit_manifests(repository, 1, {"tools": {target_of(repository): "0.1"}})
     build_again(repository, tiny_checkpoint, target_of(repository))
     assert (published(repository), read_promoted(repository)) == ([1, 2], (1, 2))
 
@@ -107,3 +145,32 @@ def test_a_damaged_version_is_built_and_served_anew(repository: Path, tiny_check
     config.write_text(config.read_text() + "\n")
     build_again(repository, tiny_checkpoint, target_of(repository))
     assert (published(repository), read_promoted(repository)) == ([1, 2], (1, 2))
+
+
+@pytest.mark.parametrize(
+    ("gpu", "compute_capability", "switches", "served"),
+    [
+        ("NVIDIA L4", "8.9", {}, 1),
+        ("NVIDIA H100", "9.0", {}, 2),
+        ("NVIDIA H100", "9.0", {"hardware_compatible": True}, 1),
+        ("NVIDIA B200", "10.0", {"hardware_compatible": True}, 1),
+        ("Tesla T4", "7.5", {"hardware_compatible": True}, 2),
+    ],
+)
+def test_a_plan_for_all_newer_gpus_is_served_on_another(
+    gpu: str,
+    compute_capability: str,
+    switches: dict[str, bool],
+    served: int,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    repository = tmp_path / "models"
+    built = {"detector/model": {"gpu": "NVIDIA L4", "compute_capability": "8.9", "switches": switches}}
+    manifest = {"target": "tensorrt", "tools": {"tensorrt": "11.4.0"}, "built": built}
+    for content in ("a", "b"):
+        publish(repository, staged(repository, content), configs(content), manifest)
+    monkeypatch.setitem(sys.modules, "tensorrt", SimpleNamespace(__version__="11.4.0"))
+    monkeypatch.setattr(existing, "device", lambda: {"gpu": gpu, "compute_capability": compute_capability})
+    existing.promote_where_needed(repository, 2, "tensorrt")
+    assert read_promoted(repository)[-1] == served

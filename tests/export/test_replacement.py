@@ -1,8 +1,11 @@
 """The real Triton under a load of requests while its models are replaced: none is lost, none gets a mixture."""
 
+import json
+import os
 import shutil
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,6 +18,7 @@ from onnx import numpy_helper
 from tritonclient.grpc import InferenceServerClient, InferInput
 
 from export.build import build
+from export.contract.files import sha256_of
 from export.contract.promotion import RepositoryError, read_promoted
 from export.contract.tensors import DETECTOR, MODELS
 from export.contract.versions import published
@@ -22,7 +26,8 @@ from export.graphs.checkpoint import load_checkpoint
 from export.repository import describe, promote, prune, publish, rollback, staging_folder
 from export.runtime.engine import load_engine
 from export.server import TritonServer
-from export.triton.control import TritonControl
+from export.triton import control as control_module
+from export.triton.control import LOAD_TIMEOUT_S, POLL_TIMEOUT_S, TritonControl
 from gateway.up import free_port
 from tests.conftest import BOARD, embedded_triton, run_module
 
@@ -182,17 +187,153 @@ def test_a_version_that_cannot_be_loaded_leaves_the_former_served(server: Triton
     assert control.loaded() == {spec.name: {before[-1]} for spec in MODELS}
 
 
-def test_a_triton_that_looks_by_itself_is_waited_for(repository: Path) -> None:
+@pytest.fixture(scope="module")
+def polling(repository: Path) -> Iterator[TritonControl]:
+    """Of a Triton that looks by itself; version 3 was promoted before it started."""
     options = ["--model-control-mode=poll", "--repository-poll-secs=1"]
     promote(repository, 3)
     with TritonServer(
         repository, http_port=free_port(), grpc_port=free_port(), metrics_port=free_port(), options=options
     ) as server:
-        control = TritonControl(server.grpc_url)
-        promote(repository, 1, control)
-        assert control.loaded() == {spec.name: {1} for spec in MODELS}
-        assert rollback(repository, control) == 3
-        assert control.loaded() == {spec.name: {3} for spec in MODELS}
+        yield TritonControl(server.grpc_url)
+
+
+def test_a_triton_that_looks_by_itself_is_waited_for(polling: TritonControl, repository: Path) -> None:
+    promote(repository, 1, polling)
+    assert polling.loaded() == {spec.name: {1} for spec in MODELS}
+    assert rollback(repository, polling) == 3
+    assert polling.loaded() == {spec.name: {3} for spec in MODELS}
+
+
+STUBBORN = """import os
+
+from export.runtime.backend import TritonPythonModel as Model
+
+
+class TritonPythonModel(Model):
+    def initialize(self, args):
+        open({gate!r}).close()
+        if os.path.exists({fault!r}):
+            raise RuntimeError("no boards today")
+        super().initialize(args)
+"""
+
+
+def publish_stubborn(repository: Path, gate: Path = Path(os.devnull), fault: Path = Path("nowhere")) -> int:
+    """Version 1 once more, whose last model waits at a pipe when it loads, and fails where a file is."""
+    number = publish_changed(repository, "weights")
+    folder = repository / MODELS[-1].name / str(number)
+    (folder / "model.py").write_text(STUBBORN.format(gate=str(gate), fault=str(fault)))
+    manifest = json.loads((folder / "manifest.json").read_text())
+    manifest["files"]["model.py"] = sha256_of(folder / "model.py")
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    return number
+
+
+class Gate:
+    """A pipe that a model waits at until it is opened; a context manager that opens it at the latest."""
+
+    def __init__(self, path: Path) -> None:
+        os.mkfifo(path)
+        self.path, self._writer = path, -1
+
+    @property
+    def is_open(self) -> bool:
+        return self._writer >= 0
+
+    def open(self) -> None:
+        if not self.is_open:
+            self._writer = os.open(self.path, os.O_RDWR)
+
+    def __enter__(self) -> "Gate":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.open()
+        self.path.unlink()
+        os.close(self._writer)
+
+
+class Clock:
+    """The time of who waits for Triton: at each pause it goes on by as much as `pass_s` says."""
+
+    def __init__(self, pass_s: Callable[[], float]) -> None:
+        self._now_s, self._pass_s = 0.0, pass_s
+
+    def monotonic(self) -> float:
+        return self._now_s
+
+    def sleep(self, seconds: float) -> None:
+        time.sleep(seconds)
+        self._now_s += self._pass_s()
+
+
+def loading(control: TritonControl) -> set[int]:
+    with InferenceServerClient(control.url) as client:
+        models = client.get_model_repository_index().models
+    return {int(model.version) for model in models if model.state == "LOADING"}
+
+
+def test_why_a_triton_that_looks_by_itself_refuses_a_version_is_said_at_once(
+    polling: TritonControl, repository: Path, tmp_path: Path
+) -> None:
+    promote(repository, 3, polling)
+    fault = tmp_path / "fault"
+    fault.touch()
+    refused = publish_stubborn(repository, fault=fault)
+    with pytest.raises(
+        RepositoryError, match=rf"{MODELS[-1].name} {refused}: .*no boards today.*at version 3 as before"
+    ):
+        promote(repository, refused, polling)
+    assert polling.loaded() == {spec.name: {3} for spec in MODELS}
+    fault.unlink()  # Triton tells the former reason until it has loaded the version
+    promote(repository, refused, polling)
+    assert polling.loaded() == {spec.name: {refused} for spec in MODELS}
+
+
+def test_a_version_that_loads_for_longer_than_triton_may_take_to_look_is_waited_for(
+    polling: TritonControl, repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    promote(repository, 3, polling)
+    with Gate(tmp_path / "gate") as gate:
+        slow = publish_stubborn(repository, gate.path)
+        late: list[float] = []
+
+        def pass_s() -> float:
+            if slow not in loading(polling):
+                return 0
+            if late:
+                gate.open()
+                return 0
+            late.append(POLL_TIMEOUT_S)
+            return POLL_TIMEOUT_S
+
+        monkeypatch.setattr(control_module, "time", Clock(pass_s))
+        promote(repository, slow, polling)
+    assert late
+    assert polling.loaded() == {spec.name: {slow} for spec in MODELS}
+
+
+def test_a_version_that_is_given_up_while_it_loads_is_gone_when_the_command_ends(
+    polling: TritonControl, repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    promote(repository, 3, polling)
+    with Gate(tmp_path / "gate") as gate:
+        slow = publish_stubborn(repository, gate.path)
+
+        def pass_s() -> float:
+            if slow not in loading(polling):
+                return 0
+            if read_promoted(repository)[-1] == 3:
+                gate.open()
+            return 0 if gate.is_open else LOAD_TIMEOUT_S / 2
+
+        monkeypatch.setattr(control_module, "time", Clock(pass_s))
+        with pytest.raises(RepositoryError, match=r"not ready after 600 s.*at version 3 as before"):
+            promote(repository, slow, polling)
+        assert gate.is_open
+    assert polling.loaded() == {spec.name: {3} for spec in MODELS}
+    assert loading(polling) == set()
 
 
 def test_a_triton_that_does_not_answer_is_named_and_nothing_changes(repository: Path) -> None:
@@ -210,6 +351,15 @@ def test_a_triton_that_does_not_answer_is_named_and_nothing_changes(repository: 
         with pytest.raises(RepositoryError, match=url):
             command()
         assert (read_promoted(repository), published(repository)) == (before, numbers)
+
+
+def test_triton_is_told_directly_whatever_proxy_the_environment_names(
+    server: TritonServer, repository: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("http_proxy", f"http://127.0.0.1:{free_port()}")  # nobody is there
+    monkeypatch.delenv("no_proxy", raising=False)
+    promote(repository, 3, TritonControl(server.grpc_url))
+    assert TritonControl(server.grpc_url).loaded() == {spec.name: {3} for spec in MODELS}
 
 
 def test_list_names_a_triton_that_does_not_serve_what_the_repository_says(

@@ -15,7 +15,7 @@ from export.boards.labelled import Board, Boards
 from export.engines.targets import METHODS
 from export.gate.verify import Reference, padded
 from export.graphs.checkpoint import load_checkpoint
-from export.report import PYTORCH, report
+from export.report import PYTORCH, _evenly, main, report
 from export.report_page import as_markdown, draw
 from tests.conftest import BOARD
 from tests.export.test_tensorrt_build import without_tensorrt
@@ -68,13 +68,45 @@ def test_files_of_a_checkpoint_whose_name_has_a_point_keep_the_whole_name(
     checkpoint = shutil.copytree(tiny_checkpoint, tmp_path / "checkpoint")
     manifest = json.loads((checkpoint / "manifest.json").read_text())
     (checkpoint / "manifest.json").write_text(json.dumps(manifest | {"name": "line_2.5"}))
-    arguments = ["--checkpoint", checkpoint, "--calibration", BOARD.parent, "--tiles", 1, "--out", tmp_path / "out"]
+    arguments = ["--checkpoint", checkpoint, "--calibration", BOARD.parent, "--tiles", 1, "--batches", 1]
+    arguments += ["--out", tmp_path / "out"]
     monkeypatch.setattr("sys.argv", ["export.report", *map(str, arguments)])
     monkeypatch.setattr(report_module, "report", lambda *_: content)
     assert report_module.main() == 0
     assert {path.name for path in (tmp_path / "out").iterdir()} == {
         f"engine_precision_line_2.5.{suffix}" for suffix in ("json", "md", "png")
     }
+
+
+@pytest.mark.parametrize("count", [1, 100, 125, 249, 250, 400])
+def test_pictures_are_chosen_evenly_and_no_more_than_asked_for(count: int) -> None:
+    boxes, class_ids = np.zeros((0, 4), np.float32), np.zeros(0, np.int64)
+    boards = tuple(Board(Path(str(index)), "", boxes, class_ids) for index in range(250))
+    places = [int(board.path.name) for board in _evenly(Boards(("open",), boards), count).boards]
+    assert len(places) == min(count, 250)
+    steps = np.diff([*places, 250])
+    assert max(steps) - min(steps) <= 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        ("--tiles 4 --batches 1 8", "4 of --tiles"),
+        ("--batches 8 1", "--batches is 8 1"),
+        ("--batches 1 1", "--batches is 1 1"),
+        ("--rounds 0", "--rounds: 0"),
+        ("--tiles 0", "--tiles: 0"),
+        ("--images -5", "--images: -5"),
+        ("--threads 0", "--threads: 0"),
+    ],
+)
+def test_numbers_that_would_give_wrong_figures_are_refused(
+    arguments: str, named: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sys.argv", ["export.report", "--checkpoint", "nowhere", *arguments.split()])
+    with pytest.raises(SystemExit):
+        main()
+    assert named in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("images", [0, 1])

@@ -1,21 +1,26 @@
 """Versions on the disk: published, promoted, rolled back and pruned, whole or not at all."""
 
+import fcntl
 import json
+import os
 import shutil
+import stat
 import subprocess
 import sys
 from collections import Counter
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from pathlib import Path
 
 import pytest
 from google.protobuf import text_format
 from tritonclient.grpc import model_config_pb2 as pb
 
+from export import repository as repository_module
 from export.contract.files import sha256_of
 from export.contract.promotion import RepositoryError, read_promoted
 from export.contract.tensors import GENERATOR, MODELS, graphs
-from export.contract.versions import check_whole, published, sole_writer, versions
-from export.repository import describe, held_staging, promote, prune, publish, rollback, staging_folder
+from export.contract.versions import LOCK, check_whole, published, sole_writer, versions
+from export.repository import clear_staging, describe, held_staging, promote, prune, publish, rollback, staging_folder
 from export.runtime.error import EngineError
 from export.triton.config import read_config
 from tests.conftest import ROOT, run_module
@@ -42,6 +47,11 @@ def filled(staging: Path, content: str) -> Path:
 
 def engine_of(repository: Path, model: str, version: int) -> Path:
     return min((repository / model / str(version)).glob("*.onnx"))
+
+
+def beside(repository: Path) -> set[Path]:
+    """What lies beside a repository but for the locks."""
+    return {path for path in repository.parent.iterdir() if path != repository and path.suffix != LOCK}
 
 
 def publish_one(repository: Path, content: str) -> int:
@@ -86,6 +96,20 @@ def test_publish_serves_the_first_version_and_leaves_later_ones_to_a_promotion(t
     assert served(tmp_path / "models") == (1, "a")
 
 
+@pytest.mark.parametrize("lost", [(3,), (1, 2, 3)])
+def test_a_version_takes_the_place_of_a_served_one_that_is_lost(lost: tuple[int, ...], tmp_path: Path) -> None:
+    repository = tmp_path / "models"
+    for content in "abc":
+        publish_one(repository, content)
+    promote(repository, 3)
+    for spec in MODELS:
+        for number in lost:
+            shutil.rmtree(repository / spec.name / str(number))
+    assert publish_one(repository, "d") == 4, "a number never comes again"
+    assert served(repository) == (4, "d")
+    assert read_promoted(repository) == (*{1} - {*lost}, 4)
+
+
 def test_publish_records_the_hash_of_every_file(tmp_path: Path) -> None:
     repository = tmp_path / "models"
     publish_one(repository, "a")
@@ -107,7 +131,7 @@ def test_publish_adds_python_only_to_models_of_the_python_backend(tmp_path: Path
 
 def test_nothing_but_models_is_left_in_the_repository(repository: Path) -> None:
     assert {path.name for path in repository.iterdir()} == {spec.name for spec in MODELS}
-    assert {path.name for path in repository.parent.iterdir()} == {"models"}
+    assert beside(repository) == set()
 
 
 def test_builds_at_the_same_time_do_not_mix_their_files(tmp_path: Path) -> None:
@@ -120,26 +144,90 @@ def test_builds_at_the_same_time_do_not_mix_their_files(tmp_path: Path) -> None:
     for spec in MODELS:
         for graph in graphs(spec):
             assert [(repository / spec.name / n / f"{graph}.onnx").read_text() for n in ("1", "2")] == ["a", "b"]
-    assert {path.name for path in tmp_path.iterdir()} == {"models"}
+    assert beside(repository) == set()
 
 
 def test_a_build_that_fails_leaves_no_staging_folder(tmp_path: Path) -> None:
     with pytest.raises(EngineError), held_staging(tmp_path / "models") as staging:
         publish(tmp_path / "models", staging, configs("a"), {})  # which is empty
-    assert not any(tmp_path.iterdir())
+    assert {path.name for path in tmp_path.iterdir()} == {".models.staging.lock"}
 
 
 def test_what_a_killed_build_left_goes_and_what_a_build_is_at_work_in_stays(repository: Path) -> None:
-    def beside() -> set[Path]:
-        return set(repository.parent.iterdir()) - {repository}
-
     staged(repository, "killed")
     with held_staging(repository) as working:
-        assert beside() == {working}
+        assert beside(repository) == {working}
         staged(repository, "killed")
         prune(repository, 4)
-        assert beside() == {working}
-    assert not beside()
+        assert beside(repository) == {working}
+    assert beside(repository) == set()
+
+
+def test_a_staging_folder_that_is_not_held_yet_is_not_cleared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    clearing: list[Future[None]] = []
+
+    def make(repository: Path) -> Path:
+        folder = staging_folder(repository)
+        clearing.append(pool.submit(clear_staging, repository))
+        wait(clearing, timeout=0.5)  # nothing would keep it from ending
+        return folder
+
+    monkeypatch.setattr(repository_module, "staging_folder", make)
+    with ThreadPoolExecutor(1) as pool, held_staging(tmp_path / "models") as working:
+        clearing[0].result()
+        assert filled(working, "a").is_dir()
+
+
+def test_a_staging_folder_that_cannot_be_cleared_is_named_and_ends_nothing(repository: Path) -> None:
+    """Such as another user's, which nobody else may look into; here what should be its lock is a folder."""
+    left = repository.with_name(".models.staging-another")
+    (left / LOCK).mkdir(parents=True)
+    result = run_module("export.repository", "prune", "--keep", "1", "--repository", str(repository))
+    assert (result.returncode, str(left) in result.stderr, "Traceback" in result.stderr) == (0, True, False)
+    assert published(repository) == [1, 4]
+    with held_staging(repository) as working:
+        assert beside(repository) == {left, working}
+
+
+def test_locks_are_of_files_that_are_open_for_writing(repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """NFS, on which several machines may share a repository, has no others."""
+    locked = []
+    lock = fcntl.flock
+
+    def look_and_lock(descriptor: int, operation: int) -> None:
+        mode = fcntl.fcntl(descriptor, fcntl.F_GETFL) & os.O_ACCMODE
+        locked.append((stat.S_ISREG(os.fstat(descriptor).st_mode), mode == os.O_RDWR))
+        lock(descriptor, operation)
+
+    monkeypatch.setattr(fcntl, "flock", look_and_lock)
+    promote(repository, 2)
+    assert len(locked) == 1
+    with held_staging(repository):
+        prune(repository, 4)
+    assert len(locked) > 4
+    assert set(locked) == {(True, True)}
+
+
+def test_a_lock_of_one_user_is_one_of_all_who_may_write_there(repository: Path) -> None:
+    locks = list(repository.parent.glob(f".*{LOCK}"))
+    assert [stat.S_IMODE(lock.stat().st_mode) for lock in locks] == [0o666]
+
+
+def test_a_repository_whose_lock_cannot_be_held_is_named_and_stays(repository: Path) -> None:
+    lock = repository.with_name(f".models{LOCK}")
+    lock.unlink()
+    lock.mkdir()
+    result = run_module("export.repository", "promote", "2", "--repository", str(repository))
+    assert (result.returncode, str(lock) in result.stderr, "Traceback" in result.stderr) == (1, True, False)
+    assert served(repository) == (1, "a")
+
+
+def test_a_file_that_cannot_be_written_is_named(repository: Path) -> None:
+    blocked = repository / MODELS[0].name / "configs" / "served.partial"
+    blocked.mkdir()
+    result = run_module("export.repository", "promote", "2", "--repository", str(repository))
+    assert (result.returncode, str(blocked) in result.stderr, "Traceback" in result.stderr) == (1, True, False)
+    assert served(repository) == (1, "a")
 
 
 def test_a_model_that_lacks_an_engine_is_not_published(repository: Path) -> None:
@@ -236,6 +324,15 @@ def test_prune_clears_away_what_a_killed_command_left(repository: Path) -> None:
     (repository / MODELS[-1].name / ".pruned-9").mkdir()
     assert prune(repository, 4) == [3]
     assert {path.name for path in (repository / MODELS[-1].name).iterdir()} == {"1", "2", "4", "config.pbtxt"}
+
+
+def test_prune_deletes_a_version_whose_number_is_left_of_an_earlier_deletion(repository: Path) -> None:
+    for spec in MODELS:
+        left = repository / spec.name / ".pruned-3"
+        left.mkdir()
+        (left / "model.onnx").touch()
+    assert prune(repository, 1) == [2, 3]
+    assert not [path for spec in MODELS for path in (repository / spec.name).glob(".*")]
 
 
 def test_prune_refuses_to_keep_nothing(repository: Path) -> None:
@@ -349,7 +446,7 @@ def test_a_repository_is_whole_wherever_a_command_is_killed(repository: Path, tm
         assert served(copy) == (version, checkpoint)
         assert published(copy)[-1] == newest
         assert not [path for spec in MODELS for path in (copy / spec.name).glob(".*")]
-        assert {path.name for path in copy.parent.iterdir()} == {"models"}
+        assert beside(copy) == set()
     assert seen == {"publish": {3}, "promote": {3, 4}, "rollback": {3, 1}, "prune": {3}}
 
 
