@@ -40,9 +40,11 @@ from training.calibration import (
 from training.data.dataset import Dataset, DatasetError
 from training.data.source import read_judging
 from training.evaluate import SCORE_THRESHOLD
-from training.network.checkpoint import CheckpointError, load_checkpoint
+from training.network.checkpoint import CheckpointError
 from training.network.modeling_florence2_grounding import Florence2ForGrounding
 from training.prompts import LANGUAGES
+from training.reading.checkpoint import open_checkpoint
+from training.reading.magnification import magnification
 from training.reported import merge_samples, read_samples
 
 
@@ -65,7 +67,7 @@ def calibrate(
 
     Raises:
         CalibrationError: no box to learn from is right, scores do not rank boxes, or no thresholds hold the budget.
-        DatasetError: there are too few boards.
+        DatasetError: there are too few boards, or names of classes are too long to be asked for.
     """
     try:
         parts = split_boards([sample.group for sample in dataset.samples], calibration_share, seed)
@@ -223,14 +225,14 @@ def main() -> int:
     parser.add_argument("--calibration-share", type=_inner_fraction, default=0.5, help="of the boards; the rest judge")
     parser.add_argument("--seed", type=int, default=0, help="of the division of the boards")
     text = "how large tiles show a board; several are looks of their own, as lines will ask"
-    parser.add_argument("--magnification", type=float, nargs="+", default=[1.0], help=text)
+    parser.add_argument("--magnification", type=magnification, nargs="+", default=[1.0], help=text)
     parser.add_argument("--out", type=Path, help="folder for the calibrated copy; it must not exist")
     arguments = parser.parse_args()
     target = arguments.out or arguments.checkpoint
     try:
         if arguments.out is not None and arguments.out.exists():
             raise CheckpointError(f"{arguments.out} exists; give a folder that does not, or leave --out away")
-        network, tokenizer, manifest = load_checkpoint(arguments.checkpoint)
+        network, tokenizer, manifest = open_checkpoint(arguments.checkpoint)
         dataset = read_judging(arguments.data, arguments.split)
         calibration = {"split": arguments.split} | calibrate(
             network,

@@ -44,7 +44,7 @@ def write_calibrated(source: Path, target: Path, head: GroundingHead, calibratio
         metadata = file.metadata()
         weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     for name, value in ((SCALE, head.match_scale), (BIAS, head.match_bias)):
-        weights[name] = value.detach().to(weights[name].dtype)
+        weights[name] = value.detach().to("cpu", weights[name].dtype)
     save_file(weights, partial / WEIGHTS, metadata)
     manifest = json.loads((source / MANIFEST).read_text(encoding="utf-8"))
     scaling = Platt(calibration["scale"], calibration["bias"])

@@ -1,5 +1,6 @@
 """The training configuration: a strict schema of the YAML files under training/configs/."""
 
+import re
 from fractions import Fraction
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -18,7 +19,10 @@ from pydantic import (
     model_validator,
 )
 
+from training.image_tokens import Places, tile_fault
+
 SCRATCH, PRETRAINED, CONTINUED = MODEL_KINDS = ("<from scratch>", "<pretrained>", "<continued>")  # forms of `model`
+PUBLISHED_BASE = re.compile(r"(microsoft|florence-community)/Florence-2-base(-ft)?")  # whose shape is known
 
 
 class ConfigError(ValueError):
@@ -110,10 +114,10 @@ class ModelConfig(Strict):
 
 
 class CameraConfig(Strict):
-    """Shares of colour crops that are changed as another camera would; 0 switches one off."""
+    """Shares of crops that are changed as another camera would; 0 switches one off."""
 
     illumination: float = Field(ge=0, le=1)  # brightness, contrast, gamma, or light from one side
-    colour: float = Field(ge=0, le=1)  # hue and saturation
+    colour: float = Field(ge=0, le=1)  # hue and saturation, where a picture has colour
     blur: float = Field(ge=0, le=1)  # out of focus, or moving
     noise: float = Field(ge=0, le=1)  # of the sensor
     compression: float = Field(ge=0, le=1)  # JPEG
@@ -142,6 +146,15 @@ class PretrainedConfig(Strict):
         """The resolution, by the name that a network built from scratch gives it."""
         return self.input_resolution
 
+    @model_validator(mode="after")
+    def _fits_what_is_known(self) -> Self:
+        """Others are judged by their own config.json, once it has been fetched."""
+        known = PUBLISHED_BASE.fullmatch(self.pretrained)
+        fault = tile_fault(self.input_resolution, self.boxes_per_tile, Places()) if known else None
+        if fault is not None:
+            raise ValueError(fault)
+        return self
+
 
 class ContinuedConfig(Strict):
     """A checkpoint of this project to go on from: its weights, its tokenizer, its shape."""
@@ -153,7 +166,7 @@ class ContinuedConfig(Strict):
 
 
 class PasteConfig(Strict):
-    """Labelled defects laid on other crops; colour pictures with polygons only."""
+    """Labelled defects with polygons laid on other crops; not of binarised pictures."""
 
     categories: tuple[str, ...] = Field(min_length=1)  # ids of those that may be anywhere on a board
     mean: float = Field(gt=0)  # mean number laid on a crop
@@ -175,12 +188,14 @@ class CropConfig(Strict):
         None  # least and largest of colour pictures, instead of these; none: as the others
     )
     aspect_jitter: float = Field(ge=1)  # and stretched along one axis by 1/this to this
+    flips: bool = True  # half of the crops, and of the defects that are pasted, are mirrored
+    turns: bool = True  # and they are turned by none to three quarters
     template_share: float = Field(ge=0, le=1)  # share cut from defect-free boards; only drawn defects there
     drawn_defects: float = Field(ge=0)  # mean number of defects drawn into a whole crop, a mosaic's four together
     threshold_jitter: float = Field(ge=0, le=1)  # share re-thresholded: thinner or thicker copper
     level_jitter: float = Field(ge=0, le=1)  # share with other gray levels and noise
     paste: PasteConfig | None = None
-    camera: CameraConfig | None = None  # colour pictures only
+    camera: CameraConfig | None = None  # colour and gray pictures, not binarised ones
     cache_mb: int = Field(ge=0)  # MiB of decoded pictures kept in memory; the others are read each time
     min_visible: float = Field(gt=0, le=1)  # a box cut by the crop's edge is kept from this share on
 

@@ -15,6 +15,7 @@ import argparse
 import json
 import sys
 from collections.abc import Mapping, Sequence
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -33,14 +34,17 @@ from training.data.images import read_image
 from training.data.outline import largest, overlap
 from training.data.source import read_judging
 from training.metrics import MAX_DETECTIONS, Figures, Truth, evaluate_detections
-from training.network.checkpoint import CheckpointError, load_checkpoint
+from training.network.checkpoint import CheckpointError
 from training.network.modeling_florence2_grounding import Florence2ForGrounding
 from training.prompts import LANGUAGES, Language, names
-from training.reading.detect import embed_prompts, merge_looks, read_tiles
-from training.reading.generate import generate, generate_outlines
+from training.reading.checkpoint import open_checkpoint
+from training.reading.detect import TILES_PER_BATCH, embed_prompts, merge_looks, read_tiles
+from training.reading.generate import Answer, generate, generate_outlines
+from training.reading.magnification import magnification
 
 SCORE_THRESHOLD = 0.01  # low: average precision looks at the whole curve
 NMS_THRESHOLD = 0.3
+ANSWERS_PER_BATCH = 64  # of the generative reading, which keeps the states of each prompt about each tile
 QUESTIONS = {"en": "locate {label}", "zh": "图像中是否存在{label}?"}  # to the generative reading
 
 
@@ -55,14 +59,18 @@ def judge(dataset: Dataset, found: Sequence[Detections]) -> Figures:
     return evaluate_detections(truths, found, [category.id for category in dataset.categories])
 
 
-def evaluate_grounding(
+def find_grounding(
     network: Florence2ForGrounding,
     tokenizer: Tokenizer,
     dataset: Dataset,
     languages: Sequence[Language] = LANGUAGES,
     magnifications: Sequence[float] = (1.0,),
-) -> dict[Language, Figures]:
-    """Figures of the grounding reading by language; all languages share one pass over each image."""
+) -> dict[Language, list[Detections]]:
+    """What the grounding reading finds in each sample, by language; all languages share one pass over each image.
+
+    Raises:
+        DatasetError: names of classes are too long to be asked for.
+    """
     classes = len(dataset.categories)
     texts = [name for language in languages for name in class_names(dataset, language)]
     embeddings = embed_prompts(network, tokenizer, texts)
@@ -81,6 +89,18 @@ def evaluate_grounding(
                     prompts=own,
                 )
             )
+    return found
+
+
+def evaluate_grounding(
+    network: Florence2ForGrounding,
+    tokenizer: Tokenizer,
+    dataset: Dataset,
+    languages: Sequence[Language] = LANGUAGES,
+    magnifications: Sequence[float] = (1.0,),
+) -> dict[Language, Figures]:
+    """Figures of the grounding reading by language; raises as `find_grounding` does."""
+    found = find_grounding(network, tokenizer, dataset, languages, magnifications)
     return {language: judge(dataset, detections) for language, detections in found.items()}
 
 
@@ -88,7 +108,11 @@ def evaluate_grounding(
 def evaluate_generative(
     network: Florence2ForGrounding, tokenizer: Tokenizer, dataset: Dataset, language: Language
 ) -> Figures:
-    """Figures of the generative reading, each class asked for by a prompt of its own."""
+    """Figures of the generative reading, each class asked for by a prompt of its own.
+
+    Raises:
+        DatasetError: names of classes are too long to be asked for.
+    """
     tile = network.config.tile_size
     prompts = [QUESTIONS[language].format(label=name) for name in class_names(dataset, language)]
     found: list[Detections] = []
@@ -97,8 +121,12 @@ def evaluate_generative(
         resolution_wh = (image.shape[1], image.shape[0])
         origins = tile_origins(resolution_wh, tile)
         tiles = torch.from_numpy(cut_tiles(image, origins, tile))
-        features = network.image_features(network.normalise(tiles)).repeat_interleave(len(prompts), 0)
-        answers = generate(network, tokenizer, features, prompts * len(tiles))
+        parts = [network.image_features(network.normalise(part)) for part in tiles.split(TILES_PER_BATCH)]
+        features, asked = torch.cat(parts), list(product(range(len(tiles)), prompts))
+        answers: list[Answer] = []
+        for start in range(0, len(asked), ANSWERS_PER_BATCH):
+            tile_ids, texts = zip(*asked[start : start + ANSWERS_PER_BATCH], strict=True)
+            answers += generate(network, tokenizer, features[list(tile_ids)], texts)
         read = [(answer.boxes_xyxy, answer.scores) for answer in answers]
         found.append(merge_answers(read, len(prompts), origins, resolution_wh, tile))
     return judge(dataset, found)
@@ -184,7 +212,7 @@ def main() -> int:
     parser.add_argument("--described", metavar="CATEGORY", help="ask for each description of this category instead")
     parser.add_argument("--reading", choices=("grounding", "generative", "both", "outlines"), default="both")
     text = "how large tiles show the image, in the grounding reading; several are looks of their own"
-    parser.add_argument("--magnification", type=float, nargs="+", default=[1.0], help=text)
+    parser.add_argument("--magnification", type=magnification, nargs="+", default=[1.0], help=text)
     text = "a checkpoint that the grounding reading is compared with, by mAP@0.5 in each language"
     parser.add_argument("--reference", type=Path, metavar="CHECKPOINT", help=text)
     text = "how far below the reference is good enough; beyond it the exit code is 1"
@@ -193,34 +221,32 @@ def main() -> int:
     if arguments.reference is not None and arguments.reading == "generative":
         parser.error("--reference compares the grounding reading; ask for --reading grounding or both")
     try:
-        network, tokenizer, manifest = load_checkpoint(arguments.checkpoint)
-        reference = None if arguments.reference is None else load_checkpoint(arguments.reference)
+        network, tokenizer, manifest = open_checkpoint(arguments.checkpoint)
+        reference = None if arguments.reference is None else open_checkpoint(arguments.reference)
         dataset = read_judging(arguments.data, arguments.split)
         if arguments.described:
             dataset = by_description(dataset, arguments.described)
-        if not any(len(sample.class_ids) for sample in dataset.samples):
-            raise DatasetError(f"{arguments.data}: no picture shows a defect with a box; there is nothing to judge by")
     except (CheckpointError, DatasetError) as error:
         print(f"error: {error}", file=sys.stderr)  # noqa: T201
         return 2
     report: dict[str, Any] = {"checkpoint": manifest["name"], "split": arguments.split, "images": len(dataset.samples)}
-    if arguments.reading in ("grounding", "both"):
-        grounding = evaluate_grounding(network, tokenizer, dataset, magnifications=arguments.magnification)
-        report["grounding"] = {language: figures.as_json() for language, figures in grounding.items()}
-        if reference is not None:
-            other = evaluate_grounding(*reference[:2], dataset, magnifications=arguments.magnification)
-            report["reference"] = {language: figures.as_json() for language, figures in other.items()}
-            report["drop"] = drops(grounding, other)
-    if arguments.reading in ("generative", "both"):
-        report["generative"] = {
-            language: evaluate_generative(network, tokenizer, dataset, language).as_json() for language in LANGUAGES
-        }
-    if arguments.reading == "outlines":
-        try:
+    try:
+        if arguments.reading in ("grounding", "both"):
+            grounding = evaluate_grounding(network, tokenizer, dataset, magnifications=arguments.magnification)
+            report["grounding"] = {language: figures.as_json() for language, figures in grounding.items()}
+            if reference is not None:
+                other = evaluate_grounding(*reference[:2], dataset, magnifications=arguments.magnification)
+                report["reference"] = {language: figures.as_json() for language, figures in other.items()}
+                report["drop"] = drops(grounding, other)
+        if arguments.reading in ("generative", "both"):
+            report["generative"] = {
+                language: evaluate_generative(network, tokenizer, dataset, language).as_json() for language in LANGUAGES
+            }
+        if arguments.reading == "outlines":
             report["outlines"] = evaluate_outlines(network, tokenizer, dataset)
-        except DatasetError as error:
-            print(f"error: {arguments.data}: {error}", file=sys.stderr)  # noqa: T201
-            return 2
+    except DatasetError as error:
+        print(f"error: {arguments.data}: {error}", file=sys.stderr)  # noqa: T201
+        return 2
     print(json.dumps(report))  # noqa: T201
     dropped = report.get("drop", {}).values()
     if not all(drop <= arguments.max_drop for drop in dropped):  # NaN is no pass

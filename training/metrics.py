@@ -32,7 +32,8 @@ class Truth:
 class Figures:
     """map50 and map50_95 in 0..1 and AP@0.5 by class; best F1 at IoU 0.33 over all classes.
 
-    The AP of a class that no picture shows is not a number, and no part of the means.
+    The AP of a class that no picture shows is not a number, and no part of the means, which are none where no class
+    is shown.
     `score_threshold` is the operating point: where F2 is best, since an escape costs a line more than a false call.
     """
 
@@ -45,9 +46,9 @@ class Figures:
     def as_json(self) -> dict[str, object]:
         """Rounded for a report."""
         return {
-            "map50": round(self.map50, 4),
-            "map50_95": round(self.map50_95, 4),
-            "ap50": {name: None if math.isnan(value) else round(value, 4) for name, value in self.ap50.items()},
+            "map50": _rounded(self.map50),
+            "map50_95": _rounded(self.map50_95),
+            "ap50": {name: _rounded(value) for name, value in self.ap50.items()},
             "best_f1_iou33": round(self.best_f1, 4),
             "score_threshold": round(self.score_threshold, 4),
         }
@@ -67,8 +68,8 @@ def evaluate_detections(truths: Sequence[Truth], found: Sequence[Detections], cl
     f1, _ = best_f_score(truths, found, 1)
     _, threshold = best_f_score(truths, found, 2)
     return Figures(
-        map50=float(np.nanmean(ap50)),
-        map50_95=float(np.nanmean(by_class)),
+        map50=_mean(np.array(ap50)),
+        map50_95=_mean(np.array(by_class)),
         ap50=dict(zip(class_names, ap50, strict=True)),
         best_f1=f1,
         score_threshold=threshold,
@@ -107,8 +108,12 @@ def best_f_score(truths: Sequence[Truth], found: Sequence[Detections], beta: flo
     return float(f_score[best]), float(all_scores[order][best])
 
 
+def _rounded(value: float) -> float | None:
+    return None if math.isnan(value) else round(value, 4)
+
+
 def _mean(precision: NDArray[np.float64]) -> float:
-    known = precision[precision > -1]
+    known = precision[precision > -1]  # -1 or NaN: no picture shows the class
     return float(known.mean()) if known.size else float("nan")
 
 
@@ -133,7 +138,9 @@ def _coco_precision(truths: Sequence[Truth], found: Sequence[Detections], num_cl
         )
     ]
     if not results:
-        return np.zeros((10, 101, num_classes))
+        shown = {int(class_id) for truth in truths for class_id in truth.class_ids}
+        nothing = np.array([0.0 if index in shown else -1.0 for index in range(num_classes)])
+        return np.broadcast_to(nothing, (10, 101, num_classes))
     with contextlib.redirect_stdout(io.StringIO()):  # pycocotools reports to stdout, which carries our JSON
         truth_set.createIndex()
         judge = COCOeval(truth_set, truth_set.loadRes(results), "bbox")

@@ -21,9 +21,10 @@ from training.data.images import read_image
 from training.data.source import read_judging
 from training.evaluate import NMS_THRESHOLD, SCORE_THRESHOLD, class_names, judge
 from training.metrics import MAX_DETECTIONS
-from training.network.checkpoint import CheckpointError, load_checkpoint
+from training.network.checkpoint import CheckpointError
 from training.network.modeling_florence2_grounding import Florence2ForGrounding
 from training.prompts import LANGUAGES, Language
+from training.reading.checkpoint import open_checkpoint
 from training.reading.detect import embed_prompts, merge_looks, read_tiles
 
 # None of these may stand in training.prompts.PHRASINGS; a test holds that.
@@ -78,7 +79,11 @@ UNSEEN: dict[Language, tuple[str, ...]] = {
 def map50_by_phrasing(
     network: Florence2ForGrounding, tokenizer: Tokenizer, dataset: Dataset, language: Language
 ) -> dict[str, float]:
-    """mAP@0.5 for each unseen phrasing of a language."""
+    """mAP@0.5 for each unseen phrasing of a language.
+
+    Raises:
+        DatasetError: names of classes are too long to be asked for in a phrasing.
+    """
     phrasings = UNSEEN[language]
     classes = len(dataset.categories)
     texts = [phrasing.format(label=name) for phrasing in phrasings for name in class_names(dataset, language)]
@@ -106,18 +111,19 @@ def main() -> int:
     parser.add_argument("--data", type=Path, required=True, help="COCO file or DeepPCB folder")
     parser.add_argument("--split", default="val", help="of a DeepPCB folder")
     arguments = parser.parse_args()
+    report: dict[str, Any] = {}
+    everything: dict[str, float] = {}
     try:
-        network, tokenizer, manifest = load_checkpoint(arguments.checkpoint)
+        network, tokenizer, manifest = open_checkpoint(arguments.checkpoint)
         dataset = read_judging(arguments.data, arguments.split)
+        for language in LANGUAGES:
+            figures = map50_by_phrasing(network, tokenizer, dataset, language)
+            everything |= figures
+            report[language] = {phrasing: round(value, 4) for phrasing, value in figures.items()}
     except (CheckpointError, DatasetError) as error:
         print(f"error: {error}", file=sys.stderr)  # noqa: T201
         return 2
-    report: dict[str, Any] = {"checkpoint": manifest["name"], "split": arguments.split, "images": len(dataset.samples)}
-    everything: dict[str, float] = {}
-    for language in LANGUAGES:
-        figures = map50_by_phrasing(network, tokenizer, dataset, language)
-        everything |= figures
-        report[language] = {phrasing: round(value, 4) for phrasing, value in figures.items()}
+    report = {"checkpoint": manifest["name"], "split": arguments.split, "images": len(dataset.samples)} | report
     report["spread"] = round(max(everything.values()) - min(everything.values()), 4)
     print(json.dumps(report, ensure_ascii=False))  # noqa: T201
     return 0

@@ -1,12 +1,18 @@
+import re
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import yaml
+from pydantic import BaseModel
 
 from tests.conftest import ROOT
-from training.config import Config, ConfigError, ModelConfig, PretrainedConfig, read_config
+from training import config as schema
+from training.config import Config, ConfigError, ModelConfig, PretrainedConfig, Strict, read_config
 
 CONFIGS = sorted((ROOT / "training" / "configs").rglob("*.yaml"))
 FORMS = ("deeppcb_tiny.yaml", "florence2_finetune.yaml")
+FINE_TUNING = ROOT / "training" / "configs" / FORMS[1]
 
 
 def test_there_are_configurations() -> None:
@@ -17,6 +23,70 @@ def test_there_are_configurations() -> None:
 def test_every_configuration_is_valid_and_opens_with_its_command(path: Path) -> None:
     read_config(path, [])
     assert f"--config training/configs/{path.name}" in path.read_text()
+
+
+def unset(section: BaseModel, place: str) -> Iterator[str]:
+    """The fields that a section of a configuration, and those within it, leave to their defaults."""
+    yield from (f"{place}{name}" for name in type(section).model_fields if name not in section.model_fields_set)
+    for name in type(section).model_fields:
+        value = getattr(section, name)
+        for inner in value if isinstance(value, tuple) else (value,):
+            if isinstance(inner, BaseModel):
+                yield from unset(inner, f"{place}{name}.")
+
+
+def test_the_configuration_of_fine_tuning_has_every_field() -> None:
+    assert not list(unset(read_config(FINE_TUNING, []), ""))
+    kinds = [kind for kind in vars(schema).values() if isinstance(kind, type) and issubclass(kind, Strict)]
+    kinds.remove(ModelConfig)  # of networks from scratch
+    fields = {name for kind in kinds for name in kind.model_fields}
+    assert {"text_prompt_templates", "vision_depths", "patience", "rank", "categories"} < fields
+    text = FINE_TUNING.read_text(encoding="utf-8")
+    assert not {name for name in fields if not re.search(rf"\b{name}:", text)}  # of what is null, in its comment
+
+
+def test_the_configuration_of_fine_tuning_has_what_published_recipes_set() -> None:
+    config = read_config(FINE_TUNING, [])
+    assert isinstance(config.model, PretrainedConfig)
+    assert (config.model.pretrained, config.model.input_resolution) == ("florence-community/Florence-2-base", 768)
+    train = config.train
+    assert (train.lr, train.warmup_steps, train.batch_size, train.max_epochs) == (2e-5, 500, 8, 30)
+    assert "text_prompt_templates" in yaml.safe_load(FINE_TUNING.read_text(encoding="utf-8"))["data"]
+    assert config.crops.camera is not None  # a plant's own pictures have colour
+    assert config.crops.template_share == 0  # and not every plant has pictures of sound boards
+
+
+def test_what_comments_give_for_a_null_is_valid() -> None:
+    tree, section, tried = read_config(FINE_TUNING, []).model_dump(mode="json"), "", []
+    for line in FINE_TUNING.read_text(encoding="utf-8").splitlines():
+        section = match[1] if (match := re.match(r"(\w+):", line)) else section
+        if match := re.match(r"  (\w+): null # ([{\[].*[}\]]):", line):
+            field, example = match[1], yaml.safe_load(match[2])
+            assert tree[section][field] is None
+            Config.model_validate(tree | {section: tree[section] | {field: example}})
+            tried.append(field)
+    wanted = ["text_prompt_templates", "replay", "colour_magnification", "paste", "class_weights", "early_stopping"]
+    assert tried == wanted
+
+
+@pytest.mark.parametrize(
+    ("overrides", "named"),
+    [
+        (["model.input_resolution=1024"], ["1025 image tokens", "1024 positions", "928", "cut larger images"]),
+        (["model.input_resolution=1024", "train.batch_size=0"], ["1025 image tokens", "train.batch_size"]),
+        (["model.input_resolution=100"], ["multiple of 32"]),
+        (["model.pretrained=microsoft/Florence-2-base-ft", "model.input_resolution=64"], ["boxes_per_tile 100"]),
+    ],
+)
+def test_a_tile_that_a_published_network_has_no_places_for_is_refused_at_once(
+    overrides: list[str], named: list[str]
+) -> None:
+    with pytest.raises(ConfigError) as error:
+        read_config(FINE_TUNING, overrides)
+    for words in named:
+        assert words in str(error.value)
+    read_config(FINE_TUNING, ["model.input_resolution=928"])
+    read_config(FINE_TUNING, [*overrides[:1], "model.pretrained=/models/of-another-shape"])  # its config.json tells
 
 
 def test_overrides_replace_single_fields() -> None:

@@ -27,9 +27,16 @@ def test_a_class_that_no_picture_shows_has_no_figure() -> None:
     assert figures.as_json()["ap50"] == {"open": 1.0, "short": 0.0, "spur": None}
 
 
-def test_no_detection_scores_nothing() -> None:
-    figures = evaluate_detections([TRUTH], [detections()], NAMES)
-    assert (figures.map50, figures.best_f1) == (0, 0)
+def test_no_detection_scores_nothing_in_the_classes_that_pictures_show() -> None:
+    figures = evaluate_detections([TRUTH], [detections()], (*NAMES, "spur"))
+    assert (figures.map50, figures.map50_95, figures.best_f1) == (0, 0, 0)
+    assert figures.as_json()["ap50"] == {"open": 0.0, "short": 0.0, "spur": None}
+
+
+@pytest.mark.parametrize("found", [detections(), detections((10, 10, 50, 50, 0.9, 0))], ids=["nothing", "a box"])
+def test_where_no_picture_shows_a_class_there_is_no_mean(found: Detections) -> None:
+    figures = evaluate_detections([EMPTY], [found], NAMES).as_json()
+    assert (figures["map50"], figures["map50_95"], figures["ap50"]) == (None, None, {"open": None, "short": None})
 
 
 def test_a_wrong_class_and_a_false_call_cost() -> None:

@@ -15,6 +15,7 @@ from export.contract.files import sha256_of
 from export.graphs.checkpoint import load_checkpoint as load_for_export
 from tests.conftest import BOARD, ROOT
 from tests.training.boards import write_boards
+from tests.training.networks import small_network
 from training.config import read_config
 from training.data.source import read_dataset
 from training.learning.optimizer import Optimizer
@@ -35,6 +36,8 @@ from training.prune import crop_losses, main, prune
 WEIGHTS = "model.safetensors"
 ENCODER = "model.language_model.encoder.layers.0"
 VISION = "model.vision_tower.blocks.1.0.channel_block.ffn"
+FINE = "grounding.fine"
+BLOCKS, WIDTH = 5, 128  # of the tiny checkpoint, hidden channels of each
 
 Refusal = Callable[[Path, Path, str], str]
 
@@ -90,7 +93,12 @@ def test_every_kind_of_feed_forward_block_is_found(tiny_checkpoint: Path) -> Non
         VISION: 128,
         ENCODER: 128,
         "model.language_model.decoder.layers.0": 128,
+        FINE: 128,
     }
+
+
+def test_a_network_without_fine_tokens_has_the_other_blocks() -> None:
+    assert {name.split(".")[1] for name in widths(small_network())} == {"vision_tower", "language_model"}
 
 
 def test_the_share_asked_for_goes_and_the_matrices_shrink(pruned: Path, tiny_checkpoint: Path) -> None:
@@ -99,6 +107,8 @@ def test_the_share_asked_for_goes_and_the_matrices_shrink(pruned: Path, tiny_che
     for name, block in feed_forwards(after).items():
         assert len(block.fc1.weight) == len(block.fc1.bias) == block.fc2.weight.shape[1] == widths(after)[name]
         assert widths(after)[name] % TOGETHER == 0
+    assert after.grounding.fine is not None
+    assert after.grounding.fine.expand.out_features < WIDTH
     assert (pruned / WEIGHTS).stat().st_size < (tiny_checkpoint / WEIGHTS).stat().st_size
 
 
@@ -116,6 +126,7 @@ def test_the_report_counts_what_went(pruned: Path, tiny_checkpoint: Path) -> Non
     gone = {name: 128 - width for name, width in widths(after).items()}
     per_tile = sum(2 * 2 * 32 * vision * count for name, count in gone.items() if "vision" in name)
     per_tile += 2 * 2 * 64 * encoder * gone[ENCODER]
+    per_tile += 2 * 2 * 64 * 4 * vision * gone[FINE]  # each of the vision's tokens is four
     assert report["flops"]["before"] - report["flops"]["after"] == per_tile
 
 
@@ -152,18 +163,18 @@ def test_sparsity_0_changes_nothing(
 def test_dead_channels_go_first(layer: str, tiny_checkpoint: Path, boards: Path) -> None:
     network, tokenizer, _ = load_checkpoint(tiny_checkpoint)
     dead = torch.tensor([3, 17, 40, 41, 64, 90, 126, 127])
-    for name in (ENCODER, VISION):
-        block = network.get_submodule(name)
+    for name in (ENCODER, VISION, FINE):
+        block = feed_forwards(network)[name]
         with torch.no_grad():
             if layer == "fc1":
                 block.fc1.weight[dead] = block.fc1.bias[dead] = 0
             else:
                 block.fc2.weight[:, dead] = 0
     importance = channel_importance(network, crop_losses(network, tokenizer, read_dataset(boards, "train"), 4, seed=0))
-    kept = choose_channels(importance, 2 * TOGETHER / 512)
+    kept = choose_channels(importance, 3 * TOGETHER / (BLOCKS * WIDTH))
     for name, channels in kept.items():
         gone = sorted(set(range(128)) - set(channels.tolist()))
-        assert gone == (dead.tolist() if name in (ENCODER, VISION) else [])
+        assert gone == (dead.tolist() if name in (ENCODER, VISION, FINE) else [])
 
 
 def test_importance_sums_weight_times_gradient_over_a_channel_and_averages_over_losses() -> None:
@@ -219,8 +230,8 @@ def test_gradients_that_are_not_finite_are_refused(tiny_checkpoint: Path, broken
 
 def test_a_pruned_checkpoint_is_pruned_again(pruned: Path, tiny_checkpoint: Path) -> None:
     first = load(pruned)
-    second = keep_channels(first, {ENCODER: torch.arange(8)})
-    assert widths(second) == widths(first) | {ENCODER: 8}
+    second = keep_channels(first, {ENCODER: torch.arange(8), FINE: torch.arange(16)})
+    assert widths(second) == widths(first) | {ENCODER: 8, FINE: 16}
     assert widths(Florence2ForGrounding(second.config)) == widths(second)
 
 

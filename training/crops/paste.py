@@ -25,7 +25,9 @@ TRIES = 8
 class Paster:
     """Draws donors from a dataset; the same generator state gives the same crops."""
 
-    def __init__(self, dataset: Dataset, config: PasteConfig, store: ImageStore) -> None:
+    def __init__(
+        self, dataset: Dataset, config: PasteConfig, store: ImageStore, *, flips: bool = True, turns: bool = True
+    ) -> None:
         ids = [category.id for category in dataset.categories]
         unknown = sorted(set(config.categories) - set(ids))
         if unknown:
@@ -33,6 +35,7 @@ class Paster:
         wanted = {ids.index(category) for category in config.categories}
         self.mean = config.mean
         self.store = store
+        self.flips, self.turns = flips, turns
         self.donors = [
             (sample, row)
             for sample in dataset.samples
@@ -45,12 +48,14 @@ class Paster:
             )
 
     def __call__(self, crop: Crop, share: float, rng: np.random.Generator) -> Crop:
-        """The RGB crop, or `share` of one, with some defects laid upon it, where they touch no other box."""
+        """The crop, RGB or gray, or `share` of one, with some defects laid upon it, where they touch no other box."""
         image, boxes = crop.image.copy(), crop.boxes_xyxy
         classes, descriptions, outlines = crop.class_ids, crop.descriptions, crop.outlines
         for _ in range(int(rng.poisson(self.mean * share))):
             sample, row = self.donors[int(rng.integers(len(self.donors)))]
             patch, mask = self._cut_out(sample, row, rng)
+            if image.ndim == 2:
+                patch = cv2.cvtColor(patch, cv2.COLOR_RGB2GRAY).astype(np.uint8, copy=False)
             laid = _lay(image, patch, mask, boxes, rng)
             if laid is not None:
                 box, outline = laid
@@ -79,10 +84,12 @@ class Paster:
         size = (max(1, round(patch.shape[1] * scale)), max(1, round(patch.shape[0] * scale)))
         patch = cv2.resize(patch, size).astype(np.uint8, copy=False)
         mask = cv2.resize(hard, size).astype(np.float32) / 255
-        turns, mirrored = int(rng.integers(4)), bool(rng.random() < 0.5)
-        if mirrored:
+        quarters, mirrored = int(rng.integers(4)), bool(rng.random() < 0.5)  # drawn whatever is switched on
+        if mirrored and self.flips:
             patch, mask = patch[:, ::-1], mask[:, ::-1]
-        return np.rot90(patch, turns).astype(np.uint8), np.rot90(mask, turns).astype(np.float32)
+        if self.turns:
+            patch, mask = np.rot90(patch, quarters), np.rot90(mask, quarters)
+        return patch.astype(np.uint8), mask.astype(np.float32)
 
 
 def _lay(
@@ -104,7 +111,9 @@ def _lay(
         box = inner + np.array([x, y, x, y], np.float32)
         if ((taken_xyxy[:, :2] < box[2:]) & (taken_xyxy[:, 2:] > box[:2])).all(axis=1).any():
             continue
-        soft = cv2.GaussianBlur(mask, (0, 0), SOFT)[..., None]
+        soft = cv2.GaussianBlur(mask, (0, 0), SOFT)
+        if image.ndim == 3:
+            soft = soft[..., None]
         window = image[y : y + height, x : x + width]
         window[:] = np.rint(window * (1 - soft) + patch * soft).astype(np.uint8)
         return box, largest(trace(shown.astype(np.uint8))) + np.array([x, y], np.float32)

@@ -66,7 +66,11 @@ class CropSampler:
         if config.template_share and not self.learned.templates and not self.replayed.templates:
             raise DatasetError("crops.template_share is above 0 but no board has a defect-free template; set it to 0")
         everything = Dataset(dataset.categories, (*dataset.samples, *replayed))
-        self.paster = None if config.paste is None else Paster(everything, config.paste, self.store)
+        self.paster = (
+            None
+            if config.paste is None
+            else Paster(everything, config.paste, self.store, flips=config.flips, turns=config.turns)
+        )
         self.camera = None if config.camera is None else CameraJitter(config.camera)
         # Drawn defects are bare-board ones; a dataset may hold some of them, in any order.
         ids = [category.id for category in dataset.categories]
@@ -131,12 +135,12 @@ class CropSampler:
         crop = _move_boxes(sample, piece, matrix, size, self.config.min_visible)
         if binarised:
             crop = replace(crop, image=self._relevel(crop.image, rng))
-        crop = replace(crop, image=_as_rgb(crop.image))
-        if image.ndim == 3 and self.paster is not None and not crop.sparse:
-            crop = self.paster(crop, share, rng)
-        if image.ndim == 3 and self.camera is not None:
-            crop = replace(crop, image=self.camera(crop.image, rng))
-        return crop
+        else:
+            if self.paster is not None and not crop.sparse:
+                crop = self.paster(crop, share, rng)
+            if self.camera is not None:
+                crop = replace(crop, image=self.camera(crop.image, rng))
+        return replace(crop, image=_as_rgb(crop.image))
 
     def _draw_turn(self, coloured: bool, rng: np.random.Generator) -> NDArray[np.float64]:
         """The matrix (2, 2) that turns, mirrors, scales and stretches a picture."""
@@ -147,9 +151,10 @@ class CropSampler:
         scale = np.exp(rng.uniform(np.log(low), np.log(high)))
         stretch = np.exp(rng.uniform(-0.5, 0.5) * np.log(self.config.aspect_jitter))
         turn = np.diag([scale * stretch, scale / stretch])
-        if rng.random() < 0.5:
+        mirrored, quarters = bool(rng.random() < 0.5), int(rng.integers(4))  # drawn whatever is switched on
+        if mirrored and self.config.flips:
             turn = turn @ np.array([[-1, 0], [0, 1]])
-        for _ in range(int(rng.integers(4))):
+        for _ in range(quarters if self.config.turns else 0):
             turn = turn @ np.array([[0, -1], [1, 0]])
         return np.asarray(turn, np.float64)
 

@@ -36,11 +36,11 @@ def summarise(document: Document, faults: Sequence[Fault]) -> str:
     )
 
 
-def convert(source: Path, source_format: str, split: str | None) -> Dataset:
-    """The dataset of a folder in another format."""
+def convert(source: Path, source_format: str, split: str | None, zero_based: bool) -> Dataset:
+    """The dataset of a folder in another format; `zero_based` is of the numbers in VOC's."""
     if source_format == "deeppcb":
         return read_deeppcb(source, split or "train")
-    return from_voc(source, split) if source_format == "voc" else from_yolo(source, split)
+    return from_voc(source, split, zero_based=zero_based) if source_format == "voc" else from_yolo(source, split)
 
 
 def main() -> int:
@@ -59,7 +59,12 @@ def main() -> int:
     make.add_argument(
         "--split", help="SPLIT.txt (deeppcb; train), ImageSets/Main/SPLIT.txt (voc; all), images/SPLIT/ (yolo; all)"
     )
+    make.add_argument(
+        "--zero-based", action="store_true", help="voc: boxes are edges counted from 0, not pixels from 1"
+    )
     arguments = parser.parse_args()
+    if arguments.command == "convert" and arguments.zero_based and arguments.source_format != "voc":
+        parser.error(f"--zero-based is for --from voc, not for {arguments.source_format}")
     if arguments.command == "check":
         document, faults = inspect_coco(arguments.file, arguments.against)
         for fault in faults:
@@ -67,7 +72,7 @@ def main() -> int:
         print(f"{arguments.file}: {summarise(document, faults)}")  # noqa: T201
         return int(any(fault.severity == "error" for fault in faults))
     try:
-        dataset = convert(arguments.source, arguments.source_format, arguments.split)
+        dataset = convert(arguments.source, arguments.source_format, arguments.split, arguments.zero_based)
         write_coco(dataset, arguments.out, {"description": f"{arguments.source_format}: {arguments.source.name}"})
     except (DatasetError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)  # noqa: T201

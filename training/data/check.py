@@ -12,12 +12,13 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from training.data.dataset import DatasetError, read_resolution_wh
+from training.data.dataset import DatasetError, normalise, read_resolution_wh
 from training.data.document import AnnotationRecord, Document, Fault, ImageRecord, place_of, read_document
 
 __all__ = ["Fault", "check_coco", "inspect_coco"]
 
 TOLERANCE_PX = 0.05  # numbers in COCO files are often rounded to two decimals
+LEAST_AREA = 1e-6  # square pixels: what is below is rounding of decimals
 
 
 def check_coco(file: Path, others: Sequence[Path] = ()) -> list[Fault]:
@@ -46,24 +47,38 @@ def _check_images(document: Document) -> Iterator[Fault]:
             yield Fault(place, f"file_name {image.file_name!r} is also that of images[{first}]; give all boxes to one")
         try:
             width, height = read_resolution_wh(path)
+            if (width, height) != (image.width, image.height):
+                stated = f"{image.width}x{image.height}"
+                yield Fault(
+                    place, f"width and height are {stated}, but {image.file_name!r} has {width}x{height} pixels"
+                )
         except DatasetError as error:
             yield Fault(place, f"file_name {image.file_name!r}: {error}")
-            continue
-        if (width, height) != (image.width, image.height):
-            stated = f"{image.width}x{image.height}"
-            yield Fault(place, f"width and height are {stated}, but {image.file_name!r} has {width}x{height} pixels")
-        if image.template is not None and not (document.folder / image.template).is_file():
-            yield Fault(place, f"template {image.template!r} is missing")
+        if image.template is not None:
+            try:
+                read_resolution_wh(document.folder / image.template)
+            except DatasetError as error:
+                yield Fault(place, f"template {image.template!r}: {error}")
 
 
 def _check_categories(document: Document) -> Iterator[Fault]:
-    seen: dict[str, int] = {}
+    ids: dict[str, int] = {}
+    names: dict[str, int] = {}
     for index, category in document.categories.items():
-        place = place_of("categories", index, category.id)
-        first = seen.setdefault(category.name, index)
+        place, defect = place_of("categories", index, category.id), category.as_defect()
+        called = {normalise(name): name for name in defect.names_en + defect.names_zh}
+        first = ids.setdefault(defect.id, index)
+        owners = {name: names.setdefault(key, index) for key, name in called.items()}
+        shared = next((name for name, owner in owners.items() if owner != index), None)
         if first != index:
-            yield Fault(place, f"name {category.name!r} is also that of categories[{first}]; names must be unique")
-        if category.names is not None and not (category.names.en or category.names.zh):
+            other = document.categories[first].name
+            yield Fault(
+                place, f"name {category.name!r} means categories[{first}], {other!r}, too; give all boxes to one"
+            )
+        elif shared is not None:
+            message = f"it is called {shared!r}, and so is categories[{owners[shared]}]; a name must mean one class"
+            yield Fault(place, message)
+        if category.names is not None and not called:
             yield Fault(place, "names holds none; give at least one in 'en' or 'zh', or leave `names` away")
 
 
@@ -90,6 +105,8 @@ def _check_shapes(annotation: AnnotationRecord, image: ImageRecord | None) -> It
     for number, polygon in enumerate(annotation.segmentation):
         if len(polygon) < 6 or len(polygon) % 2:
             yield f"segmentation[{number}] has {len(polygon)} numbers, expected x, y of at least 3 points"
+        elif area(polygon) < LEAST_AREA:
+            yield f"segmentation[{number}] has no area; its points must not lie on one line"
         if image is not None and not _inside(image, polygon[::2], polygon[1::2]):
             yield f"segmentation[{number}] reaches outside the image of {image.width}x{image.height} pixels"
 
@@ -98,6 +115,13 @@ def _inside(image: ImageRecord, xs: Iterable[float], ys: Iterable[float]) -> boo
     return all(-TOLERANCE_PX <= x <= image.width + TOLERANCE_PX for x in xs) and all(
         -TOLERANCE_PX <= y <= image.height + TOLERANCE_PX for y in ys
     )
+
+
+def area(polygon: Sequence[float]) -> float:
+    """Square pixels that a polygon x, y, x, y, ... encloses, by the shoelace formula."""
+    xs, ys = polygon[::2], polygon[1::2]
+    corners = zip(xs, ys, (*xs[1:], xs[0]), (*ys[1:], ys[0]), strict=True)
+    return abs(sum(x * next_y - next_x * y for x, y, next_x, next_y in corners)) / 2
 
 
 def _check_descriptions(document: Document) -> Iterator[Fault]:

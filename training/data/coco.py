@@ -7,6 +7,7 @@ import json
 import os
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ import numpy as np
 
 from export.contract.defects import Defect
 from training.data.check import inspect_coco
-from training.data.dataset import Dataset, DatasetError, Sample, category, is_chinese
+from training.data.dataset import Dataset, DatasetError, Sample, is_chinese
 from training.data.document import AnnotationRecord, CategoryRecord, Document, ImageRecord
 
 
@@ -40,13 +41,12 @@ def read_coco(file: Path) -> Dataset:
 
 def _category(document: Document, entry: CategoryRecord) -> Defect:
     texts = [document.text_descriptions[text_id] for text_id in entry.description_ids]
-    bare = category(entry.name)
-    return Defect(
-        bare.id,
-        bare.names_en if entry.names is None else entry.names.en,
-        bare.names_zh if entry.names is None else entry.names.zh,
-        tuple(text for text in texts if not is_chinese(text)),
-        tuple(text for text in texts if is_chinese(text)),
+    defect = entry.as_defect()
+    english, chinese = ([text for text in texts if is_chinese(text) == wanted] for wanted in (False, True))
+    return replace(
+        defect,
+        descriptions_en=tuple(dict.fromkeys([*english, *defect.descriptions_en])),
+        descriptions_zh=tuple(dict.fromkeys([*chinese, *defect.descriptions_zh])),
     )
 
 

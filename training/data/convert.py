@@ -14,9 +14,11 @@ import yaml
 from defusedxml.ElementTree import fromstring
 from numpy.typing import NDArray
 
-from training.data.check import TOLERANCE_PX
-from training.data.dataset import Dataset, DatasetError, Sample, known_category, read_resolution_wh
+from export.contract.defects import Defect
+from training.data.check import LEAST_AREA, TOLERANCE_PX, area
+from training.data.dataset import Dataset, DatasetError, Sample, known_category, normalise, read_resolution_wh
 
+CLASS_LIST = "classes.txt"  # that LabelImg writes beside the labels
 IMAGE_SUFFIXES = {".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
 
 
@@ -36,11 +38,12 @@ class _Picture:
     boxes: list[_Box]
 
 
-def from_voc(folder: Path, split: str | None = None) -> Dataset:
+def from_voc(folder: Path, split: str | None = None, *, zero_based: bool = False) -> Dataset:
     """Pascal VOC: `Annotations/*.xml` (or `*.xml`), images in `JPEGImages/`, `folder` or beside the XML.
 
     `split` takes only the stems that `ImageSets/Main/SPLIT.txt` lists. VOC counts pixels from 1 and includes both
     ends: xmin..xmax becomes the edges xmin - 1..xmax (Everingham et al., VOC2012 Development Kit, section 4.1).
+    With `zero_based` the numbers are the edges, counted from 0, as some tools write them.
 
     Raises:
         DatasetError: names every unreadable or missing file and every faulty object.
@@ -54,7 +57,7 @@ def from_voc(folder: Path, split: str | None = None) -> Dataset:
         files = [annotations / f"{stem}.xml" for stem in stems]
     if not files and not faults:
         faults.append(f"{annotations} holds no annotations, *.xml")
-    pictures = [picture for file in files for picture in _voc_picture(file, folder, faults)]
+    pictures = [picture for file in files for picture in _voc_picture(file, folder, zero_based, faults)]
     _raise_all(faults, folder)
     return _dataset(sorted({box.class_name for picture in pictures for box in picture.boxes}), pictures)
 
@@ -63,31 +66,44 @@ def from_yolo(folder: Path, split: str | None = None) -> Dataset:
     """YOLO: `data.yaml` with names, `images/**`, `labels/**` with lines `class cx cy w h` or `class x1 y1 x2 y2 ...`,
     shares of the image; a line of points becomes a polygon and the box around it.
 
-    `split` takes only `images/SPLIT/**`. An image without a label file is a good board.
+    `split` takes only `images/SPLIT/**`. Where there is no `images/`, those of `train/images/**`, `train/labels/**` and
+    the like are taken, as Roboflow sorts them. An image without a label file is a good board.
 
     Raises:
         DatasetError: names every unreadable or missing file and every faulty line.
     """
     faults: list[str] = []
     names = _yolo_names(folder / "data.yaml", faults)
-    images, labels = (folder / part / (split or "") for part in ("images", "labels"))
-    paths = sorted(path for path in images.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES)
-    if not paths:
-        faults.append(f"{images} holds no images")
-    stems = {path.relative_to(images).with_suffix("") for path in paths}
-    faults += [f"{file} has no image" for file in sorted(labels.rglob("*.txt")) if _stem(file, labels) not in stems]
-    pictures = []
+    folders = _yolo_folders(folder, split)
+    pictures = [picture for each in folders for picture in _yolo_pictures(*each, names, faults)]
+    if not any(_image_paths(images) for images, _ in folders):
+        faults.append(f"{folder} holds no images, neither in images/{split or ''} nor in {split or 'SPLIT'}/images/")
+    _raise_all(faults, folder)
+    return _dataset(names.values(), pictures)
+
+
+def _yolo_folders(folder: Path, split: str | None) -> list[tuple[Path, Path]]:
+    """The folders of images and of their labels."""
+    if (folder / "images").is_dir():
+        return [(folder / "images" / (split or ""), folder / "labels" / (split or ""))]
+    parents = [folder / split] if split else sorted(images.parent for images in folder.glob("*/images"))
+    return [(parent / "images", parent / "labels") for parent in parents]
+
+
+def _yolo_pictures(images: Path, labels: Path, names: Mapping[int, str], faults: list[str]) -> Iterator[_Picture]:
+    paths = _image_paths(images)
+    stems = {_stem(path, images) for path in paths}
+    files = (file for file in sorted(labels.rglob("*.txt")) if file.name != CLASS_LIST)
+    faults += [f"{file} has no image" for file in files if _stem(file, labels) not in stems]
     for path in paths:
         file = labels / path.relative_to(images).with_suffix(".txt")
         resolution_wh = _resolution_wh(path, faults)
         if resolution_wh and names:
             lines = _read_text(file, faults).splitlines() if file.exists() else []
-            pictures.append(_Picture(path, resolution_wh, _yolo_boxes(file, lines, names, resolution_wh, faults)))
-    _raise_all(faults, folder)
-    return _dataset(names.values(), pictures)
+            yield _Picture(path, resolution_wh, _yolo_boxes(file, lines, names, resolution_wh, faults))
 
 
-def _voc_picture(file: Path, folder: Path, faults: list[str]) -> Iterator[_Picture]:
+def _voc_picture(file: Path, folder: Path, zero_based: bool, faults: list[str]) -> Iterator[_Picture]:
     """The picture of an annotation file, or nothing when it has faults that hide the boxes."""
     try:
         # defusedxml refuses entity declarations, which can grow without bounds or read other files.
@@ -114,7 +130,12 @@ def _voc_picture(file: Path, folder: Path, faults: list[str]) -> Iterator[_Pictu
             class_name = (element.findtext("name") or "").strip()
             if not class_name:
                 raise ValueError("has no name")
-            boxes.append(_Box(class_name, _inside(np.array([x1 - 1, y1 - 1, x2, y2]), resolution_wh)))
+            first = 0 if zero_based else 1
+            if 0 <= min(x1, y1) < first - TOLERANCE_PX:
+                raise ValueError(
+                    f"xmin, ymin is {x1:g}, {y1:g}, but VOC counts from 1; where boxes count from 0, give --zero-based"
+                )
+            boxes.append(_Box(class_name, _inside(np.array([x1 - first, y1 - first, x2, y2]), resolution_wh)))
         except ValueError as error:
             faults.append(f"{file}: object {number}: {error}")
     yield _Picture(path, resolution_wh, boxes)
@@ -166,6 +187,8 @@ def _yolo_box(fields: list[str], names: Mapping[int, str], resolution_wh: tuple[
         raise ValueError(f"{len(fields)} fields, expected class cx cy w h, or class and x y of at least 3 points")
     outline = numbers.reshape(-1, 2) * resolution_wh
     bounds = _inside(np.concatenate([outline.min(axis=0), outline.max(axis=0)]), resolution_wh)
+    if area(outline.ravel().tolist()) < LEAST_AREA:
+        raise ValueError(f"polygon {outline.tolist()} has no area; its points must not lie on one line")
     return _Box(names[class_id], bounds, np.clip(outline, bounds[:2], bounds[2:]))
 
 
@@ -180,7 +203,8 @@ def _inside(xyxy: NDArray[np.float64], resolution_wh: tuple[int, int]) -> NDArra
 
 
 def _dataset(names: Iterable[str], pictures: Iterable[_Picture]) -> Dataset:
-    defects = {name: known_category(name) for name in names}
+    called: dict[str, Defect] = {}
+    defects = {name: called.setdefault(normalise(name), known_category(name)) for name in names}
     categories = tuple(dict.fromkeys(defects.values()))  # two names of one defect become one category
     samples = (
         Sample(
@@ -194,6 +218,10 @@ def _dataset(names: Iterable[str], pictures: Iterable[_Picture]) -> Dataset:
         for picture in pictures
     )
     return Dataset(categories, tuple(samples))
+
+
+def _image_paths(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES)
 
 
 def _stem(file: Path, folder: Path) -> Path:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from PIL import ExifTags, Image
 
 from export.contract.defects import DEFECTS, Defect
+from training.data.ending import is_whole
 
 IMAGE_FORMATS = ("BMP", "JPEG", "PNG", "TIFF", "WEBP")  # what OpenCV reads as well
 CHINESE = re.compile("[\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff]")
@@ -80,7 +81,7 @@ def category(name: str) -> Defect:
 
 def known_category(name: str) -> Defect:
     """The known defect that has a name, in either language and however spaced or cased, else category(name)."""
-    return KNOWN.get(_normalise(name)) or category(name)
+    return KNOWN.get(normalise(name)) or category(name)
 
 
 def has_all_names(category: Defect) -> bool:
@@ -89,18 +90,19 @@ def has_all_names(category: Defect) -> bool:
     return known is not None and {*known.names_en, *known.names_zh} <= {*category.names_en, *category.names_zh}
 
 
-def _normalise(name: str) -> str:
+def normalise(name: str) -> str:
+    """A name as it is compared with others, however spaced or cased."""
     return re.sub(r"[\s_-]+", " ", unicodedata.normalize("NFKC", name).casefold()).strip()
 
 
-KNOWN = {_normalise(name): defect for defect in DEFECTS for name in (defect.id, *defect.names_en, *defect.names_zh)}
+KNOWN = {normalise(name): defect for defect in DEFECTS for name in (defect.id, *defect.names_en, *defect.names_zh)}
 
 
 def read_resolution_wh(path: Path) -> tuple[int, int]:
     """Width and height in pixels from the header of an image file, as stored: an EXIF orientation is not applied.
 
     Raises:
-        DatasetError: the file is missing, not a picture in one of IMAGE_FORMATS, or a TIFF that is to be turned.
+        DatasetError: the file is missing, no picture in one of IMAGE_FORMATS, cut off, or a TIFF that is to be turned.
     """
     try:
         # Pillow warns of large pictures and of odd metadata, none of which a header's reader minds.
@@ -109,6 +111,8 @@ def read_resolution_wh(path: Path) -> tuple[int, int]:
                 raise DatasetError(
                     f"{path} is a TIFF with an orientation, which readers do not agree on; store it upright"
                 )
+            if not is_whole(path, image):
+                raise ValueError("it is cut off, the end of the file is missing; copy it again")
             return image.size
     except FileNotFoundError as error:
         raise DatasetError(f"{path} is missing") from error

@@ -14,6 +14,9 @@ from typing import Annotated, Any, Literal, TypeVar
 from pydantic import ConfigDict, Field, StringConstraints, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass as record
 
+from export.contract.defects import Defect
+from training.data.dataset import known_category
+
 Id = Annotated[int, Field(strict=True)]
 Number = Annotated[float, Field(strict=True, allow_inf_nan=False)]
 Pixels = Annotated[int, Field(strict=True, gt=0)]
@@ -59,12 +62,23 @@ class NamesRecord:
 
 @record(frozen=True, slots=True)
 class CategoryRecord:
-    """An entry of `categories`; without `names`, `name` is the only one."""
+    """An entry of `categories`; without `names`, `name` is the only one, or that of a known defect."""
 
     id: Id
     name: Text
     names: NamesRecord | None = None
     description_ids: DescriptionIds = ()
+
+    def as_defect(self) -> Defect:
+        """The class that is meant, without its `description_ids`: the known defect of that name, else one of its own.
+
+        Given `names` are all that it has. Where none of them is one of the known defect, `name` is but an id.
+        """
+        known = known_category(self.name)
+        if self.names is None:
+            return known
+        is_known = any(known_category(name).id == known.id for name in (*self.names.en, *self.names.zh))
+        return Defect(known.id if is_known else self.name, self.names.en, self.names.zh, (), ())
 
 
 @record(frozen=True, slots=True)

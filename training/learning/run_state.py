@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from pydantic import ValidationError
 
 from training.config import Config, ConfigError
 
@@ -20,7 +21,7 @@ def read_state(config: Config, steps: int) -> dict[str, Any] | None:
     """
     if not (config.out / STATE).is_file():
         return None
-    if json.loads((config.out / RECORD).read_text()) != _record(config):
+    if not _is_recorded(config):
         raise ConfigError(f"{config.out} holds a run with another configuration; give another 'out' or remove it")
     state: dict[str, Any] = torch.load(config.out / STATE, map_location="cpu", weights_only=True)
     if state["steps"] != steps:
@@ -42,6 +43,16 @@ def write_state(folder: Path, state: dict[str, Any]) -> None:
     partial = folder / f"{STATE}.partial"
     torch.save(state, partial)
     partial.replace(folder / STATE)
+
+
+def _is_recorded(config: Config) -> bool:
+    """Whether the folder's record says the same; fields that are newer than it have their defaults in it."""
+    record = json.loads((config.out / RECORD).read_text())
+    record["train"]["threads"] = config.train.threads
+    try:
+        return Config.model_validate(record) == config
+    except ValidationError:  # of a schema that knew other fields
+        return False
 
 
 def _record(config: Config) -> dict[str, Any]:

@@ -30,6 +30,9 @@ from torch.nn import functional as F  # noqa: N812
 from transformers import Florence2Config, Florence2ForConditionalGeneration
 from transformers.models.florence2.modeling_florence2 import Florence2VisionLearnedAbsolutePositionEmbedding2D
 
+# The matrices around the hidden channels of a feed-forward block: BART's and DaViT's, and that of fine tokens.
+FEED_FORWARDS = (("fc1", "fc2"), ("expand", "reduce"))
+
 
 class Florence2GroundingConfig(Florence2Config):
     """Florence-2's configuration and what the grounding head needs beyond it."""
@@ -163,8 +166,9 @@ class Florence2ForGrounding(Florence2ForConditionalGeneration):
         projector.image_position_embed = RelativePositions(projector.image_position_embed, self.side)
         for name, channels in (config.pruned_ffn or {}).items():
             block = self.get_submodule(name)
-            block.fc1 = nn.Linear(block.fc1.in_features, channels)
-            block.fc2 = nn.Linear(channels, block.fc2.out_features)
+            first, second = next(names for names in FEED_FORWARDS if hasattr(block, names[0]))
+            setattr(block, first, nn.Linear(getattr(block, first).in_features, channels))
+            setattr(block, second, nn.Linear(channels, getattr(block, second).out_features))
         self.box_slots: nn.Parameter | None = None
         if config.box_slots:
             self.add_box_slots()

@@ -20,7 +20,7 @@ from transformers.initialization import no_init_weights
 from transformers.models.florence2.configuration_florence2 import Florence2VisionConfig
 
 from export.contract.locations import NUM_BINS, location_token
-from export.contract.tensors import LENGTH_BUCKETS
+from training.image_tokens import Places, tile_fault
 from training.network.building import initialise_by_fan_in
 from training.network.modeling_florence2_grounding import Florence2ForGrounding, Florence2GroundingConfig
 from training.network.published import (
@@ -36,7 +36,6 @@ from training.network.tokenizer import BOS, EOS, IMAGE, PAD, UNK, token_id
 IMAGE_MEAN = (0.485, 0.456, 0.406)  # ImageNet's, per channel of RGB: preprocessor_config.json of every Florence-2
 IMAGE_STD = (0.229, 0.224, 0.225)
 CONFIG, TOKENIZER, WEIGHTS = FILES = ("config.json", "tokenizer.json", "model.safetensors")
-LONGEST_PROMPT = LENGTH_BUCKETS[-1]  # tokens
 VOCABULARY_MULTIPLE = 64  # transformers' conversion pads the embeddings with unused rows up to a multiple of it
 
 
@@ -119,25 +118,10 @@ def _read_config(path: Path) -> dict[str, Any]:
 
 
 def _check_tile(vision: Florence2VisionConfig, text: BartConfig, tile_size: int, boxes_per_tile: int) -> None:
-    """Positions are learned, one per cell of the grid and one per token of the language model: they are finite."""
-    stride = math.prod(vision.patch_stride)
-    grid = tile_size // stride
-    room = math.isqrt(text.max_position_embeddings - 1 - LONGEST_PROMPT)  # cells each way
-    largest = min(room, vision.max_position_embeddings)
-    faults = []
-    if tile_size % stride:
-        faults.append(f"it is not a multiple of {stride}, the pixels per image token")
-    if grid > largest:
-        faults.append(
-            f"{grid} x {grid} cells and their mean are {grid * grid + 1} image tokens, which with a prompt of up to "
-            f"{LONGEST_PROMPT} must fit the {text.max_position_embeddings} positions of the language model, and "
-            f"{vision.max_position_embeddings} rows of cells: {largest * stride} pixels is the most "
-            f"({largest * largest + 1} tokens); give less and cut larger images into tiles, as the service does"
-        )
-    if not 0 < boxes_per_tile <= grid * grid:
-        faults.append(f"boxes_per_tile {boxes_per_tile} is not between 1 and its {grid * grid} image tokens")
-    if faults:
-        raise PretrainedError(f"input resolution {tile_size}: " + "; ".join(faults))
+    rows, positions = vision.max_position_embeddings, text.max_position_embeddings
+    fault = tile_fault(tile_size, boxes_per_tile, Places(math.prod(vision.patch_stride), rows, positions))
+    if fault is not None:
+        raise PretrainedError(fault)
 
 
 def _read_tokenizer(path: Path, older: bool, rows: int) -> Tokenizer:

@@ -1,8 +1,9 @@
 """Structured pruning: which hidden channels of the feed-forward blocks matter, and the network without the others.
 
 A feed-forward block is any module with `fc1` and `fc2`: BART's encoder and decoder layers, DaViT's spatial and
-channel blocks. What goes is a row and bias of `fc1` with its column of `fc2`, so that the matrices really get
-smaller. Attention, the depth-wise convolutions, which act on the residual width, and the residual width stay.
+channel blocks; and the fine tokens, which call them `expand` and `reduce`. What goes is a row and bias of the first
+with its column of the second, so that the matrices really get smaller. Attention, the depth-wise convolutions, which
+act on the residual width, and the residual width stay.
 The library torch-pruning finds the same pairs by tracing, but leaves no configuration that rebuilds the network, only
 a pickle; two matrices that face each other need no dependency graph. Knows nothing of crops and files.
 """
@@ -10,14 +11,14 @@ a pickle; two matrices that face each other need no dependency graph. Knows noth
 import copy
 import math
 from collections.abc import Iterable, Mapping
-from typing import Protocol, cast
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from training.network.modeling_florence2_grounding import Florence2ForGrounding
+from training.network.modeling_florence2_grounding import FEED_FORWARDS, Florence2ForGrounding
 
 TOGETHER = 8  # channels of a block that go at once: tensor cores are fast at multiples of 8
 KEPT_SHARE = 0.125  # of its channels that every block keeps, however little they matter
@@ -27,19 +28,22 @@ class PruningError(ValueError):
     """A network cannot be pruned as asked."""
 
 
-class FeedForward(Protocol):
-    """A block's matrices between the residual width D and its C hidden channels."""
+@dataclass(frozen=True)
+class FeedForward:
+    """A block's matrices between the residual width D and its C hidden channels, and what the block calls them."""
 
     fc1: nn.Linear  # D to C
     fc2: nn.Linear  # C to D
+    names: tuple[str, str]
 
 
 def feed_forwards(network: nn.Module) -> dict[str, FeedForward]:
     """The feed-forward blocks by module name."""
     return {
-        name: cast(FeedForward, module)
+        name: FeedForward(getattr(module, names[0]), getattr(module, names[1]), names)
         for name, module in network.named_modules()
-        if hasattr(module, "fc1") and hasattr(module, "fc2")
+        for names in FEED_FORWARDS
+        if all(hasattr(module, layer) for layer in names)
     }
 
 
@@ -114,11 +118,13 @@ def keep_channels(network: Florence2ForGrounding, kept: Mapping[str, Tensor]) ->
     """
     config = copy.deepcopy(network.config)
     weights = network.state_dict()
+    blocks = feed_forwards(network)
     widths = dict(config.pruned_ffn or {})
     for name, channels in kept.items():
-        if len(channels) < len(weights[f"{name}.fc1.bias"]):
+        if len(channels) < blocks[name].fc1.out_features:
             widths[name] = len(channels)
-            for layer, axis in (("fc1.weight", 0), ("fc1.bias", 0), ("fc2.weight", 1)):
+            first, second = blocks[name].names
+            for layer, axis in ((f"{first}.weight", 0), (f"{first}.bias", 0), (f"{second}.weight", 1)):
                 weight = weights[f"{name}.{layer}"]
                 weights[f"{name}.{layer}"] = weight.index_select(axis, channels.to(weight.device))
     config.pruned_ffn = widths or None

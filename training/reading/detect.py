@@ -20,6 +20,7 @@ from export.contract.tiles import (
     tile_side,
 )
 from training.data.images import magnified
+from training.data.lengths import check_lengths
 from training.network.modeling_florence2_grounding import Florence2ForGrounding
 from training.network.tokenizer import encode_batch
 
@@ -28,7 +29,12 @@ TILES_PER_BATCH = 16
 
 @torch.inference_mode()
 def embed_prompts(network: Florence2ForGrounding, tokenizer: Tokenizer, texts: Sequence[str]) -> torch.Tensor:
-    """Texts to prompt embeddings (P, D)."""
+    """Texts to prompt embeddings (P, D).
+
+    Raises:
+        DatasetError: names the texts that are too long for a prompt.
+    """
+    check_lengths(texts, tokenizer)
     return network.encode_prompts(*encode_batch(tokenizer, texts))
 
 

@@ -49,18 +49,18 @@ class Grammar:
 
     def __init__(self, network: Florence2ForGrounding, tokenizer: Tokenizer, outlined: Tensor) -> None:
         """`outlined` (B,) says which answers are outlines."""
-        batch = len(outlined)
+        batch, device = len(outlined), network.device
         vocabulary = network.config.text_config.vocab_size
         first = network.config.location_token_id
         self.bos, self.eos, self.pad = (token_id(tokenizer, token) for token in (BOS, EOS, PAD))
-        self.is_location = torch.zeros(vocabulary, dtype=torch.bool)
+        self.is_location = torch.zeros(vocabulary, dtype=torch.bool, device=device)
         self.is_location[first : first + network.grounding.num_bins] = True
         self.is_text = ~self.is_location
         self.is_text[[token_id(tokenizer, token) for token in SPECIAL_TOKENS]] = False
-        self.labelled = torch.zeros(batch, dtype=torch.bool)  # the label under way has a token
-        self.locations = torch.zeros(batch, dtype=torch.int64)  # of the box under way, or of the outline
+        self.labelled = torch.zeros(batch, dtype=torch.bool, device=device)  # the label under way has a token
+        self.locations = torch.zeros(batch, dtype=torch.int64, device=device)  # of the box under way, or of the outline
         self.outlined = outlined
-        self.done = torch.zeros(batch, dtype=torch.bool)
+        self.done = torch.zeros(batch, dtype=torch.bool, device=device)
 
     def allowed(self) -> Tensor:
         """(B, V) True where a token may come next."""
@@ -99,6 +99,9 @@ def generate(
     the slots draft x2 and y2; one step later, when y1 is known, these are read as always, the draft standing in place
     of x2. A draft more than DRAFT_TOLERANCE bins from what is read counts for nothing, nor does what was read behind
     it. So an answer can differ from that of one token a step only by what so small a change of an input does.
+
+    Raises:
+        DatasetError: names the prompts that are too long.
     """
     if not prompts:
         return []
@@ -133,6 +136,7 @@ def _decode(
     parallel: bool = True,
 ) -> list[list[tuple[int, float]]]:
     """The tokens of each answer and their probabilities, </s> included where it is reached."""
+    device = network.device
     decoding = Decoding(network, tokenizer, features, prompts)
     first, last = network.config.location_token_id, network.config.location_token_id + network.grounding.num_bins
     outlined, regions = regions_of(decoding.input_ids, first)
@@ -156,17 +160,17 @@ def _decode(
                 answer.append((token, probability))
         return taken
 
-    everywhere = torch.ones(len(prompts), dtype=torch.bool)
+    everywhere = torch.ones(len(prompts), dtype=torch.bool, device=device)
     nowhere = ~everywhere
     # Given are the decoder's start, <s> and, where an outline is to follow, the region; the last of these is fed below.
-    given = torch.full((len(prompts), 2 + REGION), grammar.pad)
-    given[:, :2] = torch.tensor([grammar.eos, grammar.bos])
+    given = torch.full((len(prompts), 2 + REGION), grammar.pad, device=device)
+    given[:, :2] = torch.tensor([grammar.eos, grammar.bos], device=device)
     given[outlined, 2:] = regions
     ends = torch.where(outlined, 1 + REGION, 1)
-    tokens = given[torch.arange(len(prompts)), ends]
+    tokens = given[torch.arange(len(prompts), device=device), ends]
     decoding.step(embed(given[:, : int(ends.max())]))
     decoding.keep(ends)
-    drafts = torch.full((len(prompts), 2), first)
+    drafts = torch.full((len(prompts), 2), first, device=device)
     drafted = nowhere  # where `drafts` stand for the x2 and y2 behind `tokens`
     while not grammar.done.all():
         begun = (grammar.locations == 1) & ~outlined if slots is not None else nowhere  # `tokens` is an x1
@@ -185,13 +189,13 @@ def _decode(
         if logits.shape[1] > 1:
             drafts = logits[:, 1:, first:last].argmax(-1) + first
         drafted = begun
-        grammar.done |= torch.tensor([len(answer) >= MAX_TOKENS for answer in answers])
+        grammar.done |= torch.tensor([len(answer) >= MAX_TOKENS for answer in answers], device=device)
     return [answer[:MAX_TOKENS] for answer in answers]
 
 
 def _window_mass(probabilities: Tensor, best: Tensor, is_location: Tensor) -> Tensor:
     """(B,) probability of the chosen token, for a location that of its neighbourhood."""
-    offsets = torch.arange(-SCORE_WINDOW, SCORE_WINDOW + 1)
+    offsets = torch.arange(-SCORE_WINDOW, SCORE_WINDOW + 1, device=best.device)
     around = best[:, None] + offsets
     inside = around < probabilities.shape[1]  # <loc_999> may be the last token
     around = around.clamp(0, probabilities.shape[1] - 1)

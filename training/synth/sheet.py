@@ -16,7 +16,11 @@ TILE, CAPTION, COLUMNS = 250, 46, 4  # pixels, pixels, close-ups in a row
 VIEW = 120  # pixels of the picture around a defect
 PICTURE_SIZE = 640
 BOX_COLOUR = (255, 214, 10)
-CHINESE_FONTS = ("NotoSansCJK-Regular.ttc", "NotoSansSC-Regular.otf", "wqy-microhei.ttc", "wqy-zenhei.ttc")
+REPOSITORY = Path(__file__).parents[2]
+CHINESE_FONTS = (  # the repository's own, which annotated pictures have; where it is not at hand, those of a system
+    str(REPOSITORY / "gateway" / "overlay" / "fonts" / "wqy-microhei.ttf"),
+    *("NotoSansCJK-Regular.ttc", "NotoSansSC-Regular.otf", "wqy-microhei.ttc", "wqy-zenhei.ttc"),
+)
 LINE = 38  # letters that fit below a close-up
 MOST_TRIED = 40  # boards
 QUALITY_COLOURS = 256  # a palette keeps the file small
@@ -32,7 +36,7 @@ def write_sheet(path: Path, seed: int) -> None:
     Raises:
         SheetError: no board of the seed had room for one of the categories.
     """
-    chinese = _chinese_font()
+    chinese = chinese_font()
     wanted = [*((name, None) for name in CATEGORIES[:-1]), *(("blemish", shape) for shape in SHAPES)]
     tiles = [
         _close_up(name, *_find(name, shape, seed, 1000 * (number + 1)), chinese)
@@ -87,7 +91,8 @@ def _captions(name: str, region: Region) -> tuple[str, str]:
     return texts[0], texts[1]
 
 
-def _chinese_font() -> ImageFont.FreeTypeFont | None:
+def chinese_font() -> ImageFont.FreeTypeFont | None:
+    """A font for captions in Chinese; none: they are left out."""
     for name in CHINESE_FONTS:
         try:
             return ImageFont.truetype(name, 14)

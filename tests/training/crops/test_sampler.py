@@ -10,9 +10,10 @@ from PIL import Image
 from export.contract.boxes import iou_matrix
 from export.contract.defects import BARE_BOARD, Defect
 from tests.training.boards import write_boards
-from training.config import CropConfig, PasteConfig
+from training.config import CameraConfig, CropConfig, PasteConfig
 from training.crops.crop import Crop
-from training.crops.sampler import CropSampler
+from training.crops.paste import Paster
+from training.crops.sampler import CropSampler, is_binarised
 from training.data.dataset import Dataset, DatasetError, Sample
 from training.data.deeppcb import read_deeppcb
 from training.data.images import ImageStore, read_image
@@ -233,6 +234,95 @@ def test_colour_pictures_have_magnifications_of_their_own(tmp_path: Path) -> Non
     assert np.ptp(widths(read_deeppcb(write_boards(tmp_path), "train"))) < 1  # gray: as the others
 
 
+def direction(channel: NDArray[np.uint8]) -> str:
+    """Where a ramp (H, W) rises."""
+    down, right = (float(step.mean()) for step in np.gradient(channel.astype(float)))
+    return ("right" if right > 0 else "left") if abs(right) > abs(down) else ("down" if down > 0 else "up")
+
+
+def ramps(width: int, height: int) -> NDArray[np.uint8]:
+    """Red rises to the right and green downwards."""
+    columns, rows = np.meshgrid(np.linspace(60, 200, width), np.linspace(60, 200, height))
+    return np.stack([columns, rows, np.full_like(rows, 90)], axis=2).astype(np.uint8)
+
+
+MIRRORED = {("right", "down"), ("left", "down")}
+TURNED = {("right", "down"), ("down", "left"), ("left", "up"), ("up", "right")}
+EVERY_WAY = {(x, y) for x in ("left", "right") for y in ("up", "down")} | {
+    (y, x) for x in ("left", "right") for y in ("up", "down")
+}
+
+
+@pytest.mark.parametrize(
+    ("flips", "turns", "ways"),
+    [
+        (False, False, {("right", "down")}),
+        (True, False, MIRRORED),
+        (False, True, TURNED),
+        (True, True, EVERY_WAY),
+    ],
+)
+def test_crops_and_pasted_defects_are_mirrored_and_turned_where_that_is_switched_on(
+    flips: bool, turns: bool, ways: set[tuple[str, str]], tmp_path: Path
+) -> None:
+    Image.fromarray(ramps(300, 200)).save(tmp_path / "ramps.png")
+    corners = np.array([[100, 60], [140, 60], [140, 100], [100, 100]], np.float32)
+    box = np.array([[100, 60, 140, 100]], np.float32)
+    sample = Sample(tmp_path / "ramps.png", (300, 200), box, np.zeros(1, np.int64), ((corners,),), ((),))
+    dataset = Dataset((BARE_BOARD[0],), (sample,))
+    crops = CropSampler(dataset, PLAIN.model_copy(update={"flips": flips, "turns": turns}))
+    rng, usual = np.random.default_rng(0), np.random.default_rng(0)
+    shown = [crops.draw(128, False, rng).image for _ in range(60)]
+    for _ in shown:
+        CropSampler(dataset, PLAIN).draw(128, False, usual)
+    assert rng.bit_generator.state == usual.bit_generator.state  # a switch leaves all other draws as they are
+    assert {(direction(image[..., 0]), direction(image[..., 1])) for image in shown} == ways
+
+    one = PasteConfig(categories=(BARE_BOARD[0].id,), mean=1)
+    paste = Paster(dataset, one, ImageStore(0), flips=flips, turns=turns)
+    plain = Crop(np.full((128, 128, 3), 90, np.uint8), box[:0], np.zeros(0, np.int64), (), ())
+    pasted = set()
+    for _ in range(120):
+        crop = paste(plain, 1.0, rng)
+        for x1, y1, x2, y2 in crop.boxes_xyxy.round().astype(int):
+            patch = crop.image[y1 + 3 : y2 - 3, x1 + 3 : x2 - 3]
+            pasted.add((direction(patch[..., 0]), direction(patch[..., 1])))
+    assert pasted == ways
+
+
+def gray(root: Path) -> Dataset:
+    """One picture of a mono camera, 300 x 200."""
+    levels = np.random.default_rng(0).integers(70, 180, (200, 300)).astype(np.uint8)
+    assert not is_binarised(levels)
+    Image.fromarray(levels).save(root / "gray.png")
+    box = np.array([[100, 60, 140, 100]], np.float32)
+    sample = Sample(root / "gray.png", (300, 200), box, np.zeros(1, np.int64), ((),), ((),))
+    return Dataset((BARE_BOARD[0],), (sample,))
+
+
+@pytest.mark.parametrize("name", CameraConfig.model_fields)
+def test_a_gray_picture_is_taken_by_another_camera_and_stays_gray(name: str, tmp_path: Path) -> None:
+    share = {field: float(field == name) for field in CameraConfig.model_fields}
+    camera = PLAIN.model_copy(update={"camera": CameraConfig(**share)})
+    dataset = gray(tmp_path)
+    for seed in range(5):
+        plain, taken = (
+            CropSampler(dataset, config).draw(128, False, np.random.default_rng(seed)) for config in (PLAIN, camera)
+        )
+        np.testing.assert_array_equal(taken.boxes_xyxy, plain.boxes_xyxy)
+        np.testing.assert_array_equal(taken.image, np.repeat(taken.image[..., :1], 3, axis=2))
+        assert (taken.image != plain.image).any() == (name != "colour")  # there is none to change
+
+
+def test_a_binarised_picture_is_taken_by_no_camera(tmp_path: Path) -> None:
+    always = CameraConfig(illumination=1, colour=1, blur=1, noise=1, compression=1)
+    plain, camera = sampler(tmp_path), sampler(tmp_path / "again", PLAIN.model_copy(update={"camera": always}))
+    rngs = np.random.default_rng(0), np.random.default_rng(0)
+    for _ in range(5):
+        one, other = (crops.draw(128, False, rng) for crops, rng in zip((plain, camera), rngs, strict=True))
+        np.testing.assert_array_equal(one.image, other.image)
+
+
 def test_a_picture_with_a_sparse_label_is_shown_whole(tmp_path: Path) -> None:
     crops = CropSampler(coloured(tmp_path, image_descriptions=("a red square somewhere",)), PLAIN)
     crop = crops.draw(128, False, np.random.default_rng(0))
@@ -282,6 +372,25 @@ def test_a_pasted_defect_brings_its_pixels_its_class_and_its_sentences(tmp_path:
         overlaps = iou_matrix(crop.boxes_xyxy, crop.boxes_xyxy) - np.eye(len(crop.boxes_xyxy))
         assert len(crop.boxes_xyxy) < 2 or overlaps.max() <= 1e-6
     assert seen > 30
+
+
+def test_a_defect_pasted_on_a_gray_picture_is_gray(tmp_path: Path) -> None:
+    """All crops are of the sound picture, which is gray; the defect was cut out of a colour picture."""
+    source = coloured(tmp_path)
+    square = np.array([[100, 60], [140, 60], [140, 100], [100, 100]], np.float32)
+    donor = replace(source.samples[0], polygons=((square,),))
+    Image.new("L", (300, 200), 150).save(tmp_path / "sound.png")
+    sound = Sample(tmp_path / "sound.png", (300, 200), np.zeros((0, 4), np.float32), np.zeros(0, np.int64), (), ())
+    pasting = {"template_share": 1, "paste": PasteConfig(categories=("square",), mean=2)}
+    crops = CropSampler(Dataset(source.categories, (donor, sound)), PLAIN.model_copy(update=pasting))
+    rng, seen = np.random.default_rng(0), 0
+    for _ in range(20):
+        crop = crops.draw(128, False, rng)
+        np.testing.assert_array_equal(crop.image, np.repeat(crop.image[..., :1], 3, axis=2))
+        for x1, y1, x2, y2 in crop.boxes_xyxy:
+            assert abs(int(crop.image[round((y1 + y2) / 2), round((x1 + x2) / 2), 0]) - 81) < 4  # (200, 30, 30) in gray
+            seen += 1
+    assert seen > 20
 
 
 def test_pasting_what_cannot_be_cut_out_is_refused(tmp_path: Path) -> None:

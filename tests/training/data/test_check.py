@@ -94,6 +94,11 @@ FAULTS: dict[str, tuple[Callable[[Tree], None], str, str]] = {
         "annotations[0] (id 100)",
         "segmentation[0]",
     ),
+    "points on a line": (
+        put("annotations", 0, "segmentation", value=[[10.1, 20.1, 12.2, 22.2, 14.3, 24.3]]),
+        "annotations[0] (id 100)",
+        "area",
+    ),
     "point outside": (
         put("annotations", 0, "segmentation", value=[[1, 1, 2, 2, 65, 1]]),
         "annotations[0] (id 100)",
@@ -112,6 +117,12 @@ FAULTS: dict[str, tuple[Callable[[Tree], None], str, str]] = {
     "no synonym": (put("categories", 0, "names", value={"en": [], "zh": []}), "categories[0] (id 7)", "names"),
     "names in another language": (put("categories", 0, "names", "de", value=["kalt"]), "categories[0] (id 7)", "de"),
     "repeated name": (put("categories", 1, "name", value="cold_joint"), "categories[1] (id 3)", "categories[0]"),
+    "two names of one defect": (put("categories", 1, "name", value="虚焊"), "categories[1] (id 3)", "categories[0]"),
+    "a name of two classes": (
+        put("categories", 1, "names", value={"en": ["dent", "Cold-Joint"]}),
+        "categories[1] (id 3)",
+        "'Cold-Joint'",
+    ),
 }
 
 

@@ -5,10 +5,15 @@ import numpy as np
 import pytest
 from pycocotools.coco import COCO
 
-from export.contract.defects import BARE_BOARD, Defect
+from export.contract.defects import BARE_BOARD, DEFECTS, Defect
+from tests.training.boards import write_boards
 from tests.training.data.coco_files import full_tree, write_images, write_tree
 from training.data.coco import read_coco, write_coco
 from training.data.dataset import Dataset, DatasetError, Sample
+from training.data.deeppcb import read_deeppcb
+from training.data.source import join_datasets
+
+KNOWN = {defect.id: defect for defect in DEFECTS}
 
 
 def assert_equal(one: Dataset, other: Dataset) -> None:
@@ -31,9 +36,13 @@ def test_read_coco_gives_words_boxes_and_sparse_labels(tmp_path: Path) -> None:
     dataset = read_coco(write_tree(tmp_path, full_tree()))
     assert dataset.categories == (
         Defect(
-            "cold_joint", ("cold joint",), ("虚焊", "冷焊"), ("a dull, grainy joint",), ("圆形焊点周围有黑色氧化痕迹",)
+            "cold_solder_joint",
+            ("cold joint",),
+            ("虚焊", "冷焊"),
+            ("a dull, grainy joint",),
+            ("圆形焊点周围有黑色氧化痕迹",),
         ),
-        Defect("划痕", (), ("划痕",), (), ()),
+        KNOWN["scratch"],
     )
     first, described, good = dataset.samples
     assert (first.path, first.resolution_wh, first.group) == (tmp_path / "images" / "a.png", (64, 48), "lot-1")
@@ -53,7 +62,55 @@ def test_plain_coco_without_descriptions_is_read(tmp_path: Path) -> None:
     for entry in tree["images"] + tree["categories"] + tree["annotations"]:
         entry.pop("description_ids", None)
         entry.pop("names", None)
-    assert read_coco(write_tree(tmp_path, tree)).categories[0] == Defect("cold_joint", ("cold_joint",), (), (), ())
+    tree["categories"][1]["name"] = "dent"
+    assert read_coco(write_tree(tmp_path, tree)).categories == (
+        KNOWN["cold_solder_joint"],
+        Defect("dent", ("dent",), (), (), ()),
+    )
+
+
+@pytest.mark.parametrize(
+    ("entry", "expected"),
+    [
+        ({"name": "Short_Circuit"}, KNOWN["short"]),
+        ({"name": "short circuit", "names": {"zh": ["短路"]}}, Defect("short", (), ("短路",), (), ())),
+        ({"name": "notch", "names": {"en": ["V-cut notch"]}}, Defect("notch", ("V-cut notch",), (), (), ())),
+        ({"name": "class_7", "names": {"en": ["short"]}}, Defect("class_7", ("short",), (), (), ())),
+    ],
+    ids=["without names", "a name of the known defect", "other names", "an id of its own"],
+)
+def test_a_category_of_a_known_name_is_the_known_defect(
+    tmp_path: Path, entry: dict[str, object], expected: Defect
+) -> None:
+    tree = full_tree()
+    tree["categories"][1] = {"id": 3, **entry}
+    assert read_coco(write_tree(tmp_path, tree)).categories[1] == expected
+
+
+def test_sentences_of_a_known_defect_are_added_to_its_own(tmp_path: Path) -> None:
+    tree = full_tree()
+    tree["categories"][1] = {"id": 3, "name": "short", "description_ids": ["defect_002", "defect_004"]}
+    (_, short) = read_coco(write_tree(tmp_path, tree)).categories
+    assert short.descriptions_en == ("a dull, grainy joint", *KNOWN["short"].descriptions_en)
+    assert short.descriptions_zh == ("板边有一道划痕", *KNOWN["short"].descriptions_zh)
+
+
+def test_plain_coco_and_deeppcb_give_one_class_for_one_defect(tmp_path: Path) -> None:
+    tree = full_tree()
+    tree["categories"][1]["name"] = "short circuit"
+    joined = join_datasets(
+        [read_deeppcb(write_boards(tmp_path / "boards"), "train"), read_coco(write_tree(tmp_path, tree))]
+    )
+    assert [entry.id for entry in joined.categories] == [*(entry.id for entry in BARE_BOARD), "cold_solder_joint"]
+    assert joined.samples[-3].class_ids.tolist() == [1, 6]
+
+
+def test_datasets_that_give_one_name_to_two_classes_are_not_joined(tmp_path: Path) -> None:
+    tree = full_tree()
+    tree["categories"][1] |= {"name": "class_7", "names": {"en": ["Short-Circuit"]}}
+    boards = read_deeppcb(write_boards(tmp_path / "boards"), "train")
+    with pytest.raises(DatasetError, match="'short' and 'class_7' are both called 'Short-Circuit'"):
+        join_datasets([boards, read_coco(write_tree(tmp_path, tree))])
 
 
 def test_a_file_read_and_written_elsewhere_reads_the_same(tmp_path: Path) -> None:
@@ -98,7 +155,7 @@ def test_a_link_to_the_images_keeps_their_paths_right(tmp_path: Path) -> None:
 def test_written_files_are_read_by_pycocotools(tmp_path: Path) -> None:
     write_coco(read_coco(write_tree(tmp_path, full_tree())), tmp_path / "again.json", {})
     coco = COCO(str(tmp_path / "again.json"))
-    assert coco.getCatIds(catNms=["划痕"]) == [2]
+    assert coco.getCatIds(catNms=["scratch"]) == [2]
     assert [entry["bbox"][:2] for entry in coco.loadAnns(coco.getAnnIds(catIds=[2]))] == [[10, 20]]
 
 

@@ -50,6 +50,7 @@ def test_convert_exits_2_with_a_message(tmp_path: Path) -> None:
     out = str(tmp_path / "out.json")
     for arguments in (
         ("--from", "voc", str(tmp_path / "none"), "--out", out),
+        ("--from", "yolo", str(tmp_path / "none"), "--out", out, "--zero-based"),
         ("--from", "deeppcb", str(tmp_path / "boards"), "--split", "other", "--out", out),
         ("--from", "deeppcb", str(tmp_path / "boards"), "--out", str(tmp_path / "no" / "folder.json")),
     ):

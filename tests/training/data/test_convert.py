@@ -59,6 +59,16 @@ def test_from_voc_finds_images_beside_the_annotations_and_takes_a_split(tmp_path
     assert [sample.path.name for sample in from_voc(tmp_path, "val").samples] == ["b.png"]
 
 
+def test_from_voc_says_where_boxes_count_from_0_and_takes_them_as_edges(tmp_path: Path) -> None:
+    write_images(tmp_path, ["a.png"])
+    write_voc(tmp_path / "a.xml", voc_object("short", 0, 5, 64, 48) + voc_object("short", 7, 0.5, 9, 9))
+    with pytest.raises(DatasetError, match="2 faults") as error:
+        from_voc(tmp_path)
+    assert str(error.value).count("--zero-based") == 2
+    (sample,) = from_voc(tmp_path, zero_based=True).samples
+    np.testing.assert_array_equal(sample.boxes_xyxy, np.float32([[0, 5, 64, 48], [7, 0.5, 9, 9]]))
+
+
 def test_from_voc_names_every_fault_at_once(tmp_path: Path) -> None:
     write_images(tmp_path, ["a.png"])
     boxes = [(0, 1, 5, 5), (1, 1, 65, 5), (9, 1, 5, 5), ("x", 1, 5, 5), ("nan", 1, 5, 5), (1, 1, 5, 5)]
@@ -105,6 +115,36 @@ def test_from_yolo_scales_boxes_and_polygons(tmp_path: Path, names: str) -> None
     assert_written_soundly(dataset, tmp_path)
 
 
+def test_from_yolo_passes_over_the_list_of_classes_beside_the_labels(tmp_path: Path) -> None:
+    write_images(tmp_path, ["images/train/a.png"])
+    write_yolo(tmp_path, "[dent]", a="0 0.5 0.5 0.25 0.5\n", classes="dent\n")
+    (tmp_path / "labels" / "classes.txt").write_text("dent\n")
+    assert [len(sample.class_ids) for sample in from_yolo(tmp_path).samples] == [1]
+
+
+def test_from_yolo_reads_folders_as_roboflow_sorts_them(tmp_path: Path) -> None:
+    write_images(tmp_path, ["train/images/a.png", "valid/images/a.png", "valid/images/good.png"])
+    write_yolo(tmp_path, "[dent, short]")
+    for split, line in (("train", "0 0.5 0.5 0.25 0.5"), ("valid", "1 0.5 0.5 0.5 0.5")):
+        (tmp_path / split / "labels").mkdir()
+        (tmp_path / split / "labels" / "a.txt").write_text(line)
+    samples = from_yolo(tmp_path).samples
+    assert [sample.path.parent.parent.name for sample in samples] == ["train", "valid", "valid"]
+    assert [sample.class_ids.tolist() for sample in samples] == [[0], [1], []]
+    assert [sample.path for sample in from_yolo(tmp_path, "valid").samples] == [sample.path for sample in samples[1:]]
+    with pytest.raises(DatasetError, match="test/images/"):
+        from_yolo(tmp_path, "test")
+
+
+def test_names_that_differ_only_in_writing_are_one_class(tmp_path: Path) -> None:
+    write_images(tmp_path, ["images/train/a.png"])
+    write_yolo(tmp_path, "[Deep_Dent, deep dent]", a="0 0.5 0.5 0.25 0.5\n1 0.5 0.5 0.5 0.5\n")
+    dataset = from_yolo(tmp_path)
+    assert [entry.id for entry in dataset.categories] == ["Deep_Dent"]
+    assert dataset.samples[0].class_ids.tolist() == [0, 0]
+    assert_written_soundly(dataset, tmp_path)
+
+
 def test_from_yolo_names_every_fault_with_its_line(tmp_path: Path) -> None:
     write_images(tmp_path, ["images/train/a.png"])
     lines = [
@@ -119,6 +159,7 @@ def test_from_yolo_names_every_fault_with_its_line(tmp_path: Path) -> None:
         "0 1e999 0.5 1e999 0.2",
         "0 1.005 0.5 0.009 0.2",
         "0 0.1 0.1 0.9 0.1 0.5 1.5",
+        "0 0.1 0.1 0.3 0.3 0.5 0.5",
     ]
     write_yolo(tmp_path, "[short]", a="\n".join(lines), orphan="")
     (tmp_path / "images" / "train" / "b.png").write_bytes(b"no picture")

@@ -1,3 +1,4 @@
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -45,6 +46,62 @@ def test_a_template_of_another_size_is_named(tmp_path: Path) -> None:
     Image.new("L", (299, 300)).save(tmp_path / "templates" / "11111001.jpg")
     with pytest.raises(DatasetError, match=r"11111001\.jpg has \(299, 300\) pixels, expected \(300, 300\)"):
         read_deeppcb(tmp_path, "train")
+
+
+def test_a_fault_of_one_board_hides_none_of_the_next_ones(tmp_path: Path) -> None:
+    write_boards(tmp_path)
+    (tmp_path / "images" / "22222000.jpg").write_bytes(b"no picture")  # the first in the list
+    Image.new("L", (299, 300)).save(tmp_path / "templates" / "11111001.jpg")
+    with pytest.raises(DatasetError, match="2 faults") as error:
+        read_deeppcb(tmp_path, "train")
+    assert "11111001.jpg has (299, 300) pixels" in str(error.value)
+
+
+def publish(boards: Path, root: Path) -> Path:
+    """The boards of write_boards as the repository of DeepPCB has them: four for training, two for testing."""
+    lines = []
+    for stem in (boards / "train.txt").read_text().split():
+        group = f"group{stem[:5]}/{stem[:5]}"
+        for source, target in (
+            (f"images/{stem}.jpg", f"{group}/{stem}_test.jpg"),
+            (f"templates/{stem}.jpg", f"{group}/{stem}_temp.jpg"),
+            (f"annotations/{stem}.txt", f"{group}_not/{stem}.txt"),
+        ):
+            (root / "PCBData" / target).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(boards / source, root / "PCBData" / target)
+        lines.append(f"{group}/{stem}.jpg {group}_not/{stem}.txt\n")
+    (root / "PCBData" / "trainval.txt").write_text("".join(lines[:4]))
+    (root / "PCBData" / "test.txt").write_text("".join(lines[4:]))
+    return root
+
+
+def test_the_published_repository_is_read_as_well(tmp_path: Path) -> None:
+    boards = read_deeppcb(write_boards(tmp_path / "boards"), "train")
+    root = publish(tmp_path / "boards", tmp_path / "published")
+    train, val = (read_deeppcb(root, split) for split in ("train", "val"))
+    assert [len(split.samples) for split in (train, val)] == [4, 2]
+    for one, other in zip(boards.samples, train.samples + val.samples, strict=True):
+        assert other.path.name == f"{one.path.stem}_test.jpg"
+        assert other.template == other.path.with_name(f"{one.path.stem}_temp.jpg")
+        assert (one.group, one.resolution_wh) == (other.group, other.resolution_wh)
+        np.testing.assert_array_equal(one.boxes_xyxy, other.boxes_xyxy)
+        np.testing.assert_array_equal(one.class_ids, other.class_ids)
+        np.testing.assert_array_equal(np.concatenate(one.polygons), np.concatenate(other.polygons))
+    for folder in (root, root / "PCBData"):  # by the list's own name, and from within
+        assert [each.path for each in read_deeppcb(folder, "trainval").samples] == [each.path for each in train.samples]
+
+
+def test_faults_of_the_published_repository_are_named(tmp_path: Path) -> None:
+    write_boards(tmp_path / "boards")
+    data = publish(tmp_path / "boards", tmp_path) / "PCBData"
+    (data / "group11111" / "11111" / "11111001_test.jpg").unlink()
+    (data / "group22222" / "22222_not" / "22222002.txt").write_text("1 2 3\n")
+    with (data / "trainval.txt").open("a") as listing:
+        listing.write("group11111/11111/11111009.jpg\n")
+    with pytest.raises(DatasetError, match="3 faults") as error:
+        read_deeppcb(tmp_path, "train")
+    for place in ("11111001_test.jpg", "22222002.txt:1", "trainval.txt:5"):
+        assert place in str(error.value)
 
 
 def test_read_deeppcb_names_every_fault_at_once(tmp_path: Path) -> None:

@@ -3,11 +3,14 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from tokenizers import Tokenizer
 from torch import Tensor, nn
+from torch.nn import functional as F  # noqa: N812
 
 from tests.training.networks import small_network
 from training.learning.objective import answer_somewhere, grounding_terms, language_term, slot_term
-from training.learning.targets import IGNORED, GenerativeBatch, GroundingPrompts, Positives
+from training.learning.targets import IGNORED, GenerativeBatch, GroundingPrompts, Positives, decoder_inputs
+from training.network.modeling_florence2_grounding import Florence2ForGrounding
 from training.network.tokenizer import train_tokenizer
 from training.prompts import corpus
 
@@ -107,6 +110,43 @@ def test_tokens_count_as_they_are_weighed_in_all_three_losses() -> None:
     apart = terms([0], [1.0]), terms([1], [1.0])
     assert giou == pytest.approx(0.75 * apart[0][1] + 0.25 * apart[1][1])
     assert location == pytest.approx(0.75 * apart[0][2] + 0.25 * apart[1][2])
+
+
+def asked(labels: Tensor) -> tuple[Florence2ForGrounding, Tensor, GenerativeBatch, Tokenizer]:
+    """A network, features (G, 65, 32) of pictures, the answers (G, T) to a prompt of words, and a tokenizer."""
+    prompt = torch.tensor([[0, 50, 60, 2]]).repeat(len(labels), 1)
+    features = torch.randn(len(labels), 65, 32, generator=torch.Generator().manual_seed(0))
+    batch = GenerativeBatch(prompt, torch.ones_like(prompt), labels)
+    return small_network(), features, batch, train_tokenizer(corpus(), 600)
+
+
+def test_language_loss_is_torchs_cross_entropy_where_a_location_is_one_bin() -> None:
+    """Every token of the answers counts alike, those behind their ends not at all."""
+    labels = torch.tensor([[0, 50, 110, 120, 130, 140, 2], [0, 60, 70, 2, *[IGNORED] * 3]])
+    network, features, batch, tokenizer = asked(labels)
+    loss = language_term(network, features, batch, tokenizer, sigma=0.01)
+    logits = network(
+        inputs_embeds=torch.cat([features, network.get_input_embeddings()(batch.input_ids)], 1),
+        attention_mask=torch.ones(2, 69, dtype=torch.int64),
+        decoder_input_ids=decoder_inputs(labels, tokenizer),
+    ).logits
+    reference = F.cross_entropy(logits.flatten(0, 1), labels.flatten(), ignore_index=IGNORED)
+    torch.testing.assert_close(loss, reference)
+
+
+def test_language_loss_of_a_hand_computed_case() -> None:
+    """Four tokens, told at even odds of 1,100 but for <loc_30>, e times as likely; its neighbours share its target."""
+    labels = torch.tensor([[0, 50, 130, 2]])
+    network, features, batch, tokenizer = asked(labels)
+    network.lm_head = nn.Linear(32, 1100)
+    with torch.no_grad():
+        network.lm_head.weight.zero_()
+        network.lm_head.bias.zero_()[130] = 1.0
+    beside = [math.exp(-0.5 * distance**2) for distance in range(1, 31)]  # of the density at <loc_30>, sigma being 1
+    share = 1 / (1 + 2 * sum(beside))  # of the target on <loc_30> itself
+    expected = math.log(1099 + math.e) - share / 4
+    loss = language_term(network, features, batch, tokenizer, sigma=1.0)
+    assert loss.item() == pytest.approx(expected, rel=1e-5)
 
 
 class Said(nn.Module):

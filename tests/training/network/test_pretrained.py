@@ -1,5 +1,7 @@
+import itertools
 import json
 import random
+import shlex
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -7,7 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import load_file, save_file
+from tokenizers import Tokenizer
 from torch import Tensor
 from transformers import Florence2ForConditionalGeneration
 
@@ -17,13 +21,14 @@ from export.graphs.checkpoint import load_checkpoint as load_for_export
 from tests.conftest import BOARD, ROOT, run_module
 from tests.training.boards import write_boards
 from tests.training.published_florence2 import BASE, SMALL, write_native, write_older
-from training.config import read_config
+from training.config import LoraConfig, TrainConfig, read_config
 from training.crops.crop import Crop
 from training.data.outline import UNKNOWN
 from training.learning.objective import batch_terms
 from training.learning.optimizer import Optimizer
 from training.learning.targets import assign, draw_generative_batch, draw_grounding_prompts
 from training.network.checkpoint import load_checkpoint, save_checkpoint
+from training.network.lora import add_adapters, merge_adapters
 from training.network.modeling_florence2_grounding import Florence2ForGrounding
 from training.network.pretrained import load_pretrained
 from training.network.published import EMBEDDINGS, LOGITS_BIAS, PretrainedError
@@ -239,6 +244,37 @@ def test_a_hub_name_without_the_hub_says_what_to_do(tmp_path: Path) -> None:
     assert "Traceback" not in result.stderr
 
 
+def write_photos(folder: Path, name: str, count: int = 4) -> None:
+    """Colour photos with boxes and a COCO file of what every labelling tool writes."""
+    rng = np.random.default_rng(len(name))
+    images = [{"id": index, "file_name": f"{name}_{index}.jpg", "width": 160, "height": 120} for index in range(count)]
+    for image in images:
+        pixels = rng.integers(0, 256, (120, 160, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(folder / str(image["file_name"]))
+    boxes = [{"id": index, "image_id": index, "category_id": 1, "bbox": [30, 40, 50, 30]} for index in range(count)]
+    tree = {"images": images, "annotations": boxes, "categories": [{"id": 1, "name": "corrosion"}]}
+    (folder / f"{name}.json").write_text(json.dumps(tree))
+
+
+@pytest.mark.parametrize("page", ["README.md", "README.zh-CN.md", "docs/finetune.md"])
+def test_the_command_that_is_printed_fine_tunes_on_photos(
+    page: str, native: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With the files that it names; what is set behind makes the run small."""
+    text = (ROOT / page).read_text(encoding="utf-8").replace("\\\n", " ")
+    (command,) = [line for line in text.splitlines() if f"configs/{CONFIG.name} " in line and "data.sources=" in line]
+    overrides = [value for flag, value in itertools.pairwise(shlex.split(command)) if flag == "--set"]
+    monkeypatch.chdir(tmp_path)
+    for name in ("train", "val"):
+        write_photos(tmp_path, name)
+    small = settings(str(native), tmp_path, tmp_path / "run")
+    small = [value for value in small if not value.startswith("data.")]
+    run = Run(read_config(CONFIG, [*overrides, *small]))
+    assert run.batches.sampler.camera is not None
+    run.train()
+    assert load_checkpoint(tmp_path / "run" / "checkpoint")[2]["data"]["categories"] == ["corrosion"]
+
+
 def test_a_fine_tuned_checkpoint_passes_the_gate_of_the_export(older: Path, tmp_path: Path) -> None:
     fast = ["train.lr=0.001", "train.warmup_steps=0"]  # two steps of fine-tuning vanish in half precision
     Run(read_config(CONFIG, [*settings(str(older), write_boards(tmp_path / "data"), tmp_path / "run"), *fast])).train()
@@ -267,21 +303,11 @@ def roomy_path(tmp_path: Path) -> Iterator[Path]:
     shutil.rmtree(tmp_path)
 
 
-def test_florence_2_base_trains_and_comes_back_from_its_checkpoint(roomy_path: Path) -> None:
-    """The published dimensions, 0.23 billion weights, in both layouts; a crop of 224 pixels makes 49 image tokens."""
-    native = write_native(roomy_path / "native", BASE)
-    older = write_older(roomy_path / "older", native, BASE)
-    of_native = load(native, 224)
-    network, tokenizer = load_pretrained(older, tile_size=224, boxes_per_tile=8)
-    assert network.config.location_token_id == 50269
-    assert network.config.image_token_id == 51289
-    assert sum(weight.numel() for weight in network.parameters()) == 234_963_874
-    for name, weight in of_native.model.vision_tower.state_dict().items():
-        assert torch.equal(network.model.vision_tower.state_dict()[name], weight), name
-    del of_native
+def learn(network: Florence2ForGrounding, tokenizer: Tokenizer, config: TrainConfig) -> Optimizer:
+    """One step on a crop of 224 pixels, asked about in both readings."""
     crop = Crop(tiles(1, 224)[0].numpy(), np.array([[40, 60, 90, 100]], np.float32), np.array([2]), ((),), (UNKNOWN,))
     rng = random.Random(0)
-    optimizer = Optimizer(network, read_config(CONFIG, []).train, 0, 10)
+    optimizer = Optimizer(network, config, 0, 10)
     terms = batch_terms(
         network.train(),
         torch.from_numpy(crop.image)[None],
@@ -295,6 +321,30 @@ def test_florence_2_base_trains_and_comes_back_from_its_checkpoint(roomy_path: P
     terms.total().backward()
     assert all(weight.grad is not None and weight.grad.isfinite().all() for weight in optimizer.parameters)
     assert 0 < optimizer.step(0) < float("inf")
+    return optimizer
+
+
+def test_florence_2_base_trains_and_comes_back_from_its_checkpoint(roomy_path: Path) -> None:
+    """The published dimensions, 0.23 billion weights, in both layouts; a crop of 224 pixels makes 49 image tokens.
+
+    Both layouts load as the same network, so one of them goes on: every weight takes a step, then adapters do.
+    """
+    native = write_native(roomy_path / "native", BASE)
+    older = write_older(roomy_path / "older", native, BASE)
+    of_native, native_tokenizer = load_pretrained(native, tile_size=224, boxes_per_tile=8)
+    network, tokenizer = load_pretrained(older, tile_size=224, boxes_per_tile=8)
+    assert network.config.location_token_id == 50269
+    assert network.config.image_token_id == 51289
+    assert sum(weight.numel() for weight in network.parameters()) == 234_963_874
+    assert of_native.config.to_dict() == network.config.to_dict()
+    assert native_tokenizer.get_vocab() == tokenizer.get_vocab()
+    loaded = network.state_dict()
+    assert of_native.state_dict().keys() == loaded.keys()
+    for name, weight in of_native.state_dict().items():
+        rows = slice(51289) if weight.shape[:1] == (51290,) else ...  # the older layout has no embedding of <image>
+        assert name.startswith("grounding.") or torch.equal(loaded[name][rows], weight[rows]), name
+    del of_native, loaded
+    learn(network, tokenizer, read_config(CONFIG, []).train)
     save_checkpoint(roomy_path / "checkpoint", network, tokenizer, {"name": "base"}, log="")
     again, same_tokenizer, _ = load_checkpoint(roomy_path / "checkpoint")
     assert (roomy_path / "checkpoint" / "model.safetensors").stat().st_size < 500e6
@@ -307,4 +357,15 @@ def test_florence_2_base_trains_and_comes_back_from_its_checkpoint(roomy_path: P
         ):
             assert torch.equal(mine, theirs)
         pixel_values = network.normalise(tiles(1, 224))
-        assert torch.equal(logits(network, pixel_values), logits(again, pixel_values))
+        before = logits(network, pixel_values)
+        assert torch.equal(before, logits(again, pixel_values))
+
+    targets = ("q_proj", "k_proj", "v_proj", "out_proj", "qkv", "proj")
+    add_adapters(again, LoraConfig(rank=16, alpha=32, dropout=0.05, target_modules=targets))
+    adapted = learn(again, tokenizer, read_config(CONFIG, ["train.lr=0.001", "train.warmup_steps=0"]).train)
+    assert sum(weight.numel() for weight in adapted.parameters) < 13e6
+    save_checkpoint(roomy_path / "adapted", again, tokenizer, {"name": "base"}, log="")
+    merged, (saved, _, _) = merge_adapters(again).half().float().eval(), load_checkpoint(roomy_path / "adapted")
+    after = logits(saved, pixel_values)
+    assert torch.equal(logits(merged, pixel_values), after)
+    assert not torch.equal(before, after)

@@ -1,11 +1,17 @@
 import math
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
+import training.reading.decoding
+import training.reading.generate
+from training.data.dataset import DatasetError
 from training.network.checkpoint import load_checkpoint
+from training.network.tokenizer import encode_batch
 from training.reading.decoding import Decoding
 from training.reading.generate import MAX_TOKENS, Grammar, _window_mass, generate, generate_outlines
 
@@ -119,3 +125,44 @@ def test_an_outline_goes_on_while_all_places_together_are_likelier_than_its_end(
 
     assert points(math.log(900)) == 16
     assert points(math.log(1100)) == 3
+
+
+def test_prompts_that_are_too_long_are_refused(tiny_checkpoint: Path) -> None:
+    """Beyond these the encoder has no positions."""
+    network, tokenizer, _ = load_checkpoint(tiny_checkpoint)
+    features = torch.zeros(2, 65, network.config.text_config.d_model)
+    with pytest.raises(DatasetError, match="zzz"):
+        generate(network, tokenizer, features, ["find open", "z" * 200])
+
+
+def test_what_is_made_on_the_way_lies_where_the_network_lies(
+    tiny_checkpoint: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever is made without saying where lies on another device here, and cannot be mixed with the network's."""
+    network, tokenizer, _ = load_checkpoint(tiny_checkpoint)
+    torch.manual_seed(1)
+    network.add_box_slots()
+    image = torch.randint(0, 256, (2, 128, 128, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(1))
+    features = network.image_features(network.normalise(image))
+    regions = np.array([[0.1, 0.1, 0.4, 0.4], [0, 0, 1, 1]], np.float32)
+
+    def on_the_host(*arguments: Any) -> tuple[torch.Tensor, ...]:  # noqa: ANN401
+        with torch.device("cpu"):
+            return encode_batch(*arguments)
+
+    monkeypatch.setattr(training.reading.decoding, "encode_batch", on_the_host)
+    monkeypatch.setattr(training.reading.generate, "MAX_TOKENS", 12)
+    with torch.device("meta"):
+        assert len(generate(network, tokenizer, features, ["find open", "a longer prompt"])) == 2
+        assert len(generate_outlines(network, tokenizer, features, regions)) == 2
+
+
+def test_prompts_are_moved_to_the_network(tiny_checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    network, tokenizer, _ = load_checkpoint(tiny_checkpoint)
+    network.to("meta")
+    encoder = network.model.language_model.encoder  # which looks at the mask's values, and this device has none
+    encoded = SimpleNamespace(last_hidden_state=None)
+    monkeypatch.setattr(type(encoder), "forward", lambda *_, **__: encoded)
+    features = torch.zeros(2, 65, network.config.text_config.d_model, device="meta")
+    decoding = Decoding(network, tokenizer, features, ["find open", "a longer prompt"])
+    assert {own.device.type for own in vars(decoding).values() if isinstance(own, torch.Tensor)} == {"meta"}
