@@ -176,6 +176,11 @@ def test_every_image_is_pinned_and_every_tag_stands_once() -> None:
     assert (DOCKER / ".env").read_text(encoding="utf-8").count(tag) == 1
 
 
+def test_grafana_asks_prometheus_past_a_proxy() -> None:
+    """Of the three it alone goes by the variables that Compose sets; of their two spellings Go reads this one first."""
+    assert SERVICES["grafana"]["environment"]["NO_PROXY"] == "*"
+
+
 def test_secrets_are_files_and_no_environment_holds_one() -> None:
     for service in SERVICES.values():
         for name in service.get("environment", {}):

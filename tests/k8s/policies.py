@@ -3,6 +3,7 @@
 Stands for conftest or Kyverno. A fault names the object, what it has and what is expected.
 """
 
+import ipaddress
 import re
 from collections.abc import Callable, Collection, Iterator, Sequence
 
@@ -251,9 +252,13 @@ def triton_is_private(objects: Sequence[Object]) -> Iterator[str]:
 
 
 def scaling(objects: Sequence[Object]) -> Iterator[str]:
-    """An autoscaler has a target, which leaves the number of replicas to it; a budget lets maintenance take a pod."""
+    """An autoscaler has a target, which leaves the number of replicas to it; a budget lets maintenance take a pod.
+
+    A gateway asks one Triton at a time: with fewer gateways a GPU waits for nobody.
+    """
     deployments = {each["metadata"]["name"]: each for each in of_kind(objects, "Deployment")}
     least = {name: each["spec"].get("replicas", 1) for name, each in deployments.items()}
+    most = dict(least)
     for scaler in of_kind(objects, "HorizontalPodAutoscaler", "ScaledObject"):
         target = scaler["spec"]["scaleTargetRef"]["name"]
         if target not in deployments:
@@ -265,7 +270,11 @@ def scaling(objects: Sequence[Object]) -> Iterator[str]:
         low, high = (bound for bound in bounds if bound is not None)
         if low > high:
             yield f"{name_of(scaler)}: at least {low} and at most {high}"
-        least[target] = low
+        least[target], most[target] = low, high
+    for triton in (name for name in deployments if name.startswith("triton")):
+        gateway = triton.replace("triton", "gateway")
+        if least[gateway] < most[triton]:
+            yield f"Deployment {gateway} may have {least[gateway]} replicas, and {triton} {most[triton]}"
     for budget in of_kind(objects, "PodDisruptionBudget"):
         spec = budget["spec"]
         chosen = [pod for pod in pods(objects) if selects(spec["selector"], pod.labels)]
@@ -365,6 +374,37 @@ def _settings(container: Object, configs: dict[str, Object]) -> Settings:
     return Settings.model_validate(known)
 
 
+def proxies(objects: Sequence[Object]) -> Iterator[str]:
+    """Whose X-Forwarded-For is believed is told by address or range: a client that is chooses what is logged."""
+    configs = {each["metadata"]["name"]: each["data"] for each in of_kind(objects, "ConfigMap")}
+    for pod in pods(objects):
+        for container in pod.containers:
+            believed = _variables(container, configs).get("FORWARDED_ALLOW_IPS", "127.0.0.1")
+            for each in believed.split(","):
+                try:
+                    everybody = ipaddress.ip_network(each.strip()).prefixlen == 0
+                except ValueError as error:
+                    yield f"{pod.name}, {container['name']} believes no address or range: {error}"
+                else:
+                    if everybody:
+                        yield f"{pod.name}, {container['name']} believes everybody: {each}"
+
+
+def plans(objects: Sequence[Object]) -> Iterator[str]:
+    """A TensorRT plan is built on the kind of GPU on which Triton runs it."""
+    kinds = {
+        pod.labels["app.kubernetes.io/instance"]: pod.spec.get("nodeSelector")
+        for pod in pods(objects)
+        if pod.labels.get("app.kubernetes.io/name") == "triton"
+    }
+    for pod in pods(objects):
+        kind, expected = pod.spec.get("nodeSelector"), kinds.get(pod.labels.get("app.kubernetes.io/instance", ""))
+        for container in pod.containers:
+            command = {*container.get("command", []), *container.get("args", [])}
+            if {"export.build", "--target=tensorrt"} <= command and kind != expected:
+                yield f"{pod.name}, {container['name']} builds plans on nodes of {kind}, and Triton runs on {expected}"
+
+
 Policy = Callable[[Sequence[Object]], Iterator[str]]
 POLICIES: tuple[Policy, ...] = (
     schema,
@@ -383,6 +423,8 @@ POLICIES: tuple[Policy, ...] = (
     settings,
     memory,
     routes,
+    proxies,
+    plans,
 )
 
 

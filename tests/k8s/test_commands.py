@@ -5,9 +5,11 @@ import importlib
 import re
 import shlex
 import shutil
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -15,15 +17,18 @@ import pytest
 
 from export.contract.promotion import read_beside, read_promoted
 from export.contract.tensors import MODELS
-from export.repository import publish, staging_folder
+from export.repository import promote, publish, staging_folder
 from export.server import TritonServer
 from gateway.up import free_port
 from tests.conftest import REPOSITORY, ROOT
 from tests.k8s.manifests import K8S, Object, pods, render
 
 RUN = "retraining-29400000"
+SEVERAL_PODS = r"deploy\w*/|job/training"
 OTHER_PROGRAMS = {"sleep", "rclone", "tritonserver"}
 BESIDE = K8S / "jobs" / "retraining" / "beside.sh"
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+RUNBOOK = ROOT / "docs" / "runbook.md"
 PAGE = (ROOT / "docs" / "kubernetes.md").read_text(encoding="utf-8")
 TOLD = [  # `repository` is an alias there
     shlex.split(command)
@@ -135,26 +140,49 @@ def test_page_tells_commands() -> None:
     assert {command[1] for command in TOLD} == {"create", "list", "promote", "rollback"}
 
 
+def test_logs_that_pages_ask_for_are_those_of_every_pod() -> None:
+    """Of a Deployment, or of the Job that trains in several pods, kubectl takes any one otherwise."""
+    text = "\n".join(path.read_text(encoding="utf-8") for path in PAGES)
+    told = [each for each in re.findall(r"kubectl [^`\n]*\blogs [^`\n]*", text) if re.search(SEVERAL_PODS, each)]
+    assert told
+    assert [each for each in told if "--all-pods" not in each] == []
+
+
+def test_command_for_a_container_without_ss_counts_the_connections_of_each_client() -> None:
+    script = RUNBOOK.read_text(encoding="utf-8").partition("python - << 'END'\n")[2].partition("\nEND\n")[0]
+    with socket.create_server(("127.0.0.1", 0)) as server, ExitStack() as clients:
+        ours = f":{server.getsockname()[1]:04X}"
+        assert script.count(":1F90") == 1  # 8080
+        for source in ("127.0.0.2", "127.0.0.1", "127.0.0.1"):
+            clients.enter_context(socket.create_connection(server.getsockname(), source_address=(source, 0)))
+            clients.enter_context(server.accept()[0])
+        command = [sys.executable, "-c", script.replace(":1F90", ours)]
+        counted = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True).stdout
+    assert counted == "2 127.0.0.1\n1 127.0.0.2\n"
+
+
 @pytest.fixture
 def repository(tmp_path: Path) -> Path:
-    """The shipped repository with a second version, which is not promoted."""
+    """The shipped repository with a second version that is a canary, and a third that is not served."""
     copy = tmp_path / "repository"
     shutil.copytree(REPOSITORY, copy, symlinks=True, ignore=shutil.ignore_patterns("__pycache__"))
-    staging = staging_folder(copy)
-    configs = {}
-    for spec in MODELS:
-        shutil.copytree(
-            copy / spec.name / "1",
-            staging / spec.name,
-            dirs_exist_ok=True,
-            ignore=shutil.ignore_patterns("manifest.json"),
-        )
-        configs[spec.name] = (copy / spec.name / "1" / "config.pbtxt").read_text(encoding="utf-8")
-    assert publish(copy, staging, configs, {"checkpoint_name": "retrained"}) == 2
+    for name in ("canary", "retrained"):
+        staging = staging_folder(copy)
+        configs = {}
+        for spec in MODELS:
+            shutil.copytree(
+                copy / spec.name / "1",
+                staging / spec.name,
+                dirs_exist_ok=True,
+                ignore=shutil.ignore_patterns("manifest.json"),
+            )
+            configs[spec.name] = (copy / spec.name / "1" / "config.pbtxt").read_text(encoding="utf-8")
+        publish(copy, staging, configs, {"checkpoint_name": name})
+    promote(copy, 1, beside=[2])
     return copy
 
 
-def test_retrained_version_comes_beside_the_promoted_one(
+def test_retrained_version_comes_beside_the_promoted_one_and_its_canary(
     commands: dict[str, list[str]], repository: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shell, _, *arguments = commands["production: CronJob retraining, beside"]
@@ -170,7 +198,7 @@ def test_retrained_version_comes_beside_the_promoted_one(
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    assert (read_promoted(repository), read_beside(repository)) == ((1,), (2,))
+    assert (read_promoted(repository), read_beside(repository)) == ((1,), (2, 3))
 
 
 def test_triton_knows_the_options_of_production(commands: dict[str, list[str]], tmp_path: Path) -> None:

@@ -50,6 +50,10 @@ def test_canary_is_a_second_stack_that_the_first_does_not_reach(overlays: dict[s
     (route,) = of_kind(overlays["canary"], "HTTPRoute")
     shares = [{each["name"]: each.get("weight") for each in rule["backendRefs"]} for rule in route["spec"]["rules"]]
     assert shares == [{"gateway-canary": None}] * 2 + [{"gateway": 95, "gateway-canary": 5}] * 2
+    exports = [pod for pod in pods(overlays["canary"]) if pod.labels["app.kubernetes.io/name"] == "export"]
+    written = [{word for word in pod.containers[0]["args"] if word.startswith(("--out", "--rep"))} for pod in exports]
+    assert [len(words) for words in written] == [2, 2]
+    assert not set.intersection(*written)
 
 
 @pytest.mark.parametrize("overlay", ["production", "canary"])

@@ -131,10 +131,14 @@ def two_who_say_how_many(objects: list[Object]) -> None:
     find(objects, "Deployment", "triton")["spec"]["replicas"] = 2
 
 
+def fewer_gateways_than_tritons(objects: list[Object]) -> None:
+    find(objects, "HorizontalPodAutoscaler", "gateway")["spec"]["minReplicas"] = 2
+
+
 def budget_that_blocks_maintenance(objects: list[Object]) -> None:
     spec = find(objects, "PodDisruptionBudget", "gateway")["spec"]
     del spec["maxUnavailable"]
-    spec["minAvailable"] = 2
+    spec["minAvailable"] = 4
 
 
 def grace_below_the_drain(objects: list[Object]) -> None:
@@ -173,6 +177,27 @@ def slow_batch_cut_off(objects: list[Object]) -> None:
     find(objects, "HTTPRoute", "gateway")["spec"]["rules"][0]["timeouts"]["request"] = "60s"
 
 
+def everybody_a_proxy(objects: list[Object]) -> None:
+    find(objects, "ConfigMap", "gateway-settings")["data"]["FORWARDED_ALLOW_IPS"] = "*"
+
+
+def every_address_a_proxy(objects: list[Object]) -> None:
+    find(objects, "ConfigMap", "gateway-settings")["data"]["FORWARDED_ALLOW_IPS"] = "10.244.0.7, ::/0"
+
+
+def proxies_of_no_range(objects: list[Object]) -> None:  # uvicorn takes it for a name, and believes nobody
+    find(objects, "ConfigMap", "gateway-settings")["data"]["FORWARDED_ALLOW_IPS"] = "10.244.0.1/16"
+
+
+def plan_of_any_gpu(objects: list[Object]) -> None:
+    template = find(objects, "CronJob", "retraining")["spec"]["jobTemplate"]["spec"]["template"]
+    del template["spec"]["nodeSelector"]
+
+
+def triton_on_another_gpu(objects: list[Object]) -> None:
+    pod_of(objects, "triton")["nodeSelector"] = {"nvidia.com/gpu.product": "NVIDIA-A10"}
+
+
 BROKEN: dict[Callable[[list[Object]], None], str] = {
     latest_tag: "image_versions",
     no_tag: "image_versions",
@@ -201,6 +226,7 @@ BROKEN: dict[Callable[[list[Object]], None], str] = {
     triton_outside: "triton_is_private",
     scaler_without_target: "scaling",
     two_who_say_how_many: "scaling",
+    fewer_gateways_than_tritons: "scaling",
     budget_that_blocks_maintenance: "scaling",
     grace_below_the_drain: "draining",
     drain_beyond_the_grace: "draining",
@@ -211,6 +237,11 @@ BROKEN: dict[Callable[[list[Object]], None], str] = {
     more_let_in_than_memory: "memory",
     batch_cut_off: "routes",
     slow_batch_cut_off: "routes",
+    everybody_a_proxy: "proxies",
+    every_address_a_proxy: "proxies",
+    proxies_of_no_range: "proxies",
+    plan_of_any_gpu: "plans",
+    triton_on_another_gpu: "plans",
 }
 
 
