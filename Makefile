@@ -32,7 +32,7 @@ check: $(DEV)/.installed ## format, lint, types, import rules
 	$(DEV)/bin/mypy
 	$(DEV)/bin/lint-imports
 
-bench: $(DEV)/.installed ## the whole service against its peers, on one core (half an hour and more)
+bench: $(DEV)/.installed ## the whole service against its peers, on one core (three quarters of an hour)
 	taskset -c 0 $(DEV)/bin/python -m tests.benchmarks.service
 
 chaos: $(DEV)/.installed ## break the service on purpose (an hour)

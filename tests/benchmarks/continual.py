@@ -22,6 +22,7 @@ from pathlib import Path
 
 import numpy as np
 
+from tests.benchmarks.origin import origin
 from training.config import Config, ConfigError, read_config
 from training.data.coco import write_coco
 from training.data.dataset import Dataset, DatasetError
@@ -127,7 +128,7 @@ def main() -> int:
     parser.add_argument("--set", action="append", default=[], metavar="SECTION.FIELD=VALUE", dest="overrides")
     arguments = parser.parse_args()
     try:
-        report = compare(arguments)
+        report = {**origin(), **compare(arguments)}
     except (ConfigError, DatasetError) as error:
         print(f"error: {error}", file=sys.stderr)  # noqa: T201
         return 2

@@ -34,6 +34,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
+from tests.benchmarks.origin import origin
 from training.config import Config, ConfigError, read_config
 from training.data.coco import read_coco, write_coco
 from training.data.dataset import Dataset, DatasetError
@@ -191,7 +192,7 @@ def main() -> int:
     parser.add_argument("--set", action="append", default=[], metavar="SECTION.FIELD=VALUE", dest="overrides")
     arguments = parser.parse_args()
     try:
-        report = compare(arguments)
+        report = {**origin(), **compare(arguments)}
     except (CheckpointError, ConfigError, DatasetError) as error:
         print(f"error: {error}", file=sys.stderr)  # noqa: T201
         return 2

@@ -16,7 +16,6 @@ the processor time of all threads. Progress goes to stderr, one JSON object to s
 import argparse
 import dataclasses
 import json
-import os
 import sys
 import tempfile
 import time
@@ -41,6 +40,7 @@ from export.graphs.onnx_graphs import write_onnx
 from export.runtime.engine import ENGINES, Arrays, Engine
 from export.runtime.generator import Generator
 from export.runtime.grammar import Vocabulary
+from tests.benchmarks.origin import origin
 from tests.benchmarks.transformers_generate import transformers_generate
 from tests.conftest import BOARD, CHECKPOINT
 
@@ -208,11 +208,11 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         checkpoint = load_checkpoint(arguments.checkpoint)
         report = {
+            **origin(),
             "checkpoint": checkpoint.name,
             "tile": checkpoint.dimensions.tile,
             "tokens": arguments.tokens,
             "rounds": arguments.rounds,
-            "cores": len(os.sched_getaffinity(0)),
             **measure(checkpoint, Path(name), arguments.rounds, arguments.tokens, arguments.threads),
         }
     print(json.dumps(report, indent=1))  # noqa: T201

@@ -32,6 +32,7 @@ from export.runtime.engine import Arrays, Engine, OnnxRuntimeEngine
 from export.runtime.generator import Generator
 from gateway.models.generator import read_boxes
 from tests.benchmarks.generative_speed import ways_of_reading
+from tests.benchmarks.origin import origin
 from training.data.dataset import Dataset
 from training.data.images import read_image
 from training.data.source import read_dataset
@@ -156,7 +157,11 @@ def main() -> None:
     samples = [sample for sample in dataset.samples if arguments.group in (None, sample.group)]
     samples = samples[:: max(1, len(samples) // (arguments.boards or len(samples)))][: arguments.boards]
     checkpoint = load_checkpoint(arguments.checkpoint)
-    report = {"checkpoint": checkpoint.name, **measure(checkpoint, Dataset(dataset.categories, tuple(samples)))}
+    report = {
+        **origin(),
+        "checkpoint": checkpoint.name,
+        **measure(checkpoint, Dataset(dataset.categories, tuple(samples))),
+    }
     print(json.dumps(report, indent=1))  # noqa: T201
 
 

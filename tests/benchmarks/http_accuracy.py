@@ -21,6 +21,7 @@ from tqdm import tqdm
 
 from export.contract.boxes import Detections
 from gateway.up import free_port, service
+from tests.benchmarks.origin import origin
 from training.data.source import read_dataset
 from training.evaluate import class_names, judge
 from training.metrics import MAX_DETECTIONS
@@ -63,7 +64,7 @@ def main() -> None:
     parser.add_argument("--magnification", type=float, nargs="+", default=[1.0])
     parser.add_argument("--url", help="of a running gateway")
     arguments = parser.parse_args()
-    dataset = read_dataset(arguments.data, arguments.split)
+    made, dataset = origin(), read_dataset(arguments.data, arguments.split)
     names = {language: class_names(dataset, language) for language in LANGUAGES}
     running = nullcontext(arguments.url) if arguments.url else service(Path("model_repository"), free_port())
     with running as url, httpx.Client(base_url=url, timeout=120) as client, ThreadPoolExecutor(CLIENTS) as pool:
@@ -72,7 +73,7 @@ def main() -> None:
             lambda sample: ask(client, sample.path.read_bytes(), names, arguments.magnification), dataset.samples
         )
         found = list(tqdm(answers, total=len(dataset.samples), unit="image", file=sys.stderr, disable=None))
-    report: dict[str, Any] = {"model": model, "split": arguments.split, "images": len(dataset.samples)}
+    report: dict[str, Any] = {**made, "model": model, "split": arguments.split, "images": len(dataset.samples)}
     for language in names:
         report[language] = judge(dataset, [answer[language] for answer in found]).as_json()
     print(json.dumps(report))  # noqa: T201

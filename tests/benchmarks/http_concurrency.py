@@ -19,6 +19,7 @@ import numpy as np
 from tqdm import tqdm
 
 from gateway.up import free_port, service
+from tests.benchmarks.origin import origin
 
 REQUESTS, CLIENTS, ALONE = 200, 8, 20
 
@@ -29,7 +30,7 @@ def main() -> int:
     parser.add_argument("--image", type=Path, default=Path("tests/data/board.png"))
     parser.add_argument("--url", help="of a running gateway")
     arguments = parser.parse_args()
-    image = arguments.image.read_bytes()
+    made, image = origin(), arguments.image.read_bytes()
     running = nullcontext(arguments.url) if arguments.url else service(Path("model_repository"), free_port())
     with running as url, httpx.Client(base_url=url, timeout=120) as client:
 
@@ -46,6 +47,7 @@ def main() -> int:
             together = list(tqdm(pool.map(ask, range(REQUESTS)), total=REQUESTS, file=sys.stderr))
         seconds = time.perf_counter() - started
     report = {
+        **made,
         "requests": REQUESTS,
         "clients": CLIENTS,
         "errors": sum(status != 200 for _, status, _ in together),

@@ -18,6 +18,7 @@ import numpy as np
 from tqdm import tqdm
 
 from gateway.pictures.masks import mask_without_model
+from tests.benchmarks.origin import origin
 from training.data.dataset import Dataset
 from training.data.images import read_image
 from training.data.outline import Polygon, largest, overlap, trace
@@ -62,6 +63,7 @@ def main() -> None:
     judging = [sample for sample in dataset.samples if arguments.group in (None, sample.group)]
     dataset = replace(dataset, samples=tuple(judging))
     report = {
+        **origin(),
         "checkpoint": manifest["name"],
         "model": evaluate_outlines(network, tokenizer, dataset),
         **without_model(dataset),

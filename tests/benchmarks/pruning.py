@@ -29,6 +29,7 @@ from export.graphs.checkpoint import Checkpoint
 from export.graphs.checkpoint import load_checkpoint as load_for_export
 from export.graphs.onnx_graphs import wrap, write_onnx
 from export.runtime.engine import load_engine
+from tests.benchmarks.origin import origin
 from training.data.dataset import Dataset
 from training.data.source import read_dataset
 from training.evaluate import evaluate_grounding
@@ -96,11 +97,11 @@ def main() -> None:
     parser.add_argument("--split", default="val", help="of a DeepPCB folder")
     parser.add_argument("--images", type=int, help="pictures of it to judge on, evenly spread; all without this")
     arguments = parser.parse_args()
-    dataset = read_dataset(arguments.data, arguments.split)
+    made, dataset = origin(), read_dataset(arguments.data, arguments.split)
     chosen = np.unique(np.linspace(0, len(dataset.samples) - 1, arguments.images or len(dataset.samples)).astype(int))
     dataset = replace(dataset, samples=tuple(dataset.samples[index] for index in chosen))
     folders = {"before": arguments.before, "after": arguments.after}
-    report: dict[str, Any] = {"split": arguments.split, "images": len(dataset.samples)}
+    report: dict[str, Any] = {**made, "split": arguments.split, "images": len(dataset.samples)}
     report |= {name: sizes(folder, dataset) for name, folder in folders.items()}
 
     checkpoints = {name: load_for_export(folder) for name, folder in folders.items()}

@@ -23,6 +23,7 @@ from export.triton.config import render_config
 from gateway.models.shared_memory import slot_bytes
 from gateway.models.triton import Triton
 from gateway.request.deadline import Deadline
+from tests.benchmarks.origin import origin
 from tests.conftest import embedded_triton
 
 DIMENSIONS = Dimensions(tile=256, embedding=192, boxes=100)
@@ -117,7 +118,7 @@ def main() -> int:
         (model / "config.pbtxt").write_text(render_config(DETECTOR, DIMENSIONS, {}, "openvino"))
         (model / "1" / "model.py").write_text(MODEL)
         with embedded_triton(model.parent) as server:
-            report = asyncio.run(measure(server.grpc_url, arguments.pairs))
+            report = {**origin(), **asyncio.run(measure(server.grpc_url, arguments.pairs))}
     print(json.dumps(report))  # noqa: T201
     return 0
 

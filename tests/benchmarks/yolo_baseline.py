@@ -31,6 +31,7 @@ from typing import Any
 import cv2
 import numpy as np
 
+from tests.benchmarks.origin import origin
 from training.data.dataset import Dataset, DatasetError
 from training.data.deeppcb import read_deeppcb
 
@@ -115,6 +116,7 @@ def _now() -> tuple[float, float]:
 
 def train(arguments: argparse.Namespace) -> dict[str, Any]:
     """Trains from random weights, and writes what the averaged last weights find on the first boards of val.txt."""
+    made = origin()
     work: Path = arguments.work.absolute()
     learned, judging = (read_deeppcb(arguments.data, split) for split in ("train", "val"))
     judging = Dataset(judging.categories, judging.samples[: arguments.images])
@@ -155,6 +157,7 @@ def train(arguments: argparse.Namespace) -> dict[str, Any]:
     found, latency = detect(trained, judging)
     (work / DETECTIONS).write_text(json.dumps(found))
     report = {
+        **made,
         "model": "yolov8n",
         "ultralytics": __version__,
         "minutes": round(minutes, 2),
@@ -188,7 +191,8 @@ def judge(arguments: argparse.Namespace) -> dict[str, Any]:
     dataset = read_deeppcb(arguments.data, "val")
     dataset = Dataset(dataset.categories, dataset.samples[: len(found)])
     figures = evaluate.judge(dataset, found).as_json()
-    return {**json.loads((work / TRAINED).read_text()), "images": len(found), **figures}
+    # Of the two commands it is training that took time, so its origin stands, where it was written down.
+    return {**origin(), **json.loads((work / TRAINED).read_text()), "images": len(found), **figures}
 
 
 def main() -> int:

@@ -1,7 +1,7 @@
 """The servers in turns: how long a request takes alone, and how many a second several clients get answered.
 
 A round is one turn of every server with each load; only the server whose turn it is works. A ratio is made within a
-round, so that what else the machine does strikes both its sides.
+round, so that what else the machine does strikes both its sides. What the gateway costs is told by cost.py.
 """
 
 import sys
@@ -12,24 +12,17 @@ import numpy as np
 from tqdm import tqdm
 from typing_extensions import TypedDict  # pydantic reads no other before Python 3.12
 
+from tests.benchmarks.service.agreement import Agreement, agreement
 from tests.benchmarks.service.direct import DirectTriton
 from tests.benchmarks.service.load import clients
 from tests.benchmarks.service.process import memory_mb, processor_s
 from tests.benchmarks.service.question import Question
 from tests.benchmarks.service.reply import Ask, Timed, percentiles
-from tests.benchmarks.service.server_timing import stages_of
-from tests.benchmarks.service.servers import HttpServer, Servers
+from tests.benchmarks.service.server_timing import own_ms
+from tests.benchmarks.service.servers import DIRECT, GATEWAY, GENERATIVE, HttpServer, Servers
+from tests.benchmarks.service.spread import Spread, spread, times
 
-DIRECT, GATEWAY, GENERATIVE = "Triton by gRPC, grounding", "gateway, grounding", "gateway, generative"
 TURN_S = 2.0  # a turn has at least one request of each client
-
-
-class Spread(TypedDict):
-    """Of the rounds."""
-
-    median: float
-    least: float
-    most: float
 
 
 class Figures(TypedDict):
@@ -41,7 +34,7 @@ class Figures(TypedDict):
     answered_per_s: Spread
     memory_mb: float
     failed: int
-    gateway_own_ms: NotRequired[dict[str, float]]  # by Server-Timing: the request without the time in Triton
+    gateway_own_ms: NotRequired[dict[str, float]]  # by Server-Timing, of requests alone
 
 
 class Ratio(TypedDict):
@@ -56,9 +49,9 @@ class Comparison(TypedDict):
     """About one picture; `clients` at once made the throughput."""
 
     clients: int
+    agreement: NotRequired[Agreement]  # not in reports from before it was asked for
     servers: dict[str, Figures]
     ratios: dict[str, Ratio]
-    gateway_over_direct_ms: Spread
 
 
 class Contestant:
@@ -82,19 +75,26 @@ class Contestant:
         before = processor_s(self.server.processes)
         replies, _ = await clients(self.ask, seconds, 1)
         self.processor_ms.append((processor_s(self.server.processes) - before) / len(replies) * 1e3)
-        self.alone_ms.append([each.milliseconds for each in replies])
-        self._note(replies)
+        answers = self._answers(replies)
+        self.alone_ms.append([each.milliseconds for each in answers])
+        self.own_ms += own_ms([each.reply for each in answers])
 
     async def together(self, seconds: float, number: int) -> None:
         """So many clients."""
         replies, took_s = await clients(self.ask, seconds, number)
-        self.per_s.append(len(replies) / took_s)
-        self._note(replies)
+        self.per_s.append(len(self._answers(replies)) / took_s)
 
-    def _note(self, replies: Sequence[Timed]) -> None:
-        self.failed += sum(each.reply.status != 200 for each in replies)
-        stages = [stages_of(each.reply) for each in replies]
-        self.own_ms += [each["request"] - each["triton"] for each in stages if "triton" in each]
+    def _answers(self, replies: Sequence[Timed]) -> list[Timed]:
+        """Those that are; the others are counted.
+
+        Raises:
+            RuntimeError: none is, so that the turn has nothing to tell.
+        """
+        answers = [each for each in replies if each.reply.status == 200]
+        self.failed += len(replies) - len(answers)
+        if not answers:
+            raise RuntimeError(f"all of {len(replies)} requests failed, the last by {replies[-1].reply}")
+        return answers
 
     def latencies(self) -> list[float]:
         """By round, milliseconds."""
@@ -132,6 +132,7 @@ async def compare(
     everybody = {name: contestants(up, question) for name, question in questions.items()}
     for each in (each for those in everybody.values() for each in those.values()):
         await each.ask()
+    said = {name: await agreement(up, question) for name, question in questions.items()}
     for count in tqdm(range(rounds), desc="comparison", unit="round", file=sys.stderr, disable=None):
         for picture, those in everybody.items():
             turns = list(those.values())
@@ -142,14 +143,9 @@ async def compare(
     return {
         picture: {
             "clients": number[picture],
+            "agreement": said[picture],
             "servers": {name: each.figures() for name, each in those.items()},
             "ratios": _ratios(those),
-            "gateway_over_direct_ms": spread(
-                [
-                    ours - direct
-                    for ours, direct in zip(those[GATEWAY].latencies(), those[DIRECT].latencies(), strict=True)
-                ]
-            ),
         }
         for picture, those in everybody.items()
     }
@@ -169,14 +165,3 @@ def _ratios(those: Mapping[str, Contestant]) -> dict[str, Ratio]:
                 "processor": times(other.processor_ms, mine.processor_ms),
             }
     return found
-
-
-def times(upper: Sequence[float], lower: Sequence[float]) -> Spread:
-    """How many times as much the one is as the other, round by round."""
-    return spread([a / b for a, b in zip(upper, lower, strict=True)])
-
-
-def spread(values: Sequence[float]) -> Spread:
-    """Median, least and most of the rounds."""
-    median, least, most = (round(float(value), 3) for value in (np.median(values), min(values), max(values)))
-    return {"median": median, "least": least, "most": most}

@@ -1,15 +1,18 @@
 """Triton without the gateway: what that adds is the difference."""
 
 import asyncio
+from collections.abc import Sequence
 
 import numpy as np
 import psutil
+from numpy.typing import NDArray
 
 from export.contract.boxes import Detections
 from export.contract.defects import DEFECTS
 from export.contract.tensors import DETECTOR
 from export.contract.tiles import merge_tiles
 from export.server import TritonServer
+from gateway.errors import STATUS, ServiceError
 from gateway.models.grounding import grounding_reading
 from gateway.models.prompts import PromptEmbeddings
 from gateway.models.scan import Read
@@ -40,14 +43,17 @@ class DirectTriton:
         return cls(triton, served, read, (psutil.Process(server.pid),))
 
     async def ask(self, question: Question) -> Reply:
-        """All tiles in as many batches as the gateway makes."""
+        """All tiles in as many batches as the gateway makes; the content is boxes and scores of each."""
         batches = np.array_split(question.tiles, -(-len(question.tiles) // DETECTOR.max_batch_size))
-        return Reply(200, await asyncio.gather(*(self._read(batch) for batch in batches)))
+        try:
+            return Reply(200, await asyncio.gather(*(self._read(batch) for batch in batches)))
+        except ServiceError as error:  # its queue is full
+            return Reply(STATUS[type(error)][0], str(error))
 
-    def boxes(self, question: Question, reply: Reply) -> Detections:
-        """What the answer says by the rules of the gateway's defaults; this is not timed."""
+    def boxes(self, question: Question, read: Sequence[tuple[NDArray[np.float32], NDArray[np.float32]]]) -> Detections:
+        """What an answer's content says by the rules of the gateway's defaults; this is not timed."""
         defaults = DetectParameters()
-        boxes, scores = (np.concatenate([each[part] for each in reply.content]) for part in (0, 1))
+        boxes, scores = (np.concatenate([each[part] for each in read]) for part in (0, 1))
         return merge_tiles(
             boxes,
             scores,

@@ -1,11 +1,9 @@
 """The same PyTorch model behind LitServe, for comparison: requests that come together are one batch.
 
-LitServe is no dependency; it lives in an environment of its own, which sees the packages of the other one:
-
-    python3.11 -m venv build/litserve
-    echo "$PWD/.venv-dev/lib/python3.11/site-packages" > build/litserve/lib/python3.11/site-packages/dev.pth
-    build/litserve/bin/pip install litserve==0.2.19
     PYTHONPATH=. build/litserve/bin/python -m tests.benchmarks.service.litserve_server --port 8091
+
+LitServe is no dependency; it lives in an environment of its own, which sees the packages of the other one and is made
+by MAKE_LITSERVE of servers.py.
 """
 
 import argparse

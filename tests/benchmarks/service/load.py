@@ -22,15 +22,19 @@ async def clients(ask: Ask, seconds: float, number: int) -> tuple[list[Timed], f
 
 
 async def steady(ask: Ask, seconds: float, rate_per_s: float) -> tuple[list[Timed], float]:
-    """Evenly spaced; latency counts from when a request was due, so that nobody gains by being slow to take it."""
+    """Evenly spaced; latency counts from when a request was due, so that nobody gains by being slow to take it.
+
+    The seconds that it took are at least an interval for each request: no more can be answered a second than are asked.
+    """
     tasks = []
+    requests = max(1, round(seconds * rate_per_s))
     began = time.perf_counter()
-    for number in range(max(1, round(seconds * rate_per_s))):
+    for number in range(requests):
         due = began + number / rate_per_s
         await asyncio.sleep(max(0.0, due - time.perf_counter()))
         tasks.append(asyncio.create_task(timed(ask, due)))
     replies = await asyncio.gather(*tasks)
-    return replies, time.perf_counter() - began
+    return replies, max(requests / rate_per_s, time.perf_counter() - began)
 
 
 async def timed(ask: Ask, due: float) -> Timed:

@@ -43,6 +43,7 @@ async def stage_breakdown(server: HttpServer, question: Question, seconds: float
         spent.subtract(threads)
         found[label] = {
             "requests": len(replies),
+            "failed": sum(each.reply.status != 200 for each in replies),
             "stages": breakdown([each.reply for each in replies]),
             "gateway_threads_ms": {name: round(each / len(replies), 3) for name, each in spent.most_common() if each},
             "gateway_processor_ms": round(spent.total() / len(replies), 2),

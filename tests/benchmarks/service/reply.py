@@ -29,6 +29,17 @@ class Timed:
     milliseconds: float
 
 
+def answered(reply: Reply) -> Any:  # noqa: ANN401
+    """What a server said.
+
+    Raises:
+        RuntimeError: it did not answer.
+    """
+    if reply.status != 200:
+        raise RuntimeError(f"a server answered {reply.status}: {reply.content}")
+    return reply.content
+
+
 def percentiles(values: Sequence[float], *percents: int) -> dict[str, float]:
     """By name; none of no values."""
     if not values:

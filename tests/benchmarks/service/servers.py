@@ -23,7 +23,11 @@ from tests.benchmarks.service.reply import Reply
 from tests.conftest import ROOT
 
 LITSERVE = ROOT / "build" / "litserve" / "bin" / "python"
+MAKE_LITSERVE = """python3.11 -m venv build/litserve
+echo "$PWD/.venv-dev/lib/python3.11/site-packages" > build/litserve/lib/python3.11/site-packages/dev.pth
+build/litserve/bin/pip install litserve==0.2.19"""
 PER_PROMPT, IMAGE_ONCE, LIT = "FastAPI, generate per prompt", "FastAPI, image once", "LitServe, image once"
+DIRECT, GATEWAY, GENERATIVE = "Triton by gRPC, grounding", "gateway, grounding", "gateway, generative"
 PATIENCE_S = 600.0  # of a client
 COMMANDS: Mapping[str, tuple[str, ...]] = {
     PER_PROMPT: (sys.executable, "-m", "tests.benchmarks.service.fastapi_server", "--way", "per_prompt"),

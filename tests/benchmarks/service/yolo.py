@@ -24,11 +24,11 @@ from export.engines.targets import build_engine
 from export.triton.config import render_config
 from gateway.models.triton import Triton
 from gateway.request.deadline import Deadline
-from tests.benchmarks.service.compare import times
 from tests.benchmarks.service.direct import WHOLE_RUN_S, DirectTriton
 from tests.benchmarks.service.process import processor_s
 from tests.benchmarks.service.question import Question
-from tests.benchmarks.service.reply import percentiles
+from tests.benchmarks.service.reply import answered, percentiles
+from tests.benchmarks.service.spread import times
 from tests.conftest import REPOSITORY, ROOT, embedded_triton
 
 GRAPH = ROOT / "build" / "yolo" / "model.onnx"
@@ -46,13 +46,13 @@ FEWER = 0.7  # magnification: 448 pixels are two tiles each way
 OURS, OURS_FEWER, THEIRS = "ours, nine tiles of 256", f"ours, four tiles at {FEWER}", "YOLOv8n at 640"
 
 
-def write_repository(folder: Path, precision: str) -> None:
-    """Our models and YOLO."""
+def write_repository(folder: Path, precision: str, graph: Path) -> None:
+    """Our models, and YOLO of that ONNX graph."""
     for spec in (DETECTOR, PROMPT_ENCODER):
         shutil.copytree(REPOSITORY / spec.name, folder / spec.name)
     version = folder / YOLO.name / "1"
     version.mkdir(parents=True)
-    build_engine(GRAPH, "openvino", precision, version, None, spec=YOLO)
+    build_engine(graph, "openvino", precision, version, None, spec=YOLO)
     shutil.copy(MODEL_FILE, version / "model.py")
     config = render_config(YOLO, Dimensions(tile=640, embedding=0, boxes=0), {}, "openvino")
     (version.parent / "config.pbtxt").write_text(config)
@@ -67,20 +67,22 @@ def read_yolo(output: NDArray[np.float32]) -> Detections:
     return nms(found, NMS_THRESHOLD, MAX_DETECTIONS)
 
 
-async def compare_with_yolo(folder: Path, question: Question, rounds: int) -> dict[str, Any]:
-    """Latencies and processor time, and how many times as long ours take as YOLO's, by round."""
-    write_repository(folder, PRECISION)
+async def compare_with_yolo(
+    folder: Path, question: Question, rounds: int, graph: Path = GRAPH, turn: int = TURN
+) -> dict[str, Any]:
+    """Latencies and processor time, and how many times as long ours take as YOLO's, by round of `turn` requests."""
+    write_repository(folder, PRECISION, graph)
     with embedded_triton(folder) as server:
         direct, triton = await DirectTriton.of(server), Triton(server.grpc_url)
         processes = (psutil.Process(server.pid),)
         image = {"IMAGE": question.pixels[None]}
 
         async def ours() -> None:
-            direct.boxes(question, await direct.ask(question))
+            direct.boxes(question, answered(await direct.ask(question)))
 
         async def ours_fewer() -> None:
             smaller = Question(cv2.resize(question.pixels, None, fx=FEWER, fy=FEWER, interpolation=cv2.INTER_AREA))
-            direct.boxes(smaller, await direct.ask(smaller))
+            direct.boxes(smaller, answered(await direct.ask(smaller)))
 
         async def yolo() -> None:
             read_yolo((await triton.infer(YOLO, "1", image, Deadline.within(WHOLE_RUN_S)))["OUTPUT"][0])
@@ -92,20 +94,20 @@ async def compare_with_yolo(folder: Path, question: Question, rounds: int) -> di
             await ask()
         for _ in tqdm(range(rounds), desc="YOLO", unit="round", file=sys.stderr, disable=None):
             for name, ask in asks.items():
-                before, turn = processor_s(processes), []
-                for _ in range(TURN):
+                before, took_ms = processor_s(processes), []
+                for _ in range(turn):
                     began = time.perf_counter()
                     await ask()
-                    turn.append((time.perf_counter() - began) * 1e3)
-                clock[name].append(turn)
-                processor[name].append((processor_s(processes) - before) / TURN * 1e3)
+                    took_ms.append((time.perf_counter() - began) * 1e3)
+                clock[name].append(took_ms)
+                processor[name].append((processor_s(processes) - before) / turn * 1e3)
         await asyncio.gather(direct.close(), triton.close())
-    medians = {name: [float(np.median(turn)) for turn in turns] for name, turns in clock.items()}
+    medians = {name: [float(np.median(each)) for each in turns] for name, turns in clock.items()}
     return {
         "precision": PRECISION,
         "servers": {
             name: {
-                "latency_ms": percentiles([each for turn in clock[name] for each in turn], 25, 50, 75, 95),
+                "latency_ms": percentiles([each for own in clock[name] for each in own], 25, 50, 75, 95),
                 "processor_ms": round(float(np.median(processor[name])), 2),
             }
             for name in asks
