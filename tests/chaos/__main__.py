@@ -8,17 +8,15 @@ stdout or --out. Exit code 1 if a limit was missed. --scale makes counts and dur
 
 import argparse
 import json
-import os
-import platform
 import sys
 import tempfile
 import time
 import traceback
 from collections.abc import Callable, Collection
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from tests.benchmarks.origin import origin
 from tests.chaos.bombs import bombs
 from tests.chaos.contract import contract
 from tests.chaos.corrupt import corrupt
@@ -80,13 +78,7 @@ def run(scale: Scale, numbers: Collection[int]) -> dict[str, Any]:
             trials[str(number)] = {"name": name, "seconds": seconds, "missed": outcome.missed, **outcome.figures}
             say(f"trial {number}, {name}: {'; '.join(outcome.missed) or 'within its limits'} ({seconds} s)")
     return {
-        "at": datetime.now(UTC).isoformat(timespec="seconds"),
-        "machine": {
-            "processors": len(os.sched_getaffinity(0)),
-            "load_average": os.getloadavg()[0],
-            "system": platform.platform(),
-            "python": platform.python_version(),
-        },
+        **origin(),
         "form": "short" if scale.short else "full",
         "scale": scale.factor,
         "seconds": round(time.monotonic() - began, 1),

@@ -40,19 +40,34 @@ def _full(grounds: Grounds, requests: int, outcome: Outcome) -> None:
         load.by_clients(4, requests)
         outcome.same("full_disk_answers", dict(load.statuses()), {"200": requests})
         wait_until(lambda: _recorded(gateway) == requests, "every answer to be written or dropped")
-        outcome.least("pictures_dropped", gateway.metric("pcbd_record_images_total", outcome="dropped"), 1)
         own = Path(f"/proc/{gateway.process.pid}/root{folder}")  # as the gateway sees it
-        kept = [path for path in (own / "images").rglob("*") if path.is_file()]
-        whole = [path for path in kept if path.read_bytes() == tile()]
-        outcome.least("pictures_kept", len(whole), 1)
-        partial = [path for path in kept if PATH.fullmatch(path.relative_to(own / "images").as_posix())]
-        outcome.same("partial_pictures", len(set(partial) - set(whole)), 0)
-        outcome.note("broken_off_stages", len(set(kept) - set(partial)))
+        files = {path.relative_to(own / "images").as_posix(): path for path in (own / "images").rglob("*.*")}
+        kept = {name for name in files if PATH.fullmatch(name)}
+        outcome.least("pictures_kept", len(kept), 1)
+        outcome.same("partial_pictures", sum(files[name].read_bytes() != tile() for name in kept), 0)
+        outcome.note("broken_off_stages", len(files) - len(kept))
         for name in ("gateway.db", "gateway.db-wal"):  # SQLite would follow the link to the wrong root
             shutil.copy(own / name, gateway.folder)
         with closing(sqlite3.connect(gateway.folder / "gateway.db")) as database:
             outcome.same("database", database.execute("PRAGMA integrity_check").fetchone()[0], "ok")
-            outcome.note("rows", database.execute("SELECT count(*) FROM inspections").fetchone()[0])
+            rows = database.execute("SELECT image_path FROM inspections").fetchall()
+        _judge_counts(gateway, requests, len(rows), {path for (path,) in rows if path}, kept, outcome)
+
+
+def _judge_counts(
+    gateway: Gateway, requests: int, rows: int, pointed_to: set[str], kept: set[str], outcome: Outcome
+) -> None:
+    """What the gateway counted is all that was asked, and what lies on the disk; each request came with a picture."""
+
+    def pictures(what: str) -> int:
+        return int(gateway.metric("pcbd_record_images_total", outcome=what))
+
+    outcome.least("pictures_dropped", pictures("dropped"), 1)
+    outcome.same("pictures_written_or_dropped", pictures("written") + pictures("dropped"), requests)
+    outcome.note("pictures_deleted_with_their_rows", pictures("written") - len(kept))
+    outcome.same("rows", rows, int(gateway.metric("pcbd_records_total", outcome="written")))
+    outcome.same("rows_without_their_picture", len(pointed_to - kept), 0)
+    outcome.same("pictures_without_a_row", len(kept - pointed_to), 0)
 
 
 def _read_only(grounds: Grounds, requests: int, outcome: Outcome) -> None:

@@ -133,8 +133,8 @@ class Grounds:
         """A gateway of a trial's own, ready; `prefix` is a command that starts it, `settings` are PCBD_* variables."""
         self._gateways += 1
         folder = self.folder / f"gateway-{self._gateways}"
-        url = settings.pop("triton_url", self.triton.url)
-        repository = Path(settings.pop("model_repository", self.triton.repository))
+        url = settings.pop("triton_url", None) or self.triton.url  # which is started only where it is needed
+        repository = Path(settings.pop("model_repository", None) or self.triton.repository)
         gateway = Gateway(folder, url, repository, prefix, settings)
         try:
             gateway.wait_ready()

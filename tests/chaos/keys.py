@@ -2,21 +2,20 @@
 
 import base64
 import secrets
-import socket
 import string
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections import Counter
 from itertools import cycle, islice
 
-import httpx
 import psutil
 
 from gateway.access.scope import Scope
 from gateway.access.store import KeyStore
 from gateway.database import Database
-from tests.chaos.grounds import Gateway, Grounds
-from tests.chaos.load import tile
+from tests.chaos.addresses import listener, send_addresses
+from tests.chaos.grounds import Grounds
 from tests.chaos.trial import Outcome, Scale
+
+ATTEMPTS = 200
 
 ROUTES = (
     ("POST", "/detect"),
@@ -28,9 +27,8 @@ ROUTES = (
 
 
 def keys(grounds: Grounds, scale: Scale, outcome: Outcome) -> None:
-    """200 attempts, 40 addresses."""
-    del scale
-    with grounds.gateway(api_keys="required", metrics_protected="true") as gateway:
+    """200 attempts; eight forms of an address."""
+    with grounds.delayed(0), grounds.gateway(api_keys="required", metrics_protected="true") as gateway:
         database = Database(gateway.settings["database_url"])
         store = KeyStore(database)
         _, key = store.create("line-3", frozenset(Scope), None)
@@ -40,15 +38,16 @@ def keys(grounds: Grounds, scale: Scale, outcome: Outcome) -> None:
             gateway.client.request(method, path, headers=headers, params=query).status_code
             for (method, path), (headers, query) in zip(cycle(ROUTES), guesses, strict=False)
         ]
-        outcome.note("attempts", len(statuses))
+        outcome.same("attempts", len(statuses), ATTEMPTS)
         outcome.same("answers_to_attempts", sorted(set(statuses)), [401])
         right = {"X-API-Key": key}
         outcome.same("answer_to_the_key", gateway.client.get("/defects", headers=right).status_code, 200)
-        with _listener() as (address, connected):
-            told = _send_addresses(gateway, address, right)
-            outcome.same("connections_to_the_address", len(connected()), 0)
+        with listener() as (address, connected):
+            told = send_addresses(gateway, address, right, scale.number(8, 2))
+            outcome.same("connections_to_the_address", connected(), 0)
         outcome.note("addresses_sent", len(told))
-        outcome.same("answers_to_addresses_above_499", [status for status in told if status >= 500], [])
+        outcome.note("answers_to_addresses", dict(Counter(status for _, status in told)))
+        outcome.same("answers_to_addresses_above_499", [fault for fault, status in told if status >= 500], [])
         others = {
             connection.raddr.port
             for connection in psutil.Process(gateway.process.pid).net_connections("inet")
@@ -63,7 +62,7 @@ def keys(grounds: Grounds, scale: Scale, outcome: Outcome) -> None:
 
 
 def _guesses(key: str) -> list[tuple[dict[str, str], dict[str, str]]]:
-    """Headers and queries, 200 of them; none has the key where it belongs."""
+    """Headers and queries, ATTEMPTS of them; none has the key where it belongs."""
     prefix, key_id, secret = key.split("_")
     changed = [
         secret[:place] + ("0" if secret[place] != "0" else "1") + secret[place + 1 :] for place in range(len(secret))
@@ -90,43 +89,5 @@ def _guesses(key: str) -> list[tuple[dict[str, str], dict[str, str]]]:
         ({"X-HTTP-Method-Override": "HEAD"}, {}),
     ]
     letters = cycle(string.ascii_letters)
-    found += [({"Authorization": f"Bearer {''.join(islice(letters, length))}"}, {}) for length in range(40, 64)]
-    return found[:200]
-
-
-@contextmanager
-def _listener() -> Iterator[tuple[str, Callable[[], list[socket.socket]]]]:
-    """An address, and the connections that came to it."""
-    with socket.create_server(("127.0.0.1", 0), backlog=100) as server:
-        server.setblocking(False)
-
-        def connected() -> list[socket.socket]:
-            found = []
-            while True:
-                try:
-                    found.append(server.accept()[0])
-                except BlockingIOError:
-                    return found
-
-        yield f"127.0.0.1:{server.getsockname()[1]}", connected
-
-
-def _send_addresses(gateway: Gateway, address: str, headers: dict[str, str]) -> list[int]:
-    """Eight forms of an address in five places."""
-    urls = [f"{scheme}://{address}/board.png" for scheme in ("http", "https", "ftp", "gopher", "ws")]
-    urls += [f"//{address}/board.png", f"file://{address}/etc/passwd", f"jar:http://{address}!/board.png"]
-    found = []
-    for url in urls:
-        requests: list[httpx.Response] = [
-            gateway.client.post("/detect", files={"image": url.encode()}, headers=headers),
-            gateway.client.post("/detect", json={"image": url}, headers=headers),
-            gateway.client.post("/detect", files={"image": tile()}, data={"prompt": url}, headers=headers),
-            gateway.client.post("/detect", files={"image": tile()}, data={"board_id": url}, headers=headers),
-            gateway.client.put(
-                "/defects/glue",
-                json={"names": {"en": ["glue"]}, "descriptions": {"en": [url]}},
-                headers={**headers, "X-Actor": url, "Referer": url, "Origin": str(gateway.client.base_url)},
-            ),
-        ]
-        found += [answer.status_code for answer in requests]
+    found += [({"Authorization": f"Bearer {''.join(islice(letters, length))}"}, {}) for length in range(40, 65)]
     return found

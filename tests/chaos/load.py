@@ -5,9 +5,10 @@ import io
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Coroutine, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
+from itertools import count
 from typing import Any
 
 import httpx
@@ -29,6 +30,11 @@ class Answer:
     at: float  # when it came, of time.perf_counter
     says_when: bool  # whether it has Retry-After
 
+    @property
+    def due(self) -> float:
+        """When it was, of time.perf_counter."""
+        return self.at - self.seconds
+
 
 class Load(Bench):
     """Asks about one tile again and again."""
@@ -36,6 +42,7 @@ class Load(Bench):
     def __init__(self, url: str, **data: Any) -> None:  # noqa: ANN401 - form fields
         super().__init__(url, {"files": {"image": tile()}, "data": {"prompt": "短路", **data}}, PATIENCE_S, {})
         self.answers: list[Answer] = []
+        self.asked = 0  # requests that have begun
 
     def at_rate(self, rate_per_s: float, seconds: float) -> None:
         """So many requests a second, whatever becomes of them; returns when all are answered."""
@@ -46,17 +53,13 @@ class Load(Bench):
         left = iter(range(requests))
         asyncio.run(self._clients(concurrency, lambda: next(left, None) is not None))
 
-    @contextmanager
-    def running(self, concurrency: int) -> Iterator[None]:
+    def running(self, concurrency: int) -> AbstractContextManager[None]:
         """While the block runs so many clients ask again and again; at its end all are answered."""
-        ending = threading.Event()
-        thread = threading.Thread(target=lambda: asyncio.run(self._clients(concurrency, lambda: not ending.is_set())))
-        thread.start()
-        try:
-            yield
-        finally:
-            ending.set()
-            thread.join()
+        return _while_it_runs(lambda goes_on: self._clients(concurrency, goes_on))
+
+    def running_at(self, rate_per_s: float) -> AbstractContextManager[None]:
+        """While the block runs so many requests a second, whatever becomes of them; at its end all are answered."""
+        return _while_it_runs(lambda goes_on: self._steadily(rate_per_s, goes_on))
 
     def statuses(self) -> Counter[str]:
         """How often each came."""
@@ -81,7 +84,18 @@ class Load(Bench):
             for _ in range(concurrency):
                 group.create_task(one(client))
 
+    async def _steadily(self, rate_per_s: float, goes_on: Callable[[], bool]) -> None:
+        async with self._client() as client, asyncio.TaskGroup() as group:
+            began = time.perf_counter()
+            for number in count():
+                due = began + number / rate_per_s
+                await asyncio.sleep(max(0.0, due - time.perf_counter()))
+                if not goes_on():
+                    break
+                group.create_task(self._ask(client, due, lambda: None))
+
     async def _ask(self, client: httpx.AsyncClient, due: float, done: Callable[[], object]) -> None:
+        self.asked += 1
         says_when = False
         try:
             reply = await client.post("/detect", **self._form)
@@ -91,6 +105,19 @@ class Load(Bench):
         now = time.perf_counter()
         self.answers.append(Answer(status, now - due, now, says_when))
         done()
+
+
+@contextmanager
+def _while_it_runs(load: Callable[[Callable[[], bool]], Coroutine[None, None, None]]) -> Iterator[None]:
+    """Runs a load in a thread; what it is given says whether it is to go on."""
+    ending = threading.Event()
+    thread = threading.Thread(target=lambda: asyncio.run(load(lambda: not ending.is_set())))
+    thread.start()
+    try:
+        yield
+    finally:
+        ending.set()
+        thread.join()
 
 
 def p99(seconds: Sequence[float]) -> float:

@@ -35,13 +35,17 @@ def memory(grounds: Grounds, scale: Scale, outcome: Outcome) -> None:
     """What was killed answers again within 10 s, the other one has served on, and the alert fires while it is away."""
     times = scale.number(5, 1)
     outcome.note("kills_each", times)
+    if scale.short:
+        outcome.note("alerts", "not in the short form")
+    elif PROMETHEUS is None:
+        outcome.lacking("alerts", "prometheus is not on the PATH")
     try:
         with MemoryGroup(GATEWAY_MB * 2**20) as group:
             _gateway(grounds, group, times, outcome)
         with MemoryGroup(TRITON_MB * 2**20) as group:
             _triton(grounds, group, times, scale, outcome)
     except GroupError as error:
-        outcome.note("not_here", str(error))
+        outcome.lacking("not_here", str(error))
 
 
 def _gateway(grounds: Grounds, group: MemoryGroup, times: int, outcome: Outcome) -> None:
@@ -49,7 +53,7 @@ def _gateway(grounds: Grounds, group: MemoryGroup, times: int, outcome: Outcome)
     other = Load(grounds.shared.url)  # a gateway beside it, before the same Triton
     with (
         grounds.gateway(group.prefix) as gateway,
-        _watched(grounds, gateway, grounds.triton, outcome) as watching,
+        _watched(grounds, gateway, grounds.triton) as watching,
         other.running(1),
     ):
         for number in range(times):
@@ -80,7 +84,7 @@ def _triton(grounds: Grounds, group: MemoryGroup, times: int, scale: Scale, outc
     try:
         with (
             grounds.gateway(**settings) as gateway,
-            _watched(grounds, gateway, triton, outcome) as watching,
+            _watched(grounds, gateway, triton) as watching,
         ):
             load = Load(gateway.url)
             with load.running(4):
@@ -115,10 +119,9 @@ def _triton(grounds: Grounds, group: MemoryGroup, times: int, scale: Scale, outc
 
 
 @contextmanager
-def _watched(grounds: Grounds, gateway: Gateway, triton: StubTriton, outcome: Outcome) -> Iterator[Alerts | None]:
+def _watched(grounds: Grounds, gateway: Gateway, triton: StubTriton) -> Iterator[Alerts | None]:
     """In the full form, and where Prometheus is installed."""
     if grounds.scale.short or PROMETHEUS is None:
-        outcome.note("alerts", "not in the short form" if grounds.scale.short else "prometheus is not on the PATH")
         yield None
         return
     with alerts(gateway.folder / "prometheus", httpx.URL(gateway.url).netloc.decode(), triton.metrics) as watching:

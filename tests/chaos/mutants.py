@@ -1,8 +1,9 @@
 """Damaged pictures, each made from nothing but its number: a seed drawn here, encoded, then changed.
 
 Seeds are JPEG, PNG, TIFF and BMP of every mode that these hold, 1 x N, of 16 bits, CMYK, with EXIF rotation, with
-several pages. Changes are truncation, bit flips, bytes of another value, blocks cut out, doubled or moved, another
-picture's end, and headers that lie about the size, up to bombs of 65,535 x 65,535 pixels.
+several pages, and one that says thousands of samples a pixel. Changes are truncation, bit flips, bytes of another
+value, blocks cut out, doubled or moved, another picture's end, and headers that lie about the size, up to bombs of
+65,535 x 65,535 pixels.
 """
 
 import io
@@ -54,7 +55,17 @@ def seeds() -> tuple[bytes, ...]:
         found += [_encoded(deep, "PNG"), _encoded(deep, "TIFF"), _encoded(colour, "TIFF", compression="jpeg")]
         found.append(_encoded(colour, "TIFF", save_all=True, append_images=[colour.rotate(90)] * 4))
         found.append(_encoded(colour, "TIFF", big_tiff=True))
-    return tuple(found)
+    return (*found, of_many_samples())
+
+
+def of_many_samples() -> bytes:
+    """A BigTIFF of few bytes whose header says 4,389 samples a pixel: it took 2.2 GB until that was looked at."""
+    data = _encoded(Image.new("RGB", (1, 1)), "TIFF", big_tiff=True)
+    for tag, kind, size, lie in ((256, 4, 1, 65_280), (257, 4, 1, 4_389), (277, 3, 3, 4_389)):  # width, length, samples
+        entry = struct.pack("<HHQI", tag, kind, 1, size)
+        assert entry in data, f"Pillow writes tag {tag} in another way"
+        data = data.replace(entry, struct.pack("<HHQI", tag, kind, 1, lie))
+    return data
 
 
 def _between(mode: str) -> str:

@@ -1,10 +1,14 @@
 """Trials 1 to 3: a steady load, too much of it, and much of it for long."""
 
-from tests.chaos.grounds import Gateway, Grounds, wait_until
+from concurrent.futures import ThreadPoolExecutor
+
+from tests.chaos.grounds import PATIENCE_S, Gateway, Grounds, wait_until
 from tests.chaos.load import Load, p99
 from tests.chaos.trial import Outcome, Scale
 
 MEGABYTE = 1e6
+OVERLOAD = 3  # times the capacity
+RECOVERY_S = 5.0
 
 
 def capacity_per_s(gateway: Gateway, scale: Scale) -> float:
@@ -32,10 +36,16 @@ def steady(grounds: Grounds, scale: Scale, outcome: Outcome) -> None:
 
 def overload(grounds: Grounds, scale: Scale, outcome: Outcome) -> None:
     """Trial 2: three times the capacity; what fits is answered, the rest refused at once, and it is over when it is."""
-    gateway, load = grounds.shared, Load(grounds.shared.url)
-    capacity, seconds = capacity_per_s(gateway, scale), scale.seconds(60, 2)
+    capacity, seconds = capacity_per_s(grounds.shared, scale), scale.seconds(60, 2)
+    load, after = Load(grounds.shared.url), Load(grounds.shared.url)
     outcome.note("capacity_per_s", capacity)
-    load.at_rate(3 * capacity, seconds)
+    with ThreadPoolExecutor(1) as pool:
+        overloading = pool.submit(load.at_rate, OVERLOAD * capacity, seconds)
+        number = round(OVERLOAD * capacity * seconds)
+        wait_until(lambda: load.asked == number, "the last request of too many", seconds + PATIENCE_S)
+        with after.running(1):  # as soon as it is over, while its own requests are still at work
+            wait_until(lambda: after.statuses()["200"] > 0, "an answer after the overload")
+        overloading.result()
     statuses = load.statuses()
     outcome.note("answers", dict(statuses))
     times = sorted(answer.at for answer in load.answers if answer.status == "200")
@@ -45,13 +55,10 @@ def overload(grounds: Grounds, scale: Scale, outcome: Outcome) -> None:
     outcome.same("neither_answered_nor_refused", len(load.answers) - len(refused) - statuses["200"], 0)
     outcome.same("refused_without_retry_after", sum(not answer.says_when for answer in refused), 0)
     outcome.quick("refused_p99_ms", p99([answer.seconds for answer in refused]) * 1e3, 100)
-
-    def answers() -> bool:
-        again = Load(gateway.url)
-        again.by_clients(1, 1)
-        return again.answers[0].status == "200"
-
-    outcome.quick("recovered_s", wait_until(answers, "an answer after the overload"), 5)
+    over = max(answer.due for answer in load.answers)
+    outcome.quick("drained_s", max(answer.at for answer in load.answers) - over, RECOVERY_S)
+    first = min(answer.at for answer in after.answers if answer.status == "200")
+    outcome.quick("recovered_s", first - over, RECOVERY_S)
 
 
 def growth(grounds: Grounds, scale: Scale, outcome: Outcome) -> None:

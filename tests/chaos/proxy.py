@@ -30,6 +30,7 @@ class Proxy:
         self._target = (host, int(port))
         self._port = free_port()
         self.url = f"127.0.0.1:{self._port}"
+        self.connections = 0  # that have come
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever)
         self._fault: str | None = None
@@ -60,6 +61,7 @@ class Proxy:
         self._flows.set()
 
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.connections += 1
         if self._fault == "refuse":
             _reset(writer)
             return

@@ -12,10 +12,13 @@ import numpy as np
 
 from tests.chaos.grounds import Grounds
 from tests.chaos.load import tile
+from tests.chaos.peak import forget_peak, peak_rss_bytes
 from tests.chaos.trial import Outcome, Scale
 
 CLIENTS = 32  # as many wait for what is missing of a request, until the gateway gives up
 PATIENCE_S = 20.0
+INTERIM = re.compile(rb"HTTP/\S+ 1(?!01)\d\d .*?\r\n\r\n", re.DOTALL)  # 101 is an answer
+FINAL = re.compile(rb"HTTP/\S+ ([2-9]\d\d|101) ")
 DICTIONARY = (
     b"\r\n", b"\r\n\r\n", b"\0", b":", b" ", b"%00", b"--x", b"--x--", b"chunked", b"Transfer-Encoding: chunked\r\n",
     b"Content-Length: 5\r\n", b"Content-Length: -1\r\n", b"Content-Length: 99999999999\r\n",
@@ -31,15 +34,16 @@ def requests(grounds: Grounds, scale: Scale, outcome: Outcome) -> None:
     number = scale.number(5_000, 200)
     gateway = grounds.shared
     originals = _originals(gateway.url)
+    forget_peak(gateway.process.pid)
 
     def ask(which: int) -> tuple[str, float]:
         began = time.monotonic()
-        return _status(gateway.port, _mutant(originals, which)), time.monotonic() - began
+        return status_of(gateway.port, _mutant(originals, which)), time.monotonic() - began
 
     with grounds.delayed(0), ThreadPoolExecutor(CLIENTS) as pool:
         answers = list(pool.map(ask, range(number)))
     outcome.same("healthy", gateway.status("/readyz"), 200)
-    outcome.most("gateway_rss_mb", gateway.rss_bytes / 1e6, 512)
+    outcome.most("gateway_peak_rss_mb", peak_rss_bytes(gateway.process.pid) / 1e6, 512)
     outcome.note("sent", number)
     outcome.note("answers", dict(collections.Counter(status for status, _ in answers)))
     outcome.same("answers_above_499", {n: s for n, (s, _) in enumerate(answers) if s.startswith("5")}, {})
@@ -111,17 +115,25 @@ def _damaged(original: bytes, rng: np.random.Generator) -> bytes:
     return bytes(data)
 
 
-def _status(port: int, data: bytes) -> str:
-    """Of the first answer; "closed" where there was none, "none" where nothing came at all."""
-    received = b""
+def status_of(port: int, data: bytes) -> str:
+    """Of the answer; "closed" where there was none, "none" where nothing came at all."""
+    received, status = b"", None
     try:
         with socket.create_connection(("127.0.0.1", port), timeout=PATIENCE_S) as connection:
             connection.sendall(data)
-            while len(received) < 12 and (more := connection.recv(4096)):
+            while status is None and (more := connection.recv(4096)):
                 received += more
+                status = _final(received)
     except TimeoutError:
         return "none"
     except OSError:
         pass
-    parts = received.split(b" ", 2)
-    return parts[1].decode("latin-1") if received.startswith(b"HTTP/") and len(parts) > 1 else "closed"
+    return status or "closed"
+
+
+def _final(received: bytes) -> str | None:
+    """The status of the first answer that is more than '100 Continue' and its like; None as long as there is none."""
+    while interim := INTERIM.match(received):
+        received = received[interim.end() :]
+    found = FINAL.match(received)
+    return found[1].decode() if found else None

@@ -11,6 +11,7 @@ from PIL import Image
 
 from tests.chaos.grounds import Gateway, Grounds, wait_until
 from tests.chaos.load import Load, p99
+from tests.chaos.peak import forget_peak, peak_rss_bytes
 from tests.chaos.trial import Outcome, Scale
 
 BODY_HEAD = (
@@ -26,6 +27,8 @@ DRIBBLE_S = 1.0
 GIVE_UP_S = 15.0  # beyond the setting
 SLACK_S = 1.0  # beyond the setting: what is slow is looked at no oftener
 DROPPED = "pcbd_dropped_connections_total"
+ORDINARY_PER_S = 10.0  # requests of others, each due at its time: one that waits does not put off the next
+ORDINARY_SLOWEST_S = 1.0
 
 
 def slow(grounds: Grounds, scale: Scale, outcome: Outcome) -> None:
@@ -34,21 +37,23 @@ def slow(grounds: Grounds, scale: Scale, outcome: Outcome) -> None:
     limit_s = float(gateway.settings.get("head_timeout_s", 10))
     _keep_a_large_picture(gateway)
     before = Load(gateway.url)
-    before.by_clients(1, scale.number(200, 20))
+    before.at_rate(ORDINARY_PER_S, scale.seconds(20, 2))
     baseline_ms = p99(before.seconds_of("200")) * 1e3
     outcome.note("time_limit_s", limit_s)
     outcome.note("ordinary_p99_alone_ms", baseline_ms)
     for kind, start in STARTS.items():
-        number = scale.number(100, 20) if kind == "read" else scale.number(500, 60)  # 3 MB are kept for each reader
-        during, clients = Load(gateway.url), SlowClients(gateway, start, number)
-        with during.running(1):
-            seconds = limit_s + GIVE_UP_S
+        number, during = scale.number(500, 60), Load(gateway.url)
+        forget_peak(gateway.process.pid)
+        with during.running_at(ORDINARY_PER_S):
+            clients, seconds = SlowClients(gateway, start, number), limit_s + GIVE_UP_S
             closed_s = clients.read_nothing(seconds) if kind == "read" else clients.dribble(DRIBBLE[kind], seconds)
         outcome.note(f"{kind}_connections", number)
         outcome.same(f"{kind}_left_open", number - len(closed_s), 0)
         outcome.quick(f"{kind}_closed_s", max(closed_s, default=float("nan")), limit_s + SLACK_S)
         outcome.same(f"{kind}_ordinary_answers", sorted(during.statuses()), ["200"])
         outcome.quick(f"{kind}_ordinary_p99_ms", p99(during.seconds_of("200")) * 1e3, 2 * baseline_ms)
+        outcome.quick(f"{kind}_ordinary_slowest_s", during.slowest_s(), ORDINARY_SLOWEST_S)
+        outcome.note(f"{kind}_gateway_peak_rss_mb", peak_rss_bytes(gateway.process.pid) / 1e6)
 
 
 def _keep_a_large_picture(gateway: Gateway) -> None:
@@ -96,8 +101,9 @@ class SlowClients:
     def read_nothing(self, seconds: float) -> list[float]:
         """As `dribble`, since the last answer began to come; their ends are seen by the gateway alone, which counts."""
         over: list[float] = []
+        until = time.monotonic() + seconds
         for key in list(self._selector.get_map().values()):
-            select.select([key.fileobj], [], [], seconds)
+            select.select([key.fileobj], [], [], max(0.0, until - time.monotonic()))
         self._began = time.monotonic()
         while len(over) < self._number and time.monotonic() - self._began < seconds:
             dropped = int(self._gateway.metric(DROPPED, reason="send") - self._dropped)

@@ -5,6 +5,7 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 
 from tests.chaos.grounds import Gateway, Grounds, wait_until
 from tests.chaos.load import Load
@@ -15,6 +16,16 @@ UNDER_WAY = 60
 AT_LEAST = 50
 GATHERING_S = 5.0  # a tile, until all of them have reached Triton
 INSTANCES = 2  # which hold one each
+
+
+@dataclass(frozen=True)
+class TritonStop:
+    """What became of the requests under way when Triton was asked to end, and of Triton."""
+
+    answers: Counter[str]
+    after_readiness: int  # answers that came after the gateway's had failed
+    code: int
+    seconds: float
 
 
 def sigterm(grounds: Grounds, scale: Scale, outcome: Outcome) -> None:
@@ -34,11 +45,11 @@ def _judge_triton(grounds: Grounds, times: int, outcome: Outcome) -> None:
     with grounds.gateway(max_in_flight="64", deadline_s="30") as gateway:
         stops = [_stop_triton(grounds, gateway) for _ in range(times)]
     outcome.note("stops_of_triton", times)
-    outcome.same(
-        "triton_answers", dict(sum((answers for _, answers, _, _ in stops), Counter())), {"200": UNDER_WAY * times}
-    )
-    outcome.same("triton_exit_codes", sorted({code for _, _, code, _ in stops}), [0])
-    outcome.most("triton_stopped_s", max(seconds for *_, seconds in stops), 30)
+    answers = sum((stop.answers for stop in stops), Counter[str]())
+    outcome.same("triton_answers", dict(answers), {"200": UNDER_WAY * times})
+    outcome.least("triton_answers_after_readiness_failed", min(stop.after_readiness for stop in stops), 1)
+    outcome.same("triton_exit_codes", sorted({stop.code for stop in stops}), [0])
+    outcome.most("triton_stopped_s", max(stop.seconds for stop in stops), 30)
 
 
 def _stop_gateway(grounds: Grounds) -> tuple[int, int, int, float]:
@@ -61,20 +72,22 @@ def _stop_gateway(grounds: Grounds) -> tuple[int, int, int, float]:
         return under_way, lost, code, time.monotonic() - began
 
 
-def _stop_triton(grounds: Grounds, gateway: Gateway) -> tuple[int, Counter[str], int, float]:
-    """Requests under way, how often each answer came, Triton's exit code, and the seconds until then."""
+def _stop_triton(grounds: Grounds, gateway: Gateway) -> TritonStop:
     with ThreadPoolExecutor(1) as pool, grounds.delayed(GATHERING_S):
         load = Load(gateway.url)
         asking = pool.submit(load.by_clients, UNDER_WAY, UNDER_WAY)
-        under_way = _wait_for(lambda: grounds.triton.pending() + INSTANCES, UNDER_WAY)
+        _wait_for(lambda: grounds.triton.pending() + INSTANCES, UNDER_WAY)
         grounds.triton.delay(STUB_S)
         began = time.monotonic()
-        code = grounds.triton.terminate()
+        grounds.triton.ask_to_end()
+        wait_until(lambda: gateway.status("/readyz") == 503, "readiness to fail")
+        unready = time.perf_counter()
+        code = grounds.triton.wait()
         seconds = time.monotonic() - began
         asking.result()
     grounds.triton.start()
     gateway.wait_ready()
-    return under_way, load.statuses(), code, seconds
+    return TritonStop(load.statuses(), sum(answer.at > unready for answer in load.answers), code, seconds)
 
 
 def _wait_for(count: Callable[[], float], least: int) -> int:

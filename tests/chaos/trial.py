@@ -45,12 +45,16 @@ class Outcome:
         self._judge(name, value, {"least": limit}, value >= limit)
 
     def quick(self, name: str, value: float, limit: float) -> None:
-        """As `most`, of a time; the short form, on a machine that may be busy with anything, only tells it."""
+        """As `most`, of what a machine at other work or a short time changes; the short form only tells it."""
         self._judge(name, value, {"most": limit}, self._short or value <= limit)
 
     def brisk(self, name: str, value: float, limit: float) -> None:
         """As `least`, of a rate; the short form only tells it."""
         self._judge(name, value, {"least": limit}, self._short or value >= limit)
+
+    def lacking(self, name: str, what: str) -> None:
+        """What the machine lacks for a judgement; one that is not made is missed, and the short form only tells it."""
+        self._judge(name, what, {"expected": None}, self._short)
 
     def _judge(self, name: str, value: Any, limit: dict[str, Any], kept: bool) -> None:  # noqa: ANN401
         self.figures[name] = {"value": _rounded(value), **limit}

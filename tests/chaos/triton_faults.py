@@ -8,6 +8,7 @@ from tests.chaos.trial import Outcome, Scale
 
 REFUSALS = {"429", "503", "504"}
 HANG_S = 30.0  # in the short form, on a machine that may be busy with anything
+STUCK_CLIENTS = 10
 
 
 def judge_answers(load: Load, scale: Scale, outcome: Outcome) -> None:
@@ -41,12 +42,12 @@ def killed(grounds: Grounds, scale: Scale, outcome: Outcome) -> None:
 
 def stuck(grounds: Grounds, scale: Scale, outcome: Outcome) -> None:
     """Trial 5: a model that takes 30 s; requests end at the deadline and leave the queue, later ones are refused."""
-    triton, gateway = grounds.triton, grounds.hasty
-    load = Load(gateway.url)
+    triton, gateway, delay_s = grounds.triton, grounds.hasty, 4.0 if scale.short else 30.0
+    load, later = Load(gateway.url), Load(gateway.url)
     health_s: list[float] = []
-    with grounds.delayed(4 if scale.short else 30):
+    with grounds.delayed(delay_s):
         began = time.monotonic()
-        with load.running(10):
+        with load.running(STUCK_CLIENTS):
 
             def is_open() -> bool:
                 asked = time.perf_counter()
@@ -56,11 +57,18 @@ def stuck(grounds: Grounds, scale: Scale, outcome: Outcome) -> None:
 
             wait_until(is_open, "the breaker to open")
             outcome.quick("breaker_open_s", time.monotonic() - began, 10)
+            later.by_clients(1, 1)
+        outcome.same("later_answers", dict(later.statuses()), {"503": 1})
+        outcome.same("later_answers_without_retry_after", sum(not answer.says_when for answer in later.answers), 0)
+        outcome.quick("later_refused_s", later.slowest_s(), 0.1)
         late = load.seconds_of("504")
         outcome.least("late_answers", len(late), 1)
         outcome.quick("late_by_s", max(abs(each - HASTY_S) for each in late), 0.2)
         outcome.quick("healthz_p99_ms", p99(health_s) * 1e3, 50)
-        outcome.note("left_in_tritons_queue_s", wait_until(lambda: triton.pending() == 0, "cancelled work to leave"))
+        # An instance drops what was cancelled when it is free to look. Work that nobody cancelled would be done first,
+        # by two instances, in STUCK_CLIENTS / 2 times the delay.
+        left_s = wait_until(lambda: triton.pending() == 0, "cancelled work to leave", STUCK_CLIENTS * delay_s)
+        outcome.most("left_in_tritons_queue_s", left_s, 2 * delay_s)
     judge_answers(load, scale, outcome)
     if not scale.short:
         triton.kill()  # its instances would sleep on
