@@ -436,6 +436,7 @@ def main() -> int:
     try:
         server.start()
         server.wait_ready(arguments.start_timeout_s)
+        sys.stderr.write(f"Triton is ready: HTTP {server.http_url}, gRPC {server.grpc_url}\n")
     except ServerError as error:
         server.stop()
         if server.asked_to_stop:  # while it was still starting

@@ -110,11 +110,12 @@ def test_boxes_agree_to_a_location_bin_and_each_with_one_only() -> None:
     assert agreeing([], []) == 1
 
 
-def test_a_report_says_when_where_of_what_and_how_it_was_made() -> None:
+def test_a_report_says_when_where_of_what_and_how_it_was_made(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "orig_argv", ["/usr/bin/python3", "-m", "tests.benchmarks.service", "a part"])
     made = origin()
     assert set(made) == {"at", "machine", "revision", "command"}
     assert {"processor", "cores", "cores_used", "priority", "load_average", "python"} == set(made["machine"])
-    assert "pytest" in made["command"]
+    assert made["command"] == "python -m tests.benchmarks.service 'a part'"
     head = subprocess.run(["git", "rev-parse", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=False)
     assert made["revision"].startswith(head.stdout.strip() or "unknown")
 

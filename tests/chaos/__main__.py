@@ -63,7 +63,7 @@ LONG = {8, 10, 15}
 
 def run(scale: Scale, numbers: Collection[int]) -> dict[str, Any]:
     """The report; its `missed` are the limits that were."""
-    began = time.monotonic()
+    head, began = origin(), time.monotonic()
     trials: dict[str, Any] = {}
     with tempfile.TemporaryDirectory(prefix="pcbd-chaos-") as folder, Grounds(Path(folder), scale) as grounds:
         for number in numbers:
@@ -78,7 +78,7 @@ def run(scale: Scale, numbers: Collection[int]) -> dict[str, Any]:
             trials[str(number)] = {"name": name, "seconds": seconds, "missed": outcome.missed, **outcome.figures}
             say(f"trial {number}, {name}: {'; '.join(outcome.missed) or 'within its limits'} ({seconds} s)")
     return {
-        **origin(),
+        **head,
         "form": "short" if scale.short else "full",
         "scale": scale.factor,
         "seconds": round(time.monotonic() - began, 1),

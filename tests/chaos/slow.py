@@ -74,7 +74,7 @@ class SlowClients:
     def __init__(self, gateway: Gateway, start: bytes, number: int) -> None:
         self._gateway = gateway
         self._number = number
-        self._dropped = gateway.metric(DROPPED, reason="send")
+        self._dropped = gateway.metric(DROPPED)
         self._selector = selectors.DefaultSelector()
         self._began = time.monotonic()
         for _ in range(number):
@@ -99,18 +99,19 @@ class SlowClients:
         return over
 
     def read_nothing(self, seconds: float) -> list[float]:
-        """As `dribble`, since the last answer began to come; their ends are seen by the gateway alone, which counts."""
+        """As `dribble`, since the last answer began to come; only the gateway sees when they end, and counts."""
         over: list[float] = []
         until = time.monotonic() + seconds
         for key in list(self._selector.get_map().values()):
             select.select([key.fileobj], [], [], max(0.0, until - time.monotonic()))
         self._began = time.monotonic()
         while len(over) < self._number and time.monotonic() - self._began < seconds:
-            dropped = int(self._gateway.metric(DROPPED, reason="send") - self._dropped)
+            dropped = int(self._gateway.metric(DROPPED) - self._dropped)
             over += [time.monotonic() - self._began] * (dropped - len(over))
             time.sleep(0.2)
+        ended = sum(_has_ended(key.fileobj) for key in self._selector.get_map().values())
         self._end_all()
-        return over
+        return over[:ended]
 
     def _end(self, key: selectors.SelectorKey) -> float:
         self._selector.unregister(key.fileobj)
@@ -143,3 +144,15 @@ def _is_over(connection: socket.socket) -> bool:
     except OSError:
         return True
     return data == b"" or data.startswith(b"HTTP/1.1 408")
+
+
+def _has_ended(connection: socket.socket) -> bool:
+    """Whether nothing more will come, once all that had is read."""
+    try:
+        while connection.recv(65_536):
+            pass
+    except BlockingIOError:
+        return False
+    except OSError:
+        pass
+    return True

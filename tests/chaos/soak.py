@@ -136,7 +136,7 @@ def main() -> int:
     parser.add_argument("--short", action="store_true", help="some seconds; tells what creeps and does not judge it")
     parser.add_argument("--out", type=Path)
     arguments = parser.parse_args()
-    scale = Scale(arguments.short)
+    head, scale = origin(), Scale(arguments.short)
     outcome = Outcome(scale)
     with (
         tempfile.TemporaryDirectory(prefix="pcbd-soak-") as folder,
@@ -145,7 +145,7 @@ def main() -> int:
     ):
         soak(gateway, scale.seconds(arguments.minutes * 60, SHORT_S), scale, outcome)
     form = "short" if scale.short else "full"
-    report: dict[str, Any] = {**origin(), "form": form, **outcome.figures, "missed": outcome.missed}
+    report: dict[str, Any] = {**head, "form": form, **outcome.figures, "missed": outcome.missed}
     text = json.dumps(report, indent=1)
     if arguments.out is None:
         print(text)  # noqa: T201

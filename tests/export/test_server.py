@@ -214,7 +214,7 @@ def test_a_triton_with_a_stuck_instance_is_killed(exit_timeout_s: int, again: bo
     model(tmp_path, "stuck", STUCK)
     port = free_port()
     with launcher(tmp_path, f"--grpc-port={port}", "--", f"--exit-timeout-secs={exit_timeout_s}") as process:
-        read_until(process, "Started Metrics Service")
+        read_until(process, "Triton is ready")
         (triton,) = children(process.pid)
         (instance,) = children(triton)
         asked = InferInput("A", [1], "FP32")
@@ -226,7 +226,7 @@ def test_a_triton_with_a_stuck_instance_is_killed(exit_timeout_s: int, again: bo
             read_until(process, "Signal (15) received")
             if again:
                 process.send_signal(signal.SIGTERM)
-            assert process.wait(30) == -signal.SIGKILL % 256
+            assert process.wait(60) == -signal.SIGKILL % 256
         wait_until(lambda: not is_alive(instance))  # a signal takes its time to kill
 
 
