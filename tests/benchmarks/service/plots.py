@@ -56,8 +56,10 @@ def _plot_curves(report: Mapping[str, Any], path: Path, lines: Mapping[str, str]
             spread = values if isinstance(values, dict) else dict.fromkeys(("median", "least", "most"), values)
             axes.plot(curve["sizes"], spread["median"], line, label=label)
             axes.fill_between(curve["sizes"], spread["least"], spread["most"], alpha=0.2)
-        axes.set(title=name, xlabel=name, ylabel=unit, yscale="log")
-        axes.set_xscale("symlog", linthresh=1) if 0 in curve["sizes"] else axes.set_xscale("log")
+        axes.set(title=name, xlabel=name, ylabel=unit, xscale="log", yscale="log")
+        if 0 in curve["sizes"]:
+            axes.set_xscale("symlog", linthresh=1)
+            axes.set_xlim(-0.2, 1.5 * curve["sizes"][-1])
         low, high = axes.get_ylim()
         axes.set_ylim(low / 3, high * 3)
         axes.legend(fontsize=8)
