@@ -103,9 +103,10 @@ def test_what_is_beyond_the_limit_is_refused_with_the_time_to_try_again(triton: 
 def test_the_generative_reading_finds_the_boxes_of_transformers(
     triton: TritonServer, tmp_path: Path, peer: Peer
 ) -> None:
-    """Its engines are in bf16, the peer in fp32, and a token that turns moves its box by a bin or a few.
+    """To a location bin, but for a fifth of them; to DRAFT_TOLERANCE, but for a tenth.
 
-    A location that was drafted stands for those behind it within DRAFT_TOLERANCE of the one that is read.
+    Its engines are in bf16, the peer is in fp32: of the board's fifteen boxes one or two are moved by a few bins. What
+    was drafted within DRAFT_TOLERANCE of the location that is read stands in its place for those behind it.
     """
 
     async def ask() -> dict[str, Any]:
