@@ -105,6 +105,11 @@ class TritonServer:
         """Whether it was, by `ask_to_stop`."""
         return self._kill_at is not None
 
+    @property
+    def was_killed(self) -> bool:
+        """Whether it has ended by SIGKILL."""
+        return self._process is not None and self._process.returncode == -signal.SIGKILL
+
     def start(self) -> None:
         """Starts Triton and returns at once.
 
@@ -440,7 +445,7 @@ def main() -> int:
     except ServerError as error:
         server.stop()
         if server.asked_to_stop:  # while it was still starting
-            return 0
+            return 1 if server.was_killed else 0
         print(f"error: {error}", file=sys.stderr)  # noqa: T201
         return 1
     return server.wait()

@@ -22,7 +22,8 @@ from tests.conftest import ROOT
 
 PATIENCE_S = 60.0
 HASTY_S = 2.0
-QUICK_LIMITS = {"head_timeout_s": "2", "body_timeout_s": "2", "send_timeout_s": "2"}  # the short form waits for these
+QUICK_LIMITS = {"head_timeout_s": "2", "body_timeout_s": "2", "send_timeout_s": "2"}
+KEEPING = {"review_random_share": "1"}  # every picture
 
 
 class Gateway:
@@ -119,9 +120,15 @@ class Grounds:
     @cached_property
     def shared(self) -> Gateway:
         """A gateway that trials share which leave it as it was; ready."""
-        limits = QUICK_LIMITS if self.scale.short else {}
-        store = {"image_store": f"file://{self.folder}/images", "review_random_share": "1"}
-        return self._stack.enter_context(self.gateway(**store, **limits))
+        return self._stack.enter_context(self.gateway(image_store=f"file://{self.folder}/images", **KEEPING))
+
+    @cached_property
+    def impatient(self) -> Gateway:
+        """The same for trials that wait until it gives a client up, which is sooner in the short form; ready."""
+        if not self.scale.short:
+            return self.shared
+        store = f"file://{self.folder}/images-of-the-impatient"
+        return self._stack.enter_context(self.gateway(image_store=store, **KEEPING, **QUICK_LIMITS))
 
     @cached_property
     def hasty(self) -> Gateway:

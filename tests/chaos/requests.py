@@ -32,7 +32,7 @@ DICTIONARY = (
 def requests(grounds: Grounds, scale: Scale, outcome: Outcome) -> None:
     """5,000 of them; the gateway is as before when they are over."""
     number = scale.number(5_000, 200)
-    gateway = grounds.shared
+    gateway = grounds.impatient
     originals = _originals(gateway.url)
     forget_peak(gateway.process.pid)
 

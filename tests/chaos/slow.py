@@ -33,7 +33,7 @@ ORDINARY_SLOWEST_S = 1.0
 
 def slow(grounds: Grounds, scale: Scale, outcome: Outcome) -> None:
     """Each is answered 408 or closed when its time is over, and an ordinary client's p99 at most doubles."""
-    gateway = grounds.shared
+    gateway = grounds.impatient
     limit_s = float(gateway.settings.get("head_timeout_s", 10))
     _keep_a_large_picture(gateway)
     before = Load(gateway.url)
@@ -74,7 +74,7 @@ class SlowClients:
     def __init__(self, gateway: Gateway, start: bytes, number: int) -> None:
         self._gateway = gateway
         self._number = number
-        self._dropped = gateway.metric(DROPPED)
+        self._dropped_before = self._dropped()
         self._selector = selectors.DefaultSelector()
         self._began = time.monotonic()
         for _ in range(number):
@@ -106,12 +106,16 @@ class SlowClients:
             select.select([key.fileobj], [], [], max(0.0, until - time.monotonic()))
         self._began = time.monotonic()
         while len(over) < self._number and time.monotonic() - self._began < seconds:
-            dropped = int(self._gateway.metric(DROPPED) - self._dropped)
+            dropped = self._dropped() - self._dropped_before
             over += [time.monotonic() - self._began] * (dropped - len(over))
             time.sleep(0.2)
         ended = sum(_has_ended(key.fileobj) for key in self._selector.get_map().values())
         self._end_all()
         return over[:ended]
+
+    def _dropped(self) -> int:
+        """Connections that were given up so far: of those that take nothing, also to make room."""
+        return sum(int(self._gateway.metric(DROPPED, reason=reason)) for reason in ("send", "crowded"))
 
     def _end(self, key: selectors.SelectorKey) -> float:
         self._selector.unregister(key.fileobj)

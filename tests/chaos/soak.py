@@ -32,7 +32,7 @@ from gateway.settings import Settings
 from tests.benchmarks.origin import origin
 from tests.chaos.grounds import Gateway, Grounds
 from tests.chaos.load import Load, p99
-from tests.chaos.pressure import capacity_per_s
+from tests.chaos.pressure import capacity_per_s, steady_share
 from tests.chaos.trial import Outcome, Scale
 
 SHORT_S = 4.0
@@ -82,7 +82,7 @@ class Watcher(threading.Thread):
 
 def soak(gateway: Gateway, seconds: float, scale: Scale, outcome: Outcome) -> None:
     """Asks, and judges the answers, memory, latency and descriptors."""
-    rate = 0.7 * capacity_per_s(gateway, scale)
+    rate = steady_share(scale) * capacity_per_s(gateway, scale)
     Load(gateway.url).by_clients(MOST_AT_WORK, scale.number(40, 2) * MOST_AT_WORK)
     load, began = Load(gateway.url), time.perf_counter()
     watcher = Watcher(gateway, began, min(1.0, seconds / WINDOWS / SAMPLES))

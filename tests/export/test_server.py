@@ -230,6 +230,29 @@ def test_a_triton_with_a_stuck_instance_is_killed(exit_timeout_s: int, again: bo
         wait_until(lambda: not is_alive(instance))  # a signal takes its time to kill
 
 
+@pytest.mark.parametrize(
+    ("script", "code"),
+    [
+        ("trap '' TERM\nkill -TERM $PPID\nkill -INT $PPID\nexec sleep 3600", 1),
+        ("kill -TERM $PPID\nexec sleep 3600", 0),
+    ],
+    ids=["killed", "ended"],
+)
+def test_a_start_that_is_broken_off_ends_well_unless_triton_had_to_be_killed(
+    script: str, code: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The stand-in signals its launcher, which is this process."""
+    stand_in(monkeypatch, tmp_path, script)
+    ports = [f"--{name}-port={free_port()}" for name in ("http", "grpc", "metrics")]
+    monkeypatch.setattr("sys.argv", ["export.server", "--model-repository", str(tmp_path), *ports])
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        assert main() == code
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+
+
 def test_a_model_that_loads_for_longer_than_the_start_timeout_ends_the_launcher(tmp_path: Path) -> None:
     model(tmp_path, "slow", SLOW)
     ports = [f"--{name}-port={free_port()}" for name in ("http", "grpc", "metrics")]
