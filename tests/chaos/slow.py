@@ -109,13 +109,18 @@ class SlowClients:
             dropped = self._dropped() - self._dropped_before
             over += [time.monotonic() - self._began] * (dropped - len(over))
             time.sleep(0.2)
-        ended = sum(_has_ended(key.fileobj) for key in self._selector.get_map().values())
+        until = time.monotonic() + SLACK_S  # what the gateway has dropped is here a moment later
+        while (ended := self._ended()) < self._number and time.monotonic() < until:
+            time.sleep(0.02)
         self._end_all()
         return over[:ended]
 
     def _dropped(self) -> int:
         """Connections that were given up so far: of those that take nothing, also to make room."""
         return sum(int(self._gateway.metric(DROPPED, reason=reason)) for reason in ("send", "crowded"))
+
+    def _ended(self) -> int:
+        return sum(_has_ended(key.fileobj) for key in self._selector.get_map().values())
 
     def _end(self, key: selectors.SelectorKey) -> float:
         self._selector.unregister(key.fileobj)
@@ -150,13 +155,15 @@ def _is_over(connection: socket.socket) -> bool:
     return data == b"" or data.startswith(b"HTTP/1.1 408")
 
 
-def _has_ended(connection: socket.socket) -> bool:
-    """Whether nothing more will come, once all that had is read."""
+def _was_cut_off(connection: socket.socket) -> bool:
+    """Whether it ends before the whole picture is taken; what the gateway's system still holds of it comes first."""
+    connection.settimeout(GIVE_UP_S)
+    taken = 0
     try:
-        while connection.recv(65_536):
-            pass
-    except BlockingIOError:
+        while data := connection.recv(65_536):
+            taken += len(data)
+    except TimeoutError:
         return False
     except OSError:
         pass
-    return True
+    return taken < LARGE_SIDE * LARGE_SIDE * 3
