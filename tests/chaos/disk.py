@@ -15,12 +15,13 @@ from tests.chaos.load import Load, tile
 from tests.chaos.trial import Outcome, Scale
 
 DISK_KILOBYTES = 1024
+FILL = 120  # requests whose pictures and rows fill it
 NAMESPACE = ("unshare", "--mount", *(() if os.geteuid() == 0 else ("--user", "--map-root-user")))
 
 
 def disk(grounds: Grounds, scale: Scale, outcome: Outcome) -> None:
     """Every request is answered, and what was written is whole."""
-    requests = scale.number(400, 120)
+    requests = max(FILL, scale.number(400, FILL))
     outcome.note("requests_each", requests)
     _full(grounds, requests, outcome)
     _read_only(grounds, requests, outcome)

@@ -14,7 +14,7 @@ RECOVERY_S = 5.0
 def capacity_per_s(gateway: Gateway, scale: Scale) -> float:
     """Requests that are answered a second while eight clients ask without a pause."""
     load = Load(gateway.url)
-    load.by_clients(8, scale.number(400, 60))
+    load.by_clients(8, max(60, scale.number(400, 60)))
     times = sorted(answer.at for answer in load.answers)
     return (len(times) - 1) / (times[-1] - times[0])
 

@@ -297,16 +297,17 @@ def test_a_version_that_loads_for_longer_than_triton_may_take_to_look_is_waited_
     promote(repository, 3, polling)
     with Gate(tmp_path / "gate") as gate:
         slow = publish_stubborn(repository, gate.path)
-        late: list[float] = []
+        late = False
 
         def pass_s() -> float:
+            nonlocal late
             if slow not in loading(polling):
                 return 0
             if late:
                 gate.open()
                 return 0
-            late.append(POLL_TIMEOUT_S)
-            return POLL_TIMEOUT_S
+            late = True
+            return POLL_TIMEOUT_S + 1
 
         monkeypatch.setattr(control_module, "time", Clock(pass_s))
         promote(repository, slow, polling)
