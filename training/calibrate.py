@@ -250,7 +250,11 @@ def main() -> int:
     except CalibrationError as error:
         print(f"not calibrated: {error}", file=sys.stderr)  # noqa: T201
         return 1
-    write_calibrated(arguments.checkpoint, target, network.grounding, calibration)
+    try:
+        write_calibrated(arguments.checkpoint, target, network.grounding, calibration)
+    except OSError as error:
+        print(f"error: {target} cannot be written: {error}", file=sys.stderr)  # noqa: T201
+        return 2
     print(json.dumps({"checkpoint": manifest["name"]} | calibration))  # noqa: T201
     return 0
 

@@ -227,7 +227,7 @@ class TrainConfig(Strict):
     lr: float = Field(gt=0)  # peak, of embeddings, norms, biases and convolutions (AdamW)
     matrix_lr: float | None = Field(gt=0)  # peak, of weight matrices with Muon; none: AdamW at `lr` for these too
     weight_decay: float = Field(ge=0)  # on matrices only
-    warmup_steps: int = Field(ge=0)
+    warmup_steps: int = Field(ge=0)  # a quarter of the steps at most
     clip_norm: float = Field(gt=0)
     ema_decay: float = Field(ge=0, lt=1)
     location_sigma: float = Field(gt=0)  # width of location targets, bins

@@ -23,6 +23,7 @@ from tqdm import tqdm
 from training.config import Config, ConfigError, read_config
 from training.crops.sampler import CropSampler
 from training.data.dataset import DatasetError, has_all_names
+from training.data.label_digest import label_digest
 from training.evaluate import evaluate_grounding
 from training.learning.batches import Batches, StepBatches
 from training.learning.early_stopping import EarlyStopping
@@ -54,6 +55,7 @@ class Run:
         torch.manual_seed(train.seed)
         self.buffer = open_buffer(config)
         self.dataset, self.holdout, replayed = read_datasets(config.data, self.buffer.as_dataset())
+        self.labels = label_digest(self.dataset, self.holdout, replayed)
         ratio = config.data.replay.ratio if config.data.replay is not None and replayed.samples else 0.0
         sampler = CropSampler(self.dataset, config.crops, replayed.samples, ratio)
         network, self.tokenizer = start_network(config, self.dataset)
@@ -86,6 +88,8 @@ class Run:
         train, schedule = self.config.train, self.schedule
         self._resume()
         self._keep_pictures()
+        if self.step == schedule.steps and self.processes.is_main:
+            print(f"{self.config.out} holds this run, at its end: {self.config.out / 'checkpoint'}", file=sys.stderr)  # noqa: T201
         recent: deque[Terms] = deque(maxlen=LOG_EVERY * train.accumulation)
         drawn = StepBatches(self.batches, schedule, train.seed, self.processes.index, train.accumulation)
         quiet = None if self.processes.is_main else True
@@ -187,6 +191,7 @@ class Run:
             state = {
                 "step": self.step,
                 "steps": self.schedule.steps,
+                "labels": self.labels,
                 "seconds": self.seconds,
                 "stopping": dataclasses.asdict(self.stopping),
                 **self.learner.state_dict(),
@@ -195,7 +200,7 @@ class Run:
 
     def _resume(self) -> None:
         """Goes on from the saved state, if any, and opens the run's folder."""
-        state = read_state(self.config, self.schedule.steps)
+        state = read_state(self.config, self.schedule.steps, self.labels)
         if state is not None:
             self.step, self.seconds = state["step"], state["seconds"]
             self.stopping = EarlyStopping(**state["stopping"])

@@ -13,11 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from export.contract.defects import BARE_BOARD, DEFECTS
+from export.contract.deeppcb import list_boards
+from export.contract.defects import BARE_BOARD, known_defect
 
 MISSING_NAMED = 5  # pictures in a message
 DEPTH_16 = ("I;16", "I;16L", "I;16B", "I;16N", "I")  # gray; Pillow would cut its levels off at 255
-GROUP_LENGTH = 5  # the first digits of a DeepPCB stem name the board that a picture was cut from
 
 
 class LabelledError(ValueError):
@@ -55,10 +55,7 @@ def read_boards(path: Path, split: str = "val") -> Boards:
     try:
         boards = _read_coco(path) if path.suffix == ".json" else _read_deeppcb(path, split)
     except (OSError, ValueError, KeyError, TypeError, IndexError) as error:
-        raise LabelledError(
-            f"{path} cannot be read ({error!r}), expected a COCO file or a DeepPCB folder with images/, annotations/ "
-            f"and {split}.txt"
-        ) from error
+        raise LabelledError(f"{path} cannot be read ({error!r}), expected a COCO file or a DeepPCB folder") from error
     missing = [str(board.path) for board in boards.boards if not board.path.is_file()]
     if missing:
         raise LabelledError(
@@ -102,6 +99,7 @@ def read_picture(path: Path) -> NDArray[np.uint8]:
     Raises:
         LabelledError: it is missing, truncated or damaged, or its pixels are floating-point numbers.
     """
+    Image.MAX_IMAGE_PIXELS = None  # against strangers' pictures; these are the user's own, however large
     try:
         with Image.open(path) as image:
             if image.mode == "F":
@@ -110,7 +108,7 @@ def read_picture(path: Path) -> NDArray[np.uint8]:
                 levels = np.clip(np.asarray(image).astype(np.int32) // 257, 0, 255).astype(np.uint8)
                 return np.repeat(levels[..., None], 3, axis=2)
             return np.asarray(image.convert("RGB"))
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+    except (OSError, ValueError, SyntaxError) as error:
         raise LabelledError(
             f"{path} cannot be read ({error}), expected a whole picture of 8 or 16 bits; copy it again, or leave it out"
         ) from error
@@ -140,22 +138,19 @@ def _data_of(checkpoint: Path) -> dict[str, Any]:
 
 
 def _read_deeppcb(root: Path, split: str) -> Boards:
-    boards = []
-    for stem in (root / f"{split}.txt").read_text(encoding="utf-8").split():
-        lines = (root / "annotations" / f"{stem}.txt").read_text(encoding="utf-8").splitlines()
+    boards, faults = [], list[str]()
+    for files in list_boards(root, split, faults):
+        lines = files.annotation.read_text(encoding="utf-8").splitlines()
         table = np.array([line.split() for line in lines if line.strip()], np.int64).reshape(-1, 5)
-        path = root / "images" / f"{stem}.jpg"
-        boards.append(Board(path, stem[:GROUP_LENGTH], table[:, :4].astype(np.float32), table[:, 4] - 1))
+        boards.append(Board(files.image, files.group, table[:, :4].astype(np.float32), table[:, 4] - 1))
+    if faults:
+        raise ValueError("; ".join(faults))
     return Boards(tuple(defect.names_en[0] for defect in BARE_BOARD), tuple(boards))
 
 
 def _read_coco(file: Path) -> Boards:
     document: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
-    usual = {defect.id: defect.names_en[0] for defect in DEFECTS}
-    names = [
-        entry["names"]["en"][0] if entry.get("names") else usual.get(entry["name"], entry["name"])
-        for entry in document["categories"]
-    ]
+    names = [_asked_name(entry) for entry in document["categories"]]
     places = {entry["id"]: place for place, entry in enumerate(document["categories"])}
     found: dict[int, list[dict[str, Any]]] = {image["id"]: [] for image in document["images"]}
     for annotation in document["annotations"]:
@@ -169,6 +164,15 @@ def _read_coco(file: Path) -> Boards:
         group, is_sparse = str(image.get("group", "")), bool(image.get("description_ids"))
         boards.append(Board(path, group, boxes, np.array(class_ids, np.int64), not is_sparse))
     return Boards(tuple(names), tuple(boards))
+
+
+def _asked_name(category: dict[str, Any]) -> str:
+    """As training asks: the first name in English, else in Chinese, else that of the known defect, else the category's."""
+    own = category.get("names") or {}
+    defect = known_defect(category["name"])
+    usual = category["name"] if defect is None else defect.names_en[0]
+    named: str = next(iter([*own.get("en", ()), *own.get("zh", ())]), usual)
+    return named
 
 
 def _join(sources: Sequence[Boards]) -> Boards:

@@ -3,6 +3,8 @@
 Their ids are stable: catalogs, COCO files and metrics refer to them.
 """
 
+import re
+import unicodedata
 from dataclasses import dataclass
 
 
@@ -108,3 +110,16 @@ ASSEMBLY = (
 )
 
 DEFECTS = BARE_BOARD + ASSEMBLY
+
+
+def normalise(name: str) -> str:
+    """A name as it is compared with others, however spaced or cased."""
+    return re.sub(r"[\s_-]+", " ", unicodedata.normalize("NFKC", name).casefold()).strip()
+
+
+KNOWN = {normalise(name): defect for defect in DEFECTS for name in (defect.id, *defect.names_en, *defect.names_zh)}
+
+
+def known_defect(name: str) -> Defect | None:
+    """The defect that has a name, in either language, or that id; None where there is none."""
+    return KNOWN.get(normalise(name))

@@ -1,5 +1,6 @@
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -7,6 +8,9 @@ from PIL import Image
 
 from export.boards.calibration import CalibrationError, calibration_tiles
 from export.boards.labelled import LabelledError, judging_boards, read_boards, read_picture, training_boards
+from tests.training.boards import publish, write_boards
+from training.data.coco import read_coco
+from training.prompts import names
 
 TRAINED, HELD, OFFICIAL = 10, 90, 200  # grey levels: which picture a tile is of
 
@@ -126,6 +130,37 @@ def test_labelled_pictures_have_their_boxes(deeppcb: Path) -> None:
     np.testing.assert_array_equal(boards.boards[0].boxes_xyxy, [[10, 20, 30, 50]])
 
 
+def test_labelled_boards_as_published_are_those_of_a_folder_sorted_anew(tmp_path: Path) -> None:
+    sorted_anew = read_boards(write_boards(tmp_path / "boards"), "train")
+    published = publish(tmp_path / "boards", tmp_path / "published")
+    boards = [board for split in ("train", "val") for board in read_boards(published, split).boards]
+    for one, other in zip(sorted_anew.boards, boards, strict=True):
+        assert (one.group, one.path.stem + "_test") == (other.group, other.path.stem)
+        np.testing.assert_array_equal(one.boxes_xyxy, other.boxes_xyxy)
+        np.testing.assert_array_equal(one.class_ids, other.class_ids)
+
+
+@pytest.mark.parametrize(
+    "category",
+    [
+        {"name": "short"},
+        {"name": "Short_Circuit"},
+        {"name": "短路"},
+        {"name": "dent"},
+        {"name": "dent", "names": {"zh": ["凹痕"]}},
+        {"name": "dent", "names": {"en": [], "zh": ["凹痕"]}},
+        {"name": "dent", "names": {"en": ["dent mark", "dent"]}},
+    ],
+    ids=str,
+)
+def test_a_labelled_class_is_asked_for_as_training_does(category: dict[str, Any], tmp_path: Path) -> None:
+    (tmp_path / "a.json").write_text(
+        json.dumps({"images": [], "annotations": [], "categories": [{"id": 1} | category]})
+    )
+    (learned,) = read_coco(tmp_path / "a.json").categories
+    assert read_boards(tmp_path / "a.json").class_names == names(learned, "en")[:1]
+
+
 def test_labelled_coco_file_has_the_same_boxes(tmp_path: Path) -> None:
     document = {
         "images": [{"id": 7, "file_name": "a.png", "width": 9, "height": 9, "group": "lot"}],
@@ -172,6 +207,12 @@ def test_a_picture_of_floating_point_pixels_is_refused(tmp_path: Path) -> None:
     Image.fromarray(np.ones((8, 8), np.float32)).save(tmp_path / "float.tif")
     with pytest.raises(LabelledError, match=r"float\.tif.*floating-point"):
         read_picture(tmp_path / "float.tif")
+
+
+def test_a_picture_is_read_however_large(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1)
+    Image.new("RGB", (8, 8)).save(tmp_path / "large.png")
+    assert read_picture(tmp_path / "large.png").shape == (8, 8, 3)
 
 
 @pytest.mark.parametrize("suffix", ["png", "jpg"])

@@ -1,5 +1,6 @@
 """Draws a small folder in DeepPCB's format: black tracks on white, each class a mark of its own."""
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -28,4 +29,22 @@ def write_boards(root: Path, count: int = 6, size: int = 300, seed: int = 0) -> 
         (root / "annotations" / f"{stem}.txt").write_text("\n".join(lines) + "\n")
     for split in ("train", "val"):
         (root / f"{split}.txt").write_text("\n".join(stems) + "\n")
+    return root
+
+
+def publish(boards: Path, root: Path) -> Path:
+    """The boards of write_boards as the repository of DeepPCB has them: four for training, two for testing."""
+    lines = []
+    for stem in (boards / "train.txt").read_text().split():
+        group = f"group{stem[:5]}/{stem[:5]}"
+        for source, target in (
+            (f"images/{stem}.jpg", f"{group}/{stem}_test.jpg"),
+            (f"templates/{stem}.jpg", f"{group}/{stem}_temp.jpg"),
+            (f"annotations/{stem}.txt", f"{group}_not/{stem}.txt"),
+        ):
+            (root / "PCBData" / target).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(boards / source, root / "PCBData" / target)
+        lines.append(f"{group}/{stem}.jpg {group}_not/{stem}.txt\n")
+    (root / "PCBData" / "trainval.txt").write_text("".join(lines[:4]))
+    (root / "PCBData" / "test.txt").write_text("".join(lines[4:]))
     return root

@@ -197,6 +197,16 @@ def test_a_budget_that_the_boards_cannot_prove_leaves_the_checkpoint_alone(
     assert contents(source) == contents(source.parent / "original")
 
 
+def test_a_folder_that_cannot_be_written_is_named(
+    calibrated: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source, _ = calibrated
+    out = source / MANIFEST / "out"  # below a file
+    arguments = ("--max-false-calls", "1", "--confidence", "0.5", "--out", str(out))
+    assert run(monkeypatch, source, source.parent / "data", *arguments) == 2
+    assert str(out) in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("arguments", [("nan",), ("1.5",), ("0.1", "--confidence", "1"), ("0.1", "--seed", "x")])
 def test_wrong_numbers_are_refused(
     arguments: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]

@@ -36,6 +36,7 @@ def test_outlines_are_judged_by_class_where_they_lie_in_the_picture(
 
     monkeypatch.setattr(training.evaluate, "generate_outlines", corners)
     network, tokenizer, _ = load_checkpoint(tiny_checkpoint)
+    monkeypatch.setattr(training.evaluate, "ANSWERS_PER_BATCH", 2)  # three boxes: each stays with its own answer
     figures = evaluate_outlines(network, tokenizer, picture(tmp_path, square, triangle, wide))
     assert figures["boxes"] == 3
     assert figures["mean_iou_by_class"]["open"] == 1

@@ -57,7 +57,7 @@ def test_a_killed_run_goes_on_to_the_same_weights(trained: Path, tmp_path: Path)
         os.sched_yield()
     process.send_signal(signal.SIGKILL)
     process.stderr.close()
-    process.wait()
+    assert process.wait() == -signal.SIGKILL  # and not at its end already
     result = run_module(*command(trained / "data", tmp_path / "run"))
     assert result.returncode == 0, result.stderr
     uninterrupted = torch.load(trained / "run" / "state.pt", weights_only=True)
@@ -85,11 +85,29 @@ def test_a_run_is_not_continued_with_another_configuration(trained: Path) -> Non
     assert "another configuration" in result.stderr
 
 
+def test_a_run_is_not_continued_with_other_labels_and_one_at_its_end_names_its_checkpoint(
+    trained: Path, tmp_path: Path
+) -> None:
+    data = write_boards(tmp_path / "data")
+    arguments = command(data, tmp_path / "run", steps=2)
+    assert run_module(*arguments).returncode == 0
+    again = run_module(*arguments)
+    assert again.returncode == 0
+    assert str(tmp_path / "run" / "checkpoint") in again.stderr
+    file = next(file for file in sorted((data / "annotations").iterdir()) if file.read_text().strip())
+    x1, *rest = file.read_text().split(" ", 1)
+    file.write_text(" ".join([str(int(x1) + 1), *rest]))
+    other = run_module(*arguments)
+    assert other.returncode == 2
+    assert "labels" in other.stderr
+
+
 def test_a_run_that_diverges_ends_and_says_what_to_lower(trained: Path, tmp_path: Path) -> None:
     result = run_module(*command(trained / "data", tmp_path / "run"), "--set", "train.lr=1.0e+30")
     assert result.returncode == 1
     assert "train.lr" in result.stderr
     assert "Traceback" not in result.stderr
+    assert "another 'out'" in result.stderr  # with its own, other rates are refused
 
 
 def test_a_source_that_counts_twice_is_drawn_twice_as_often_and_listed_once(trained: Path, tmp_path: Path) -> None:
@@ -179,6 +197,13 @@ def test_evaluate_refuses_what_finds_less_than_a_reference(trained: Path, max_dr
     report = json.loads(result.stdout.splitlines()[-1])
     assert report["reference"] == report["grounding"]
     assert report["drop"] == {"en": 0, "zh": 0}
+
+
+@pytest.mark.parametrize("options", [["--max-drop=0.02"], ["--reading=outlines", "--reference=C"]])
+def test_evaluate_refuses_a_comparison_that_would_compare_nothing(options: list[str]) -> None:
+    result = run_module("training.evaluate", "--checkpoint", "C", "--data", "D", *options)
+    assert result.returncode == 2
+    assert "--reference" in result.stderr
 
 
 def test_evaluate_refuses_pictures_that_show_no_defect(trained: Path, tmp_path: Path) -> None:

@@ -31,7 +31,10 @@ class Paster:
         ids = [category.id for category in dataset.categories]
         unknown = sorted(set(config.categories) - set(ids))
         if unknown:
-            raise DatasetError(f"crops.paste names {', '.join(unknown)}; the sources have {', '.join(ids)}")
+            raise DatasetError(
+                f"crops.paste names {', '.join(unknown)}; the sources have {', '.join(ids)}: name some of these, or "
+                "set crops.paste to null"
+            )
         wanted = {ids.index(category) for category in config.categories}
         self.mean = config.mean
         self.store = store

@@ -12,7 +12,8 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from training.data.dataset import DatasetError, normalise, read_resolution_wh
+from export.contract.defects import normalise
+from training.data.dataset import DatasetError, read_resolution_wh
 from training.data.document import AnnotationRecord, Document, Fault, ImageRecord, place_of, read_document
 
 __all__ = ["Fault", "check_coco", "inspect_coco"]

@@ -14,9 +14,9 @@ import yaml
 from defusedxml.ElementTree import fromstring
 from numpy.typing import NDArray
 
-from export.contract.defects import Defect
+from export.contract.defects import Defect, normalise
 from training.data.check import LEAST_AREA, TOLERANCE_PX, area
-from training.data.dataset import Dataset, DatasetError, Sample, known_category, normalise, read_resolution_wh
+from training.data.dataset import Dataset, DatasetError, Sample, known_category, read_resolution_wh
 
 CLASS_LIST = "classes.txt"  # that LabelImg writes beside the labels
 IMAGE_SUFFIXES = {".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
@@ -93,6 +93,11 @@ def _yolo_folders(folder: Path, split: str | None) -> list[tuple[Path, Path]]:
 def _yolo_pictures(images: Path, labels: Path, names: Mapping[int, str], faults: list[str]) -> Iterator[_Picture]:
     paths = _image_paths(images)
     stems = {_stem(path, images) for path in paths}
+    if paths and not labels.is_dir():  # else every board would be a good one
+        faults.append(
+            f"{labels} is missing, expected a text file in it for each image with boxes; copy it there, "
+            "or make an empty folder if all boards are good"
+        )
     files = (file for file in sorted(labels.rglob("*.txt")) if file.name != CLASS_LIST)
     faults += [f"{file} has no image" for file in files if _stem(file, labels) not in stems]
     for path in paths:

@@ -4,7 +4,6 @@ Does not know the file format (coco.py) nor what makes a dataset faulty (check.p
 """
 
 import re
-import unicodedata
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import ExifTags, Image
 
-from export.contract.defects import DEFECTS, Defect
+from export.contract.defects import DEFECTS, Defect, known_defect
 from training.data.ending import is_whole
 
 IMAGE_FORMATS = ("BMP", "JPEG", "PNG", "TIFF", "WEBP")  # what OpenCV reads as well
@@ -81,21 +80,13 @@ def category(name: str) -> Defect:
 
 def known_category(name: str) -> Defect:
     """The known defect that has a name, in either language and however spaced or cased, else category(name)."""
-    return KNOWN.get(normalise(name)) or category(name)
+    return known_defect(name) or category(name)
 
 
 def has_all_names(category: Defect) -> bool:
     """Whether a category is a known defect and has every name of it, so that it can be asked for by any."""
     known = next((defect for defect in DEFECTS if defect.id == category.id), None)
     return known is not None and {*known.names_en, *known.names_zh} <= {*category.names_en, *category.names_zh}
-
-
-def normalise(name: str) -> str:
-    """A name as it is compared with others, however spaced or cased."""
-    return re.sub(r"[\s_-]+", " ", unicodedata.normalize("NFKC", name).casefold()).strip()
-
-
-KNOWN = {normalise(name): defect for defect in DEFECTS for name in (defect.id, *defect.names_en, *defect.names_zh)}
 
 
 def read_resolution_wh(path: Path) -> tuple[int, int]:

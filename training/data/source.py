@@ -6,9 +6,9 @@ from pathlib import Path
 
 import numpy as np
 
-from export.contract.defects import Defect
+from export.contract.defects import Defect, normalise
 from training.data.coco import read_coco
-from training.data.dataset import Dataset, DatasetError, normalise
+from training.data.dataset import Dataset, DatasetError
 from training.data.deeppcb import read_deeppcb
 
 WORDS = ("names_en", "names_zh", "descriptions_en", "descriptions_zh")

@@ -21,6 +21,7 @@ class Optimizer:
         self.config = config
         self.first_step = first_step
         self.last_step = last_step
+        self.warmup_steps = min(config.warmup_steps, (last_step - first_step) // 4)  # or a short run would never arrive
         matrices: list[nn.Parameter] = []
         tables: list[nn.Parameter] = []
         rest: list[nn.Parameter] = []
@@ -51,10 +52,10 @@ class Optimizer:
     def learning_rate_factor(self, step: int) -> float:
         """Linear warm-up from `first_step`, then half a cosine down to 1 % at `last_step`."""
         done = step - self.first_step
-        if done < self.config.warmup_steps:
-            return (done + 1) / self.config.warmup_steps
-        span = max(1, self.last_step - self.first_step - self.config.warmup_steps)
-        return 0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * (done - self.config.warmup_steps) / span))
+        if done < self.warmup_steps:
+            return (done + 1) / self.warmup_steps
+        span = max(1, self.last_step - self.first_step - self.warmup_steps)
+        return 0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * (done - self.warmup_steps) / span))
 
     def learning_rates(self) -> dict[str, float]:
         """Those of the last step, by optimiser."""
@@ -71,7 +72,8 @@ class Optimizer:
         if not math.isfinite(norm):
             raise FloatingPointError(
                 f"step {step + 1}: the gradient's norm is {norm}; lower train.lr and train.matrix_lr, or raise "
-                "train.warmup_steps; the run goes on from its last saved state"
+                "train.warmup_steps, and give another 'out', since a run's settings stay as they are; where this one "
+                "was validated, go on from there with --set 'model={checkpoint: OUT/checkpoint}'"
             )
         for name, optimizer in self.optimizers.items():
             for group in optimizer.param_groups:

@@ -13,11 +13,13 @@ RECORD = "config.json"
 STATE = "state.pt"
 
 
-def read_state(config: Config, steps: int) -> dict[str, Any] | None:
+def read_state(config: Config, steps: int, labels: str) -> dict[str, Any] | None:
     """The last saved state of this very run on the CPU; None where there is none.
 
+    `labels` is the digest of what the run learns from and is judged by.
+
     Raises:
-        ConfigError: the folder holds a run with another configuration, or of another number of steps.
+        ConfigError: the folder holds a run with another configuration, of another number of steps, or of other labels.
     """
     if not (config.out / STATE).is_file():
         return None
@@ -28,6 +30,11 @@ def read_state(config: Config, steps: int) -> dict[str, Any] | None:
         raise ConfigError(
             f"{config.out} holds a run of {state['steps']} steps, expected {steps}: the number of pictures or of "
             "processes has changed; give another 'out' or remove it"
+        )
+    if state["labels"] != labels:
+        raise ConfigError(
+            f"{config.out} holds a run of step {state['step']} of {steps} whose labels were others: boxes, words or "
+            "pictures of the data have changed since; give another 'out' or remove it"
         )
     return state
 

@@ -7,9 +7,9 @@ from tokenizers import Tokenizer
 from torch import Tensor
 
 from export.contract.defects import DEFECTS, Defect
-from export.contract.tensors import LENGTH_BUCKETS
 from training.config import Config, ConfigError, ContinuedConfig, DataConfig, ModelConfig, PretrainedConfig
 from training.data.dataset import Dataset, DatasetError, Sample, sentences
+from training.data.lengths import check_lengths
 from training.data.source import join_datasets, read_dataset
 from training.learning.replay import DIGEST, ReplayBuffer, digest
 from training.network.building import add_fine_tokens, build_network, deepen_vision
@@ -50,7 +50,10 @@ def read_datasets(config: DataConfig, replayed: Dataset) -> tuple[Dataset, Datas
     held = set(config.holdout_groups)
     unknown = held - {sample.group for sample in everything.samples[:count]}
     if unknown:
-        raise DatasetError(f"holdout groups {sorted(unknown)} have no picture in the sources")
+        raise DatasetError(
+            f"holdout groups {sorted(unknown)} have no picture in the sources; set data.holdout_groups to groups of "
+            "theirs, or to [] where data.holdout judges"
+        )
     repeats = [own.repeat for own, source in zip(config.sources, sources, strict=True) for _ in source.samples]
     drawn = zip(everything.samples[:count], repeats, strict=True)
     learned = [sample for sample, repeat in drawn if sample.group not in held for _ in range(repeat)]
@@ -132,22 +135,9 @@ def start_network(config: Config, dataset: Dataset) -> tuple[Florence2ForGroundi
         texts = corpus([*DEFECTS, *own], sentences(dataset), phrasings_of(config.data))
         tokenizer = train_tokenizer(texts, model.text_vocab)
         network = build_network(model, tokenizer)
-    _check_lengths(dataset, tokenizer)
-    return _as_trained(network, config), tokenizer
-
-
-def _check_lengths(dataset: Dataset, tokenizer: Tokenizer) -> None:
     own = [word for category in dataset.categories for language in LANGUAGES for word in words(category, language)]
-    texts = list(dict.fromkeys([*own, *sentences(dataset)]))
-    encodings = tokenizer.encode_batch(texts)
-    long = {
-        text: len(encoding.ids)
-        for text, encoding in zip(texts, encodings, strict=True)
-        if len(encoding.ids) > LENGTH_BUCKETS[-1]
-    }
-    if long:
-        shown = _some([f"{text!r} ({count} tokens)" for text, count in long.items()])
-        raise DatasetError(f"a prompt has {LENGTH_BUCKETS[-1]} tokens at most, which {shown} exceed; say it shorter")
+    check_lengths([*own, *sentences(dataset)], tokenizer)
+    return _as_trained(network, config), tokenizer
 
 
 def _as_trained(network: Florence2ForGrounding, config: Config) -> Florence2ForGrounding:

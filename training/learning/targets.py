@@ -84,19 +84,23 @@ class GroundingPrompts:
     """Texts of one step and what each asks for: a class, by its index, or the defects that carry a sentence.
 
     An index past the dataset's categories is of a class that no image shows. `near_misses` are sentences of defects
-    that no image shows, and the classes of these.
+    that no image shows, and the classes of these; `said` are the classes that a sentence describes as a whole;
+    `unsure` are, for a class asked for, those that may be the same by another name.
     """
 
     texts: list[str]
     asked: list[int | str]
     near_misses: Mapping[str, frozenset[int]] = field(default_factory=dict)
+    said: Mapping[str, frozenset[int]] = field(default_factory=dict)
+    unsure: Mapping[int, frozenset[int]] = field(default_factory=dict)
 
     def relevance(self, found: Positives) -> tuple[Tensor, Tensor]:
         """Whether M positives answer P prompts (M, P) of 0 and 1, and what each pair counts (M, P).
 
         A sentence is known not to hold for a defect that has sentences of its own, and for one of a class of which
         no defect carries it; another one of the same class counts CONTRAST against it, or nothing where it has no
-        sentences, since then nothing is known.
+        sentences, since then nothing is known. Nor is it of any such defect where no class is known to be meant, as
+        with most sparse labels.
         """
         classes = found.class_ids.tolist()
         answers = torch.zeros(len(classes), len(self.asked))
@@ -104,13 +108,22 @@ class GroundingPrompts:
         for column, asked in enumerate(self.asked):
             if isinstance(asked, int):
                 answers[:, column] = (found.class_ids == asked).to(answers.dtype)
+                same = self.unsure.get(asked, frozenset())
+                counts[:, column] = torch.tensor([float(class_id not in same) for class_id in classes])
                 continue
-            described = [asked in texts for texts in found.descriptions]
+            whole = self.said.get(asked, frozenset())
+            described = [
+                asked in texts or class_id in whole for class_id, texts in zip(classes, found.descriptions, strict=True)
+            ]
             answers[:, column] = torch.tensor(described, dtype=answers.dtype)
             alike = {class_id for class_id, hit in zip(classes, described, strict=True) if hit}
-            alike |= self.near_misses.get(asked, frozenset())
+            alike |= self.near_misses.get(asked, frozenset()) | whole
             for row, (class_id, texts) in enumerate(zip(classes, found.descriptions, strict=True)):
-                if class_id in alike and not described[row]:
+                if described[row]:
+                    continue
+                if not alike:
+                    counts[row, column] = float(bool(texts))
+                elif class_id in alike:
                     counts[row, column] = CONTRAST if texts else 0
         return answers, counts
 
@@ -124,7 +137,8 @@ def draw_grounding_prompts(
 ) -> GroundingPrompts:
     """Classes in each language, some absent ones, and sentences that the crops carry, all in random phrasings.
 
-    Of `known` sentences some that no crop carries are asked for as well, each like one that a crop does.
+    Of `known` sentences some that no crop carries are asked for as well, each like one that a crop does. A class of
+    the dataset that is no known defect may be an absent one by a name of its own.
     """
     shown = sorted({int(class_id) for crop in crops for class_id in crop.class_ids})
     hidden = [index for index in range(len(categories)) if index not in set(shown)]
@@ -150,7 +164,27 @@ def draw_grounding_prompts(
         others = [known.near_miss(text, {*own, *sparse}, rng) for text in sentences[:NEAR_MISSES]]
         near_misses = {other: known.classes[other] for other in others if other is not None}
     pairs += [(_ask_for_sentence(text, rng, phrasings), text) for text in dict.fromkeys([*sentences, *near_misses])]
-    return GroundingPrompts([text for text, _ in pairs], [asked for _, asked in pairs], near_misses)
+    own_names = frozenset(index for index, category in enumerate(categories) if not _is_known(category))
+    return GroundingPrompts(
+        [text for text, _ in pairs],
+        [asked for _, asked in pairs],
+        near_misses,
+        said=_said(categories),
+        unsure={len(categories) + number: own_names for number in range(len(absent))},
+    )
+
+
+def _is_known(category: Defect) -> bool:
+    return any(known_category(word) in DEFECTS for word in (category.id, *category.names_en, *category.names_zh))
+
+
+def _said(categories: Sequence[Defect]) -> dict[str, frozenset[int]]:
+    """The classes, by each sentence that describes the whole of them."""
+    said: dict[str, frozenset[int]] = {}
+    for index, category in enumerate(categories):
+        for text in (*category.descriptions_en, *category.descriptions_zh):
+            said[text] = said.get(text, frozenset()) | {index}
+    return said
 
 
 def _absent(categories: Sequence[Defect]) -> list[Defect]:
@@ -225,6 +259,9 @@ def _question(
     """A prompt, and its answer box by box."""
     language = rng.choice(LANGUAGES)
     present = sorted({int(class_id) for class_id in crop.class_ids})
+    hidden = [category for index, category in enumerate(categories) if index not in set(present)]
+    if all(_is_known(categories[index]) for index in present):  # else an absent one may be there by another name
+        hidden += _absent(categories)
     sentences = sorted({text for texts in crop.descriptions for text in texts})
     if rng.random() < 0.4:
         prompt, chosen = rng.choice(ALL_DEFECTS[language]), list(range(len(crop.class_ids)))
@@ -233,9 +270,8 @@ def _question(
         language = "zh" if is_chinese(sentence) else "en"
         prompt = _ask_for_sentence(sentence, rng, phrasings)
         chosen = [index for index, texts in enumerate(crop.descriptions) if sentence in texts]
-    elif not present or rng.random() < 0.2:
-        hidden = [category for index, category in enumerate(categories) if index not in set(present)]
-        defect = rng.choice([*hidden, *_absent(categories)])
+    elif not present or (hidden and rng.random() < 0.2):
+        defect = rng.choice(hidden)
         prompt, chosen = ask_for(rng.choice(words(defect, language)), language, rng, phrasings), []
     else:
         class_id = rng.choice(present)

@@ -4,16 +4,18 @@ Requests are evenly spaced, whatever becomes of them; rates are shares of a serv
 wait find out first. The knee is the highest rate at which nothing is refused or fails and p95 is at most twice that of
 the lowest rate. Answers a second do not show it: what is queued is answered too, only late, up to the capacity itself.
 
-The gateway is asked about a board, whose nine tiles cost far more to answer than to ask about: the load shares a
-processor with what it measures. Its peers need many seconds for that and are asked about one tile, as it is too, by
-fewer rates.
+The load takes the processors that the servers do not have, where there are any: to ask and to be refused costs some
+milliseconds as well, which would be missing where the answers are made. The gateway is asked about a board; its peers
+need many seconds for that and are asked about one tile, as it is too, by fewer rates.
 
 A machine with other work gives the servers now more, now less of itself. So beside the answers a second stand those a
 second of the servers' own processor time: what an overrun server wastes lowers these, and what others do does not.
 """
 
+import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from tqdm import tqdm
@@ -35,12 +37,24 @@ Row = Mapping[str, Any]
 
 
 async def at_rising_rates(up: Servers, tile: Question, board: Question, seconds: float) -> dict[str, dict[str, Any]]:
-    """By picture and server."""
+    """By picture and server, which are up."""
     asked: dict[str, HttpServer | DirectTriton] = {**up.peers, DIRECT: up.direct, GATEWAY: up.gateway}
-    return {
-        "one tile": {name: await overload(each, tile, seconds, FEWER_SHARES, name) for name, each in asked.items()},
-        "board of nine tiles": {GATEWAY: await overload(up.gateway, board, seconds, SHARES, "board")},
-    }
+    with aside():
+        return {
+            "one tile": {name: await overload(each, tile, seconds, FEWER_SHARES, name) for name, each in asked.items()},
+            "board of nine tiles": {GATEWAY: await overload(up.gateway, board, seconds, SHARES, "board")},
+        }
+
+
+@contextmanager
+def aside() -> Iterator[None]:
+    """On the processors that this process and so the servers that it started do not have, where there are any."""
+    own = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, set(range(os.cpu_count() or 1)) - own or own)
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, own)
 
 
 async def overload(

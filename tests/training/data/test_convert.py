@@ -115,6 +115,14 @@ def test_from_yolo_scales_boxes_and_polygons(tmp_path: Path, names: str) -> None
     assert_written_soundly(dataset, tmp_path)
 
 
+def test_from_yolo_refuses_images_whose_labels_lie_elsewhere(tmp_path: Path) -> None:
+    write_images(tmp_path, ["images/train/a.png"])
+    write_yolo(tmp_path, "[dent]")
+    (tmp_path / "images" / "train" / "a.txt").write_text("0 0.5 0.5 0.25 0.5\n")  # as LabelImg has them
+    with pytest.raises(DatasetError, match="labels is missing"):
+        from_yolo(tmp_path)
+
+
 def test_from_yolo_passes_over_the_list_of_classes_beside_the_labels(tmp_path: Path) -> None:
     write_images(tmp_path, ["images/train/a.png"])
     write_yolo(tmp_path, "[dent]", a="0 0.5 0.5 0.25 0.5\n", classes="dent\n")

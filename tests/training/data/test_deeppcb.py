@@ -1,4 +1,3 @@
-import shutil
 from pathlib import Path
 
 import numpy as np
@@ -6,7 +5,7 @@ import pytest
 from PIL import Image
 
 from export.contract.defects import BARE_BOARD, Defect
-from tests.training.boards import write_boards
+from tests.training.boards import publish, write_boards
 from training.data.check import check_coco
 from training.data.coco import read_coco, write_coco
 from training.data.dataset import DatasetError
@@ -55,24 +54,6 @@ def test_a_fault_of_one_board_hides_none_of_the_next_ones(tmp_path: Path) -> Non
     with pytest.raises(DatasetError, match="2 faults") as error:
         read_deeppcb(tmp_path, "train")
     assert "11111001.jpg has (299, 300) pixels" in str(error.value)
-
-
-def publish(boards: Path, root: Path) -> Path:
-    """The boards of write_boards as the repository of DeepPCB has them: four for training, two for testing."""
-    lines = []
-    for stem in (boards / "train.txt").read_text().split():
-        group = f"group{stem[:5]}/{stem[:5]}"
-        for source, target in (
-            (f"images/{stem}.jpg", f"{group}/{stem}_test.jpg"),
-            (f"templates/{stem}.jpg", f"{group}/{stem}_temp.jpg"),
-            (f"annotations/{stem}.txt", f"{group}_not/{stem}.txt"),
-        ):
-            (root / "PCBData" / target).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(boards / source, root / "PCBData" / target)
-        lines.append(f"{group}/{stem}.jpg {group}_not/{stem}.txt\n")
-    (root / "PCBData" / "trainval.txt").write_text("".join(lines[:4]))
-    (root / "PCBData" / "test.txt").write_text("".join(lines[4:]))
-    return root
 
 
 def test_the_published_repository_is_read_as_well(tmp_path: Path) -> None:

@@ -69,3 +69,11 @@ def test_optimizer_leaves_frozen_weights_alone() -> None:
     model(torch.arange(7)).square().sum().backward()
     optimizer.step(5)
     assert torch.equal(before, model[1].weight)
+
+
+def test_a_run_shorter_than_its_warm_up_reaches_its_learning_rate_and_falls_again() -> None:
+    train = read_config(CONFIG, ["train.warmup_steps=100"]).train
+    optimizer = Optimizer(network(), train, 20, 60)
+    factors = [optimizer.learning_rate_factor(step) for step in range(20, 60)]
+    assert max(factors) == factors[9] == 1
+    assert factors[-1] < 0.02

@@ -113,6 +113,48 @@ def test_relevance_of_classes_and_sentences() -> None:
     assert counts.tolist() == [[1, 1, 1], [1, 1, CONTRAST], [1, 1, 0], [1, 1, 1]]
 
 
+def test_a_sentence_that_describes_a_whole_class_holds_for_all_of_it() -> None:
+    own = Defect("joint", ("joint",), (), ("a dull joint",), ())
+    crops = [
+        crop((0, 0, 16, 16, 0), texts=("cracked along the pin",)),
+        crop((0, 0, 16, 16, 0)),
+        crop((0, 0, 16, 16, 1)),
+        crop(sparse="a dull joint"),
+    ]
+    prompts = draw_grounding_prompts([own, BARE_BOARD[0]], crops, random.Random(0))
+    answers, counts = prompts.relevance(assign(crops, GRID, SIZE))
+    column = prompts.asked.index("a dull joint")
+    assert answers[:, column].tolist() == [1, 1, 0]
+    assert counts[:, column].tolist() == [1, 1, 1]
+
+
+def test_nothing_is_known_of_a_sparse_sentence_and_a_defect_without_sentences() -> None:
+    crops = [
+        crop((0, 0, 16, 16, 2), texts=("a black ring",)),
+        crop((0, 0, 16, 16, 2)),
+        crop(sparse="a scratch along the edge"),
+    ]
+    prompts = draw_grounding_prompts(BARE_BOARD, crops, random.Random(0))
+    answers, counts = prompts.relevance(assign(crops, GRID, SIZE))
+    column = prompts.asked.index("a scratch along the edge")
+    assert not answers[:, column].any()
+    assert counts[:, column].tolist() == [1, 0]
+
+
+def test_a_class_by_a_plants_own_name_is_not_taught_to_be_no_known_defect() -> None:
+    own = Defect("划伤", (), ("划伤",), (), ())  # 划痕, which is known, by another name
+    crops = [crop((0, 0, 16, 16, 0)), crop((0, 0, 16, 16, 1))]
+    found = assign(crops, GRID, SIZE)
+    prompts = draw_grounding_prompts([own, BARE_BOARD[0]], crops, random.Random(0))
+    _, counts = prompts.relevance(found)
+    absent = [column for column, asked in enumerate(prompts.asked) if asked >= 2]
+    assert absent
+    assert counts[:, absent].tolist() == [[0] * len(absent), [1] * len(absent)]
+    for seed in range(50):  # nor is it answered that there is none, whatever is asked
+        (labels,) = draw_generative_batch([own], crops[:1], SIZE, TOKENIZER, random.Random(seed)).labels.tolist()
+        assert any(label >= FIRST_LOCATION for label in labels)
+
+
 def test_grounding_prompts_ask_for_what_is_like_a_sentence_and_in_no_crop() -> None:
     known = Sentences({text: frozenset({2}) for text in ("a black ring", "a brown ring", "焊点旁的黑色圆环")})
     shown = crop((0, 0, 16, 16, 2), (0, 0, 16, 16, 4), texts=("a black ring",))
