@@ -92,16 +92,18 @@ class Watch:
         return served.version, *served.beside
 
     async def wait_for_another(self, former: Detector) -> None:
-        """Waits until `former`, whose version Triton no longer serves, is out of use; one request looks for all."""
+        """Waits until `former`, which Triton did not serve just now, is out of use or served again, as it is where a
+        promotion was taken back; one request looks for all.
+        """
         if former is not self._detector:
             self._beside.forget(former)
             await self.look()
             return
+        since = time.monotonic()
         async with self._waiting:
-            while self._detector is former and self.circuit.state == "closed":
+            while self._detector is former and self._whole_at < since and self.circuit.state == "closed":
+                await asyncio.sleep(REPLACING_INTERVAL_S)
                 await self.look()
-                if self._detector is former:
-                    await asyncio.sleep(REPLACING_INTERVAL_S)
 
     async def look(self) -> None:
         """Compares what Triton serves with what is in use; one look at a time."""

@@ -2,14 +2,17 @@
 
 import json
 import shutil
+import subprocess
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from threading import Event
 
 import httpx
 import pytest
 
-from export.contract.tensors import MODELS
+from export.contract.tensors import MODELS, PROMPT_ENCODER
 from export.repository import publish, staging_folder
 from export.server import TritonServer
 from export.triton.config import read_config
@@ -45,43 +48,69 @@ def repository(tmp_path: Path) -> Path:
     return tmp_path / "models"
 
 
-def test_no_request_is_refused_while_another_version_is_promoted(repository: Path) -> None:
+@contextmanager
+def asking(client: httpx.Client) -> Iterator[list[tuple[int, str, int]]]:
+    """While the block runs clients ask again and again: the status, version and number of boxes of each answer."""
     done = Event()
-    asked: list[tuple[int, str, int]] = []  # status, version, boxes
+    asked: list[tuple[int, str, int]] = []
 
-    def ask(url: str) -> None:
-        with httpx.Client(base_url=url, timeout=120) as client:
+    def ask() -> None:
+        with httpx.Client(base_url=client.base_url, timeout=120) as own:
             while not done.is_set():
-                answer = client.post("/detect", files={"image": PICTURE})
+                answer = own.post("/detect", files={"image": PICTURE})
                 content = answer.json()
-                asked.append((answer.status_code, content["model"]["version"], len(content["detections"])))
+                served = content["model"]["version"] if answer.status_code == 200 else ""
+                asked.append((answer.status_code, served, len(content.get("detections", ()))))
 
-    def command(triton: TritonServer, *arguments: str) -> None:
-        result = run_module(
-            "export.repository", *arguments, "--repository", str(repository), "--triton", triton.grpc_url
-        )
-        assert result.returncode == 0, result.stderr
-
-    with (
-        embedded_triton(repository) as triton,
-        gateway(triton.grpc_url, model_repository=str(repository), deadline_s="60", max_in_flight="8") as (client, _),
-        ThreadPoolExecutor(CLIENTS) as pool,
-    ):
-        wait_until(lambda: status(client, "/readyz") == 200)
-        clients = [pool.submit(ask, str(client.base_url)) for _ in range(CLIENTS)]
+    with ThreadPoolExecutor(CLIENTS) as pool:
+        clients = [pool.submit(ask) for _ in range(CLIENTS)]
         try:
             wait_until(lambda: len(asked) >= CLIENTS)
-            for arguments, version in ((["promote", "2"], "2"), (["rollback"], "1")):
-                command(triton, *arguments)
-                before = len(asked)
-                wait_until(lambda before=before: len(asked) >= before + 2 * CLIENTS)
-                ready = client.get("/readyz")
-                assert (ready.status_code, ready.json()["model"]["version"]) == (200, version)
+            yield asked
         finally:
             done.set()
         for one in clients:
             one.result()
+
+
+def command(repository: Path, triton: TritonServer, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return run_module("export.repository", *arguments, "--repository", str(repository), "--triton", triton.grpc_url)
+
+
+def test_no_request_is_refused_while_another_version_is_promoted(repository: Path) -> None:
+    with (
+        embedded_triton(repository) as triton,
+        gateway(triton.grpc_url, model_repository=str(repository), deadline_s="60", max_in_flight="8") as (client, _),
+    ):
+        wait_until(lambda: status(client, "/readyz") == 200)
+        with asking(client) as asked:
+            for arguments, version in ((["promote", "2"], "2"), (["rollback"], "1")):
+                result = command(repository, triton, *arguments)
+                assert result.returncode == 0, result.stderr
+                before = len(asked)
+                wait_until(lambda before=before: len(asked) >= before + 2 * CLIENTS)
+                ready = client.get("/readyz")
+                assert (ready.status_code, ready.json()["model"]["version"]) == (200, version)
     assert {code for code, _, _ in asked} == {200}
     assert {version for _, version, _ in asked} == {"1", "2"}
     # The threshold is that of the version that answered: nothing scores 1.0.
     assert all((boxes == 0) == (version == "2") for _, version, boxes in asked)
+
+
+def test_no_request_is_lost_where_a_promotion_is_taken_back(tmp_path: Path) -> None:
+    """The detector is at the new version for a moment, then at the former one again; the prompt encoder never moves."""
+    repository = tmp_path / "models"
+    publish_shipped(repository, "aa", 0.4)
+    configs, staging = staged_shipped(repository, "bb", 0.4)
+    (staging / PROMPT_ENCODER.name / "model.bin").write_bytes(b"cut off")
+    publish(repository, staging, configs, {"checkpoint_name": "shipped", "checkpoint_sha256": "bb"})
+    with (
+        embedded_triton(repository) as triton,
+        gateway(triton.grpc_url, model_repository=str(repository), deadline_s="60", max_in_flight="8") as (client, _),
+    ):
+        wait_until(lambda: status(client, "/readyz") == 200)
+        with asking(client) as asked:
+            assert command(repository, triton, "promote", "2").returncode == 1
+            before = len(asked)
+            wait_until(lambda: len(asked) >= before + 2 * CLIENTS)
+    assert {(code, version) for code, version, _ in asked} == {(200, "1")}
