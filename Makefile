@@ -5,6 +5,7 @@ DEV := .venv-dev
 PIP_INSTALL := -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 TRITON := nvidia-pytriton==0.7.0
 IMAGE ?= tests/data/board.png
+DRAWN := synth bare dense sound looks synth_val
 
 export HF_HUB_OFFLINE ?= 1
 
@@ -41,7 +42,7 @@ chaos: $(DEV)/.installed ## break the service on purpose (an hour)
 soak: $(DEV)/.installed ## thirty minutes at 70 % of capacity
 	$(DEV)/bin/python -m tests.chaos.soak --out docs/benchmarks/soak.json
 
-train: $(DEV)/.installed data/synth data/bare data/dense data/sound data/looks data/synth_val ## train the shipped checkpoint again (hours on a CPU)
+train: $(DEV)/.installed $(DRAWN:%=data/%/annotations.json) ## train the shipped checkpoint again (hours on a CPU)
 	$(DEV)/bin/python -m training.train --config training/configs/deeppcb_tiny.yaml
 	$(DEV)/bin/python -m training.train --config training/configs/pcb_twelve.yaml
 	$(DEV)/bin/python -m training.train --config training/configs/pcb_dense.yaml
@@ -49,23 +50,30 @@ train: $(DEV)/.installed data/synth data/bare data/dense data/sound data/looks d
 	$(DEV)/bin/python -m training.train --config training/configs/pcb_settle.yaml --set model.checkpoint=runs/pcb_fine/checkpoint
 	$(DEV)/bin/python -m training.train --config training/configs/decoder.yaml --set model.checkpoint=runs/pcb_settle/checkpoint
 
-data/synth: $(DEV)/.installed
-	$(DEV)/bin/python -m training.synth --n 2400 --out $@ --workers 2
+# Written last: a folder without it is half drawn.
+data/synth/annotations.json: | $(DEV)/.installed
+	rm -rf $(@D)
+	$(DEV)/bin/python -m training.synth --n 2400 --out $(@D) --workers 2
 
-data/bare: $(DEV)/.installed
-	$(DEV)/bin/python -m training.synth --n 1600 --kind bare --out $@ --workers 2
+data/bare/annotations.json: | $(DEV)/.installed
+	rm -rf $(@D)
+	$(DEV)/bin/python -m training.synth --n 1600 --kind bare --out $(@D) --workers 2
 
-data/dense: $(DEV)/.installed
-	$(DEV)/bin/python -m training.synth --n 1800 --seed 2 --defects 12 --out $@ --workers 2
+data/dense/annotations.json: | $(DEV)/.installed
+	rm -rf $(@D)
+	$(DEV)/bin/python -m training.synth --n 1800 --seed 2 --defects 12 --out $(@D) --workers 2
 
-data/sound: $(DEV)/.installed
-	$(DEV)/bin/python -m training.synth --n 1200 --seed 5 --defects 0 --out $@ --workers 2
+data/sound/annotations.json: | $(DEV)/.installed
+	rm -rf $(@D)
+	$(DEV)/bin/python -m training.synth --n 1200 --seed 5 --defects 0 --out $(@D) --workers 2
 
-data/looks: $(DEV)/.installed
-	$(DEV)/bin/python -m training.synth --n 1500 --seed 6 --defects 12 --blemishes 0.7 --out $@ --workers 2
+data/looks/annotations.json: | $(DEV)/.installed
+	rm -rf $(@D)
+	$(DEV)/bin/python -m training.synth --n 1500 --seed 6 --defects 12 --blemishes 0.7 --out $(@D) --workers 2
 
-data/synth_val: $(DEV)/.installed
-	$(DEV)/bin/python -m training.synth --n 200 --seed 1 --out $@ --workers 2
+data/synth_val/annotations.json: | $(DEV)/.installed
+	rm -rf $(@D)
+	$(DEV)/bin/python -m training.synth --n 200 --seed 1 --out $(@D) --workers 2
 
 evaluate: $(DEV)/.installed ## judge the shipped checkpoint on DeepPCB's val.txt
 	$(DEV)/bin/python -m training.evaluate --checkpoint training/checkpoints/pcb_twelve --data ../shared/data/deeppcb

@@ -14,23 +14,21 @@ import json
 import shutil
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from export.boards.calibration import Calibration, CalibrationError, calibration_tiles, detector_rows
-from export.boards.labelled import Boards, LabelledError, judging_boards
+from export.boards.labelled import Boards, LabelledError
 from export.contract.promotion import RepositoryError
 from export.contract.tensors import (
     DETECTOR,
     GENERATOR,
     MODELS,
-    PROMPT_BUCKETS,
     PROMPT_ENCODER,
     ContractError,
-    bucket,
     graphs,
 )
 from export.contract.tiles import cut_tiles
@@ -47,6 +45,7 @@ from export.engines.targets import (
     size_bytes,
 )
 from export.engines.targets import PRECISIONS as TARGET_PRECISIONS
+from export.gate.labelled import labelled_boards
 from export.gate.limits import NEED_LABELS, LimitsError, read_limits
 from export.gate.limits import PRECISIONS as LIMITED_PRECISIONS
 from export.gate.verify import GateError, Reference, padded, read_images, verify
@@ -88,7 +87,7 @@ def build(
         precision: of `export.gate.limits.PRECISIONS`; None is the target's default.
         target: of `export.engines.targets.PRECISIONS`, or "auto".
         labelled: pictures that mAP is judged on; without them it is not, and int8 and fp8 are refused.
-        report_file: says what was built and judged, or every fault; a former build's is deleted first.
+        report_file: says what was built and judged, or every fault, and until then that the build has not ended.
         calibration: folder of pictures to calibrate with instead of the checkpoint's training data.
         switches: of TensorRT; another target refuses them.
 
@@ -97,14 +96,13 @@ def build(
         CheckpointError: the checkpoint cannot generate.
         EngineError: the target cannot be built here, or has no use for the precision, the switches or the calibration.
         CalibrationError: there are not enough real pictures.
-        RepositoryError: another command is changing the repository.
+        RepositoryError: the repository cannot be changed from here.
         OSError: a file cannot be read or written.
     """
     target, precision = pick(target, precision)
     report: dict[str, Any] = {"precision": precision, "target": target, "faults": []}
     report_file.parent.mkdir(parents=True, exist_ok=True)
-    if report_file.is_file() and not report_file.is_symlink():
-        report_file.unlink()  # a former build's
+    _write(report_file, report | {"faults": ["the build has not ended"]})  # what cannot be written is found out now
     try:
         if target != TENSORRT and switches.used:
             flags = ", ".join("--" + name.replace("_", "-") for name in switches.used)
@@ -115,6 +113,8 @@ def build(
             )
         pictures = read_images(images)
         reference = Reference(checkpoint, labelled)
+        if labelled is not None:
+            _say(f"PyTorch's own mAP@0.5 on {len(labelled.boards)} labelled pictures is {reference.map50:.4f}")
         tile, prompts = checkpoint.dimensions.tile, padded(reference.embeddings)
         rows = None
         if precision in NEED_LABELS:
@@ -160,7 +160,7 @@ def build(
         report["faults"].append(f"{type(error).__name__}: {error}")
         raise
     finally:
-        report_file.write_text(json.dumps(report, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        _write(report_file, report)
     if report["faults"]:
         raise GateError(f"not published, see {report_file}:\n" + "\n".join(report["faults"]))
     _say(summary(report))
@@ -206,6 +206,10 @@ def _build_engines(
     return report
 
 
+def _write(file: Path, report: Mapping[str, Any]) -> None:
+    file.write_text(json.dumps(report, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
 def _keep_logs(folders: Sequence[Path], report_file: Path) -> None:
     """Copies TensorRT's logs beside the report, where they outlive engines that are refused."""
     for log in (path for folder in folders for path in sorted(folder.rglob(f"*{LOG_SUFFIX}"))):
@@ -225,25 +229,6 @@ def _served(repository: Path, published: int) -> str:
 
 def _say(text: str) -> None:
     print(text, file=sys.stderr, flush=True)  # noqa: T201
-
-
-def _labelled(checkpoint: Checkpoint, precision: str, given: Path | None) -> Boards | None:
-    """The pictures that mAP is judged on: those given, else those that judged the training, where they still are."""
-    if given is None and precision == "fp32":
-        return None
-    try:
-        boards = judging_boards(checkpoint.folder, given)
-        try:
-            bucket(len(boards.class_names), PROMPT_BUCKETS, "categories")
-            checkpoint.prompt_inputs(boards.class_names)
-        except ContractError as error:
-            raise LabelledError(f"{given or checkpoint.folder / 'manifest.json'}: {error}") from error
-    except LabelledError as error:
-        if given is not None:
-            raise
-        _say(f"no labelled pictures: {error}")
-        return None
-    return boards
 
 
 def main() -> int:
@@ -280,6 +265,7 @@ def main() -> int:
             version = existing_version(arguments.out, checkpoint, precision, target, switches)
         skipped = version is not None
         if version is None:
+            is_judged = arguments.labelled is not None or precision != "fp32"
             version = build(
                 checkpoint,
                 precision,
@@ -287,7 +273,7 @@ def main() -> int:
                 arguments.out,
                 arguments.images,
                 arguments.report,
-                labelled=_labelled(checkpoint, precision, arguments.labelled),
+                labelled=labelled_boards(checkpoint, arguments.labelled) if is_judged else None,
                 calibration=arguments.calibration,
                 switches=switches,
             )

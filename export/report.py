@@ -27,9 +27,10 @@ import torch
 from tqdm import tqdm
 
 from export.boards.calibration import MIN_TILES, Calibration, CalibrationError, calibration_tiles, detector_rows
-from export.boards.labelled import Boards, LabelledError, judging_boards
+from export.boards.labelled import Boards, LabelledError
 from export.contract.tensors import DETECTOR
 from export.engines.targets import METHODS, PRECISIONS, build_engine, first_rows, size_bytes, tool_version
+from export.gate.labelled import labelled_boards
 from export.gate.verify import Reference, Run, judge, padded
 from export.graphs.checkpoint import Checkpoint, CheckpointError, load_checkpoint
 from export.graphs.onnx_graphs import write_onnx
@@ -195,17 +196,6 @@ def calibration_rows(checkpoint: Checkpoint, reference: Reference, folder: Path 
     return detector_rows(pictures, padded(reference.embeddings))
 
 
-def _labelled(checkpoint: Checkpoint, given: Path | None) -> Boards | None:
-    """The pictures that mAP is judged on: those given, else those that judged the training, where they still are."""
-    try:
-        return judging_boards(checkpoint.folder, given)
-    except LabelledError as error:
-        if given:
-            raise
-        print(f"mAP is left out: {error}", file=sys.stderr)  # noqa: T201
-        return None
-
-
 def _evenly(boards: Boards, count: int) -> Boards:
     """So many of the pictures, evenly chosen; all where there are fewer."""
     places = [index * len(boards.boards) // count for index in range(count)]
@@ -220,7 +210,7 @@ def _positive(text: str) -> int:
 
 
 def main() -> int:
-    """Runs the command line; 2 for input that cannot be used."""
+    """Runs the command line; 2 for input that cannot be used, or a file that cannot be read or written."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--checkpoint", type=Path, default=CHECKPOINT)
     parser.add_argument("--labelled", type=Path, help="COCO file or DeepPCB folder; default: what judged the training")
@@ -241,23 +231,23 @@ def main() -> int:
             f"none larger than the {arguments.tiles} of --tiles: the engines are timed on these"
         )
     try:
+        arguments.out.mkdir(parents=True, exist_ok=True)
         checkpoint = load_checkpoint(arguments.checkpoint)
-        boards = _labelled(checkpoint, arguments.labelled)
+        boards = labelled_boards(checkpoint, arguments.labelled)
         if boards and arguments.images:
             boards = _evenly(boards, arguments.images)
         rows = calibration_rows(checkpoint, Reference(checkpoint), arguments.calibration, arguments.tiles)
         content = report(
             checkpoint, boards, rows, arguments.rounds, arguments.targets, arguments.batches, arguments.threads
         )
-    except (CheckpointError, CalibrationError, LabelledError) as error:
+        print(as_markdown(content))  # noqa: T201
+        stem = f"engine_precision_{checkpoint.name}"
+        (arguments.out / f"{stem}.json").write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+        (arguments.out / f"{stem}.md").write_text(as_markdown(content), encoding="utf-8")
+        draw(content, arguments.out / f"{stem}.png")
+    except (CheckpointError, CalibrationError, LabelledError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)  # noqa: T201
         return 2
-    arguments.out.mkdir(parents=True, exist_ok=True)
-    stem = f"engine_precision_{checkpoint.name}"
-    (arguments.out / f"{stem}.json").write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
-    (arguments.out / f"{stem}.md").write_text(as_markdown(content), encoding="utf-8")
-    draw(content, arguments.out / f"{stem}.png")
-    print(as_markdown(content))  # noqa: T201
     return 0
 
 

@@ -31,8 +31,8 @@ from export.contract.versions import (
     LOCK,
     MANIFEST,
     check_folder,
+    check_place,
     check_whole,
-    delete,
     listed,
     locked,
     published,
@@ -77,7 +77,12 @@ def staging_folder(repository: Path) -> Path:
 
 @contextlib.contextmanager
 def held_staging(repository: Path) -> Iterator[Path]:
-    """A staging folder for as long as the block; those that killed builds left are deleted."""
+    """A staging folder for as long as the block; those that killed commands left are deleted.
+
+    Raises:
+        RepositoryError: the repository is a mount point.
+    """
+    check_place(repository)
     with contextlib.ExitStack() as held:
         with _nobody_clears(repository):
             folder = staging_folder(repository)
@@ -108,6 +113,7 @@ def publish(repository: Path, staging: Path, configs: Mapping[str, str], manifes
     """Moves the staged models into the repository as its next version and returns that number.
 
     The first version is promoted with it; a later one changes nothing of what is served, unless that is not there.
+    Waits while another command is changing the repository.
 
     Args:
         repository: created if it does not exist.
@@ -117,13 +123,13 @@ def publish(repository: Path, staging: Path, configs: Mapping[str, str], manifes
 
     Raises:
         EngineError: a model's folder lacks the engine of one of its graphs.
-        RepositoryError: another command is changing the repository.
+        RepositoryError: the repository cannot be changed from here, or what it says of itself cannot be read.
     """
     for spec in MODELS:
         for graph in graphs(spec):
             engine_file(staging / spec.name, graph)
     repository.mkdir(parents=True, exist_ok=True)
-    with sole_writer(repository):
+    with sole_writer(repository, wait=True):
         promoted, there = read_promoted(repository), promotions(repository)
         known = [number for spec in MODELS for number in versions(repository, spec.name)]
         version = 1 + max((*known, *promoted, *read_beside(repository)), default=0)
@@ -230,8 +236,12 @@ def prune(repository: Path, keep: int, triton: TritonControl | None = None) -> l
         for numbers in (triton.loaded() if triton else {}).values():
             kept |= numbers
         doomed = {number for spec in MODELS for number in versions(repository, spec.name)} - kept
-        delete(repository, doomed)
-        clear_staging(repository)
+        with held_staging(repository) as apart:  # outside at once: a Triton that polls takes what is left for a change
+            for spec in MODELS:
+                home = repository / spec.name
+                for number in doomed.intersection(versions(repository, spec.name)):
+                    (home / str(number)).rename(apart / spec.name / str(number))
+                sync(home)
         return sorted(doomed)
 
 

@@ -114,8 +114,8 @@ class TritonServer:
         """Starts Triton and returns at once.
 
         Raises:
-            ServerError: the wheel, the Python stub, libpython or the repository is missing, or somebody listens on a
-                port.
+            ServerError: the wheel, the Python stub, libpython or the repository is missing, somebody listens on a
+                port, or the temporary folder cannot be written.
         """
         if not self.model_repository.is_dir():
             raise ServerError(
@@ -123,34 +123,14 @@ class TritonServer:
             )
         _check_ports(self._ports)
         wheel = _wheel_folder()
-        environment = _environment(wheel)
-        _delete_orphans()
-        backends = self._held.enter_context(_backend_folder(wheel))
-        command = [
-            str(wheel / "pytriton/tritonserver/bin/tritonserver"),
-            f"--model-repository={self.model_repository.resolve()}",
-            f"--backend-directory={backends}",
-            f"--backend-config=python,shm-region-prefix-name={self._region_prefix}",
-            "--allow-gpu-metrics=false",
-            "--disable-auto-complete-config",  # our configurations are complete; asking costs one more process a model
-            "--strict-readiness=false",  # ready while a model is being replaced: its former version serves
-            *(() if any("--model-control-mode" in option for option in self._options) else EXPLICIT_CONTROL),
-            *(f"--{name}-address=127.0.0.1" for name in self._ports),
-            *(f"--{name}-port={port}" for name, port in self._ports.items()),
-            *self._options,
-        ]
-        self._process = subprocess.Popen(  # noqa: S603
-            command,
-            env=environment,
-            cwd=Path(__file__).resolve().parent.parent,  # the models import export.runtime from here
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            errors="replace",
-            preexec_fn=_die_with_parent,
-            start_new_session=True,  # Ctrl-C reaches the launcher, which stops Triton in order
-        )
+        try:
+            self._process = self._launch(wheel, _environment(wheel))
+        except OSError as error:
+            self._held.close()
+            raise ServerError(
+                f"Triton cannot be started: {error}; its Python backend is laid out in "
+                f"{tempfile.tempdir or 'the temporary folder'}: make room there, or have TMPDIR name another folder"
+            ) from error
         self._log.start()
         if self.asked_to_stop:  # before there was a process to tell
             self._process.send_signal(signal.SIGTERM)
@@ -266,6 +246,35 @@ class TritonServer:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.stop()
+
+    def _launch(self, wheel: Path, environment: Mapping[str, str]) -> subprocess.Popen[str]:
+        _delete_orphans()
+        backends = self._held.enter_context(_backend_folder(wheel))
+        command = [
+            str(wheel / "pytriton/tritonserver/bin/tritonserver"),
+            f"--model-repository={self.model_repository.resolve()}",
+            f"--backend-directory={backends}",
+            f"--backend-config=python,shm-region-prefix-name={self._region_prefix}",
+            "--allow-gpu-metrics=false",
+            "--disable-auto-complete-config",  # our configurations are complete; asking costs one more process a model
+            "--strict-readiness=false",  # ready while a model is being replaced: its former version serves
+            *(() if any("--model-control-mode" in option for option in self._options) else EXPLICIT_CONTROL),
+            *(f"--{name}-address=127.0.0.1" for name in self._ports),
+            *(f"--{name}-port={port}" for name, port in self._ports.items()),
+            *self._options,
+        ]
+        return subprocess.Popen(  # noqa: S603
+            command,
+            env=environment,
+            cwd=Path(__file__).resolve().parent.parent,  # the models import export.runtime from here
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            errors="replace",
+            preexec_fn=_die_with_parent,
+            start_new_session=True,  # Ctrl-C reaches the launcher, which stops Triton in order
+        )
 
     def _kill_overdue(self) -> None:
         """Kills Triton when it was asked to stop and its time for that is over."""

@@ -2,7 +2,7 @@
 
 python -m gateway.up [--port 8080] [--http-port 8000] [--grpc-port 8001] [--metrics-port 8002]
 
---port is the gateway's, the others are Triton's; 0 takes a free one.
+--port is the gateway's, by default PCBD_PORT; the others are Triton's; 0 takes a free one.
 """
 
 import argparse
@@ -21,10 +21,11 @@ from typing import IO
 
 from gateway.parent import stop_with_parent
 
-READY_TIMEOUT_S = 120.0
-STOP_TIMEOUT_S = 30.0
+READY_TIMEOUT_S = 630.0  # Triton's launcher gives up after 600 s and says why; who ends before is seen at once
+STOP_TIMEOUT_S = 40.0  # Triton's launcher gives it 35 s to end what it is at, and some for its log
 GATEWAY_OPTION = "--port"
 TRITON_OPTIONS = ("--http-port", "--grpc-port", "--metrics-port")
+REACHED_HOSTS = ("127.0.0.1", "localhost", "0.0.0.0")  # noqa: S104 - who listens there answers at 127.0.0.1
 DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # http_proxy is not for this machine's own
 
 
@@ -73,8 +74,10 @@ def service(
     `triton_ports` are those for HTTP, gRPC and metrics; 0 takes a free one, as it does for `port`.
 
     Raises:
-        ServiceEndedError: a port is taken, a process ended, or the service was not ready within READY_TIMEOUT_S.
+        ServiceEndedError: a setting keeps the gateway from answering at http://127.0.0.1, a port is taken, a process
+            ended, or the service was not ready within READY_TIMEOUT_S.
     """
+    _refuse_elsewhere({**os.environ, **(settings or {})})
     ports = open_ports({GATEWAY_OPTION: port, **dict(zip(TRITON_OPTIONS, triton_ports, strict=True))})
     port = ports.pop(GATEWAY_OPTION)
     triton = [sys.executable, "-m", "export.server", "--model-repository", str(model_repository)]
@@ -102,6 +105,19 @@ def service(
         except ServiceEndedError as error:
             raise ServiceEndedError(f"{error}; see {log or 'its log above'}") from error
         yield url
+
+
+def _refuse_elsewhere(environment: Mapping[str, str]) -> None:
+    elsewhere = [
+        f"{name}={value}"
+        for name, value in environment.items()
+        if value and (name.startswith("PCBD_TLS_") or (name == "PCBD_HOST" and value not in REACHED_HOSTS))
+    ]
+    if elsewhere:
+        raise ServiceEndedError(
+            f"{', '.join(elsewhere)}: this command asks the gateway at http://127.0.0.1; start the two by themselves: "
+            "python -m export.server --model-repository model_repository, then python -m gateway"
+        )
 
 
 @contextmanager
@@ -151,7 +167,7 @@ def main() -> int:
     """Runs until Ctrl-C or SIGTERM; 1 when the service does not come up, or a process of it ends."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model-repository", type=Path, default=Path("model_repository"))
-    parser.add_argument(GATEWAY_OPTION, type=int, default=8080)
+    parser.add_argument(GATEWAY_OPTION, type=int, default=os.environ.get("PCBD_PORT") or 8080)
     for option, default in zip(TRITON_OPTIONS, (8000, 8001, 8002), strict=True):
         parser.add_argument(option, type=int, default=default)
     arguments = parser.parse_args()

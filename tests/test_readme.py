@@ -5,9 +5,12 @@ import re
 import pytest
 
 from tests.conftest import ROOT
+from tests.docker.daemon import PACKAGES
 
 TWINS = ("README.md", "README.zh-CN.md")
 FENCED = re.compile(r"^ *```\n(.*?)^ *```$", re.MULTILINE | re.DOTALL)
+COMMENT = re.compile(r"  +# .*")
+FOLDER = re.compile(r"(?:^|  )([\w/]+/)", re.MULTILINE)
 LINK = re.compile(r"\[[^]]*\]\(([^)#]+)[^)]*\)")
 COMMAND = re.compile(r"`((?:python -m|make|pcbd) [^`]*)`")
 FIGURE = re.compile(r"\d+(?:\.\d+)?")
@@ -24,9 +27,24 @@ def tables(name: str) -> list[list[list[str]]]:
 
 
 def test_both_readmes_show_the_same_commands() -> None:
-    english, chinese = (FENCED.findall(text(name)) for name in TWINS)
+    """All blocks but the last, the folders, whose comments each says in its language."""
+    english, chinese = ([COMMENT.sub("", block) for block in FENCED.findall(text(name))[:-1]] for name in TWINS)
     assert english
     assert english == chinese
+
+
+def test_both_readmes_tell_the_same_folders_which_are_there() -> None:
+    english, chinese = (FOLDER.findall(FENCED.findall(text(name))[-1]) for name in TWINS)
+    assert english
+    assert english == chinese
+    assert [folder for folder in english if not (ROOT / folder).is_dir()] == []
+
+
+@pytest.mark.parametrize("name", TWINS)
+def test_a_readme_names_the_packages_that_a_bare_debian_needs(name: str) -> None:
+    """Those of the trial's own Debian, which needs the certificates for its index alone."""
+    packages = set(PACKAGES.split(",")) - {"ca-certificates"}
+    assert [package for package in sorted(packages) if package not in text(name)] == []
 
 
 def test_both_readmes_name_the_same_commands_in_their_prose() -> None:

@@ -167,7 +167,7 @@ def _read_coco(file: Path) -> Boards:
 
 
 def _asked_name(category: dict[str, Any]) -> str:
-    """As training asks: the first name in English, else in Chinese, else that of the known defect, else the category's."""
+    """As training asks: the first name in English, else in Chinese, else the known defect's, else the category's."""
     own = category.get("names") or {}
     defect = known_defect(category["name"])
     usual = category["name"] if defect is None else defect.names_en[0]

@@ -39,7 +39,8 @@ PROMPT_BUCKETS = (16, 64)
 LENGTH_BUCKETS = (32, 128)
 STEP_BUCKETS = (1, 4, 8)  # a bucket serves the sizes above the one before it: nothing is padded
 STEP_TOKENS = STEP_BUCKETS[-1]  # three locations of a box and a label of up to five tokens
-VARYING = ("prompts", "length", "encoded", "step")
+BATCH = "batch"  # the first axis of every tensor of a graph
+VARYING = ("prompts", "length", "encoded", "step")  # of its other axes
 GENERATED_TOKENS = 160  # of one answer at most: 31 boxes with a label of one token and </s>
 
 INSTANCES = 2  # of each model; a Python-backend instance is a process, so each gets its share of the cores

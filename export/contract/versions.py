@@ -3,20 +3,18 @@
 import fcntl
 import json
 import os
-import secrets
-import shutil
-from collections.abc import Collection, Iterator
+import sys
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from export.contract.files import sha256_of, sync
+from export.contract.files import sha256_of
 from export.contract.promotion import CONFIG, RepositoryError
 from export.contract.tensors import MODELS
 
 MANIFEST = "manifest.json"
 LOCK = ".lock"
-PRUNED = ".pruned-"  # no digit in front: Triton reads "3.pruned" as version 3
 
 
 def check_folder(repository: Path) -> None:
@@ -25,9 +23,18 @@ def check_folder(repository: Path) -> None:
         raise RepositoryError(f"model repository {repository} is not a folder; build one with python -m export.build")
 
 
+def check_place(repository: Path) -> None:
+    """Raises RepositoryError when a repository is a mount point, so that nothing beside it is on its file system."""
+    if repository.resolve().is_mount():
+        raise RepositoryError(
+            f"{repository} is a mount point; mount the folder above it: what is built, and the lock that all who write "
+            "share, lie beside a repository"
+        )
+
+
 @contextmanager
 def locked(file: Path, *, wait: bool = False) -> Iterator[None]:
-    """Holds a file's lock, which ends with the process, however that ends; the file stays.
+    """Holds a file's lock, which ends with the process, however that ends; the file stays. Says so where it waits.
 
     It is opened for writing, and is no folder: NFS locks nothing else for all of its machines.
 
@@ -42,25 +49,33 @@ def locked(file: Path, *, wait: bool = False) -> Iterator[None]:
         with suppress(PermissionError):  # another user was faster
             os.fchmod(descriptor, 0o666)  # a command that root ran once does not lock the others out
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if not wait:
+                raise
+            print(f"waiting for another command, which holds {file}", file=sys.stderr, flush=True)  # noqa: T201
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
         yield
     finally:
         os.close(descriptor)
 
 
 @contextmanager
-def sole_writer(repository: Path) -> Iterator[None]:
+def sole_writer(repository: Path, *, wait: bool = False) -> Iterator[None]:
     """Holds the repository's lock, a file beside it: .NAME.lock.
 
     Raises:
-        RepositoryError: somebody else holds it, this process cannot write there, or there is no repository.
+        RepositoryError: somebody else holds it, and `wait` is false; this process cannot write there; there is no
+            repository, or it is a mount point.
     """
     check_folder(repository)
+    check_place(repository)
     file = repository.resolve()
     file = file.with_name(f".{file.name}{LOCK}")
     with ExitStack() as held:
         try:
-            held.enter_context(locked(file))
+            held.enter_context(locked(file, wait=wait))
         except BlockingIOError:
             raise RepositoryError(f"another command is changing {repository}; try again when it has ended") from None
         except OSError as error:
@@ -127,18 +142,6 @@ def check_whole(repository: Path, version: int) -> None:
             f"version {version} is not what was published, these files are missing or changed: {', '.join(damaged)}; "
             "copy or export it again"
         )
-
-
-def delete(repository: Path, numbers: Collection[int]) -> None:
-    """Deletes versions of all models, and what is left of earlier deletions."""
-    homes = [repository / spec.name for spec in MODELS]
-    for home in homes:
-        for number in numbers:
-            if (home / str(number)).is_dir():  # gone at once, deleted at leisure
-                (home / str(number)).rename(home / f"{PRUNED}{number}-{secrets.token_hex(8)}")
-        sync(home)
-    for folder in (folder for home in homes for folder in home.glob(f"{PRUNED}*")):
-        shutil.rmtree(folder)
 
 
 def listed(numbers: list[int]) -> str:

@@ -6,11 +6,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from export.contract.tensors import ModelSpec
+from export.contract.tensors import BATCH, ModelSpec
 from export.runtime.engine import Arrays
 
-BATCH = "batch"  # of a Size; its other keys are the contract's varying axes
-Size = Mapping[str, int]
+Size = Mapping[str, int]  # of the batch and of the contract's varying axes
 Sizes = Mapping[str, Sequence[Size]]  # by model
 
 

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from export.contract.tensors import (
+    BATCH,
     DETECTOR,
     GENERATOR,
     LENGTH_BUCKETS,
@@ -150,7 +151,7 @@ def _sample(tensor: TensorSpec, sizes: Mapping[str, int]) -> Tensor:
 
 
 def _varying(tensor: TensorSpec) -> dict[int, torch.export.Dim]:
-    dims = {0: torch.export.Dim("batch")}
+    dims = {0: torch.export.Dim(BATCH)}
     return dims | {
         axis + 1: torch.export.Dim(str(symbol)) for axis, symbol in enumerate(tensor.shape) if symbol in VARYING
     }

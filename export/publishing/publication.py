@@ -21,7 +21,7 @@ def publish_verified(checkpoint: Checkpoint, repository: Path, staging: Path, re
 
     Raises:
         EngineError: an engine is missing.
-        RepositoryError: another command is changing the repository.
+        RepositoryError: as `export.repository.publish` does.
     """
     precision, target = report["precision"], report["target"]
     tool = tool_version(target, next(iter(report["built"].values())))

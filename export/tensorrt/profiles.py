@@ -11,10 +11,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from export.contract.tensors import LENGTH_BUCKETS, PROMPT_BUCKETS, STEP_BUCKETS, VARYING, ModelSpec
+from export.contract.tensors import BATCH, LENGTH_BUCKETS, PROMPT_BUCKETS, STEP_BUCKETS, VARYING, ModelSpec
 from export.runtime.error import EngineError
 
-BATCH = "batch"  # name of the first axis of every input, as the exporter writes it
 BATCH_BUCKETS = (1, 4, 8)
 ENCODED = "encoded"  # axis of the generator's decoder: image tokens and then the prompt's
 STEP = "step"  # another: tokens that it takes at once

@@ -13,6 +13,7 @@ from google.protobuf import text_format
 from tritonclient.grpc import model_config_pb2 as pb
 
 from export.contract.tensors import (
+    BATCH,
     INSTANCES,
     NARROWED,
     QUEUE_DELAY_MICROSECONDS,
@@ -22,7 +23,7 @@ from export.contract.tensors import (
     TensorSpec,
     graphs,
 )
-from export.tensorrt.profiles import BATCH, batch_buckets, tuned_sizes
+from export.tensorrt.profiles import batch_buckets, tuned_sizes
 
 TENSORRT = "tensorrt"
 NEWEST_TENSORRT = 11

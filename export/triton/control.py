@@ -6,6 +6,7 @@ it runs with --model-control-mode=explicit, and by itself, a little later, with 
 
 import time
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 import grpc
 from tritonclient.grpc import InferenceServerClient
@@ -37,7 +38,8 @@ class TritonControl:
         Raises:
             RepositoryError: Triton does not answer.
         """
-        return {model: _in_state("READY", states) for model, states in self._index().items()}
+        with self._client() as client:
+            return {model: _in_state("READY", states) for model, states in self._index(client).items()}
 
     def follow(self, versions: set[int]) -> None:
         """Has all models loaded as the repository says, at the same time, and waits until each serves `versions`.
@@ -45,28 +47,30 @@ class TritonControl:
         Raises:
             RepositoryError: names each model that does not, and why; the others may serve it by now.
         """
-        with ThreadPoolExecutor(len(MODELS)) as pool:
-            failures = {
-                model: failure
-                for model, failure in pool.map(self._load, [s.name for s in MODELS])
-                if failure is not None
-            }
-        if not failures:
-            self._await(versions, 0, f"Triton at {self.url} loaded the models, but serves {{others}}")
-        elif all(NOT_EXPLICIT in failure for failure in failures.values()):
-            self._await(
-                versions,
-                POLL_TIMEOUT_S,
-                f"Triton at {self.url} refuses to be told and does not look by itself either, it serves {{others}}; "
-                "start it with --model-control-mode=explicit --load-model=*, or leave --triton out and restart it",
-            )
-        else:
-            raise RepositoryError("; ".join(f"{model}: {failure}" for model, failure in failures.items()))
+        with self._client() as client:  # one: behind a Service of several Tritons each connection may reach another
+            with ThreadPoolExecutor(len(MODELS)) as pool:
+                loads = list(pool.map(partial(self._load, client), [spec.name for spec in MODELS]))
+            failures = {model: failure for model, failure in loads if failure is not None}
+            if not failures:
+                self._await(client, versions, 0, f"Triton at {self.url} loaded the models, but serves {{others}}")
+            elif all(NOT_EXPLICIT in failure for failure in failures.values()):
+                self._await(
+                    client,
+                    versions,
+                    POLL_TIMEOUT_S,
+                    f"Triton at {self.url} refuses to be told and does not look by itself either, it serves "
+                    "{others}; start it with --model-control-mode=explicit --load-model=*, or leave --triton out and "
+                    "restart it",
+                )
+            else:
+                raise RepositoryError("; ".join(f"{model}: {failure}" for model, failure in failures.items()))
 
-    def _index(self) -> Index:
+    def _client(self) -> InferenceServerClient:
+        return InferenceServerClient(self.url, channel_args=CHANNEL)
+
+    def _index(self, client: InferenceServerClient) -> Index:
         try:
-            with InferenceServerClient(self.url, channel_args=CHANNEL) as client:
-                index = client.get_model_repository_index(client_timeout=ANSWER_TIMEOUT_S)
+            index = client.get_model_repository_index(client_timeout=ANSWER_TIMEOUT_S)
         except (InferenceServerException, grpc.RpcError) as error:
             raise RepositoryError(
                 f"Triton at {self.url} does not answer ({_message(error)}); start it, give the address of its gRPC "
@@ -78,38 +82,43 @@ class TritonControl:
                 states[entry.name][int(entry.version)] = (entry.state, entry.reason)
         return states
 
-    def _load(self, model: str) -> tuple[str, str | None]:
+    def _load(self, client: InferenceServerClient, model: str) -> tuple[str, str | None]:
         try:
-            with InferenceServerClient(self.url, channel_args=CHANNEL) as client:
-                client.load_model(model, client_timeout=LOAD_TIMEOUT_S)
+            client.load_model(model, client_timeout=LOAD_TIMEOUT_S)
         except (InferenceServerException, grpc.RpcError) as error:
             return model, _message(error)
         return model, None
 
-    def _await(self, versions: set[int], begin_s: float, otherwise: str) -> None:
-        """Waits until all models serve `versions` and load no others.
+    def _await(self, client: InferenceServerClient, versions: set[int], begin_s: float, otherwise: str) -> None:
+        """Waits until all models serve `versions` and load no others; one look without an answer says nothing.
 
         Raises:
             RepositoryError: Triton refuses a version, with its reason; or begins to load nothing within `begin_s`,
-                which `otherwise` says; or has begun and is not ready within LOAD_TIMEOUT_S.
+                which `otherwise` says; or has begun and is not ready within LOAD_TIMEOUT_S; or does not answer when
+                that time is over.
         """
-        begin, has_begun, index = time.monotonic(), False, self._index()
-        former = _refused(index, versions)  # Triton remembers a load that failed long ago
-        while others := _others(index, versions):
-            refused = _refused(index, versions)
-            has_begun |= any(_in_state("LOADING", states) for states in index.values())
-            is_late = time.monotonic() - begin >= (LOAD_TIMEOUT_S if has_begun else begin_s)
-            if refused - former or (refused and is_late):
-                raise RepositoryError("; ".join(sorted(refused)))
-            if is_late and has_begun:
-                raise RepositoryError(
-                    f"Triton at {self.url} is not ready after {LOAD_TIMEOUT_S:g} s, it serves {others}"
-                )
-            if is_late:
-                raise RepositoryError(otherwise.format(others=others))
-            former &= refused
+        begin, patience_s = time.monotonic(), begin_s
+        former: set[str] | None = None  # Triton remembers a load that failed long ago
+        while True:
+            waited_s = time.monotonic() - begin
+            try:
+                index = self._index(client)
+            except RepositoryError:
+                if waited_s >= max(patience_s, ANSWER_TIMEOUT_S):
+                    raise
+            else:
+                others, refused = _others(index, versions), _refused(index, versions)
+                if not others:
+                    return
+                if any(_in_state("LOADING", states) for states in index.values()):
+                    patience_s = LOAD_TIMEOUT_S
+                    otherwise = f"Triton at {self.url} is not ready after {patience_s:g} s, it serves {{others}}"
+                former = refused if former is None else former & refused
+                if refused - former or (refused and waited_s >= patience_s):
+                    raise RepositoryError("; ".join(sorted(refused)))
+                if waited_s >= patience_s:
+                    raise RepositoryError(otherwise.format(others=others))
             time.sleep(POLL_INTERVAL_S)
-            index = self._index()
 
 
 def _in_state(state: str, states: dict[int, tuple[str, str]]) -> set[int]:

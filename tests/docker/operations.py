@@ -73,6 +73,21 @@ def the_catalog_is_restored(service: Service) -> None:
     require(_spur(service)["severity"] == CHANGED["severity"], f"answered after the import: {_spur(service)}")
 
 
+def the_database_is_restored(service: Service) -> None:
+    """By the commands of docs/operations.md; the backup stays in the volume, since `run` here feeds text only."""
+    backup = "import sqlite3; sqlite3.connect('/data/gateway.db').backup(sqlite3.connect('/data/backup.db'))"
+    service.in_gateway("python", "-c", backup)
+    kept = _spur(service)
+    changed = {"severity": "info"}
+    service.client.patch("/defects/spur", json=changed).raise_for_status()
+    service.compose("stop", service.gateway)
+    restore = "rm -f /data/gateway.db-wal /data/gateway.db-shm; cat /data/backup.db > /data/gateway.db"
+    service.compose("run", "--rm", "--no-deps", "-T", service.gateway, "sh", "-c", restore)
+    service.up()
+    require(_spur(service) == kept, f"restored: {_spur(service)}")
+    service.client.patch("/defects/spur", json=changed).raise_for_status()  # the database can be written
+
+
 def https_is_answered(service: Service) -> None:
     certificate = _certificate(service)
     key = certificate.with_name("tls_key")

@@ -16,7 +16,7 @@ from compose_spec import PyCompose
 from gateway.settings import Settings
 from tests.conftest import ROOT
 from tests.k8s.manifests import K8S
-from tests.k8s.policies import gateway_bytes
+from tests.k8s.policies import RECORDING_S, gateway_bytes
 
 DOCKER = ROOT / "docker"
 COMPOSE = DOCKER / "compose.yaml"
@@ -151,7 +151,7 @@ def test_only_what_builds_and_serves_gets_the_gpu() -> None:
 def test_the_gateway_has_its_time_to_drain() -> None:
     settings = Settings()
     grace = int(SERVICES["gateway"]["stop_grace_period"].removesuffix("s"))
-    assert grace > settings.drain_s + settings.deadline_s + settings.body_timeout_s
+    assert grace > settings.drain_s + settings.deadline_s + settings.body_timeout_s + RECORDING_S
 
 
 def test_the_gateway_has_the_memory_that_its_limits_let_in_and_as_much_in_kubernetes() -> None:

@@ -136,6 +136,7 @@ STEPS: dict[str, tuple[Callable[[Service], None], ...]] = {
         operations.an_upgrade_and_the_way_back_keep_key_and_catalog,
         operations.a_key_is_replaced,
         operations.the_catalog_is_restored,
+        operations.the_database_is_restored,
         operations.https_is_answered,
         operations.a_renewed_certificate_is_served_after_a_restart,
     ),

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from tritonclient.grpc import model_config_pb2 as pb
 
 from export import build as build_module
+from export.boards.labelled import read_boards
 from export.build import _served, build
 from export.contract.files import sha256_of
 from export.contract.tensors import MODELS, ModelSpec, graphs
@@ -191,17 +192,22 @@ def test_a_checkpoint_whose_manifest_cannot_be_read_is_named(
     assert not (tmp_path / "models").exists()
 
 
-def test_labels_of_more_classes_than_can_be_asked_for_are_named_before_anything_is_built(
-    tiny_checkpoint: Path, tmp_path: Path
-) -> None:
-    labelled, report = tmp_path / "labels.json", tmp_path / "report.json"
-    shutil.copy(BOARD, tmp_path)
+def label_many_classes(folder: Path) -> Path:
+    """A COCO file of one picture and 65 classes, one more than a checkpoint can be asked for."""
+    shutil.copy(BOARD, folder)
     content = {
         "categories": [{"id": number, "name": f"defect {number}"} for number in range(65)],
         "images": [{"id": 1, "file_name": BOARD.name}],
         "annotations": [{"image_id": 1, "category_id": 64, "bbox": [1, 2, 30, 40]}],
     }
-    labelled.write_text(json.dumps(content))
+    (folder / "labels.json").write_text(json.dumps(content))
+    return folder / "labels.json"
+
+
+def test_labels_of_more_classes_than_can_be_asked_for_are_named_before_anything_is_built(
+    tiny_checkpoint: Path, tmp_path: Path
+) -> None:
+    labelled, report = label_many_classes(tmp_path), tmp_path / "report.json"
     arguments = ["--checkpoint", tiny_checkpoint, "--out", tmp_path / "models", "--labelled", labelled]
     result = run_module("export.build", *map(str, arguments), "--report", str(report), "--target", "onnxruntime")
     assert (result.returncode, "Traceback" in result.stderr) == (2, False)
@@ -216,6 +222,27 @@ def test_a_file_that_cannot_be_written_is_named(tiny_checkpoint: Path, tmp_path:
     result = run_module("export.build", *map(str, arguments), "--target", "onnxruntime")
     assert (result.returncode, "Traceback" in result.stderr) == (1, False)
     assert str(report.parent) in result.stderr
+
+
+def test_a_report_that_cannot_be_written_is_found_out_before_anything_is_published(
+    tiny_checkpoint: Path, tmp_path: Path
+) -> None:
+    report = tmp_path / "a folder"
+    report.mkdir()
+    with pytest.raises(IsADirectoryError):
+        build(load_checkpoint(tiny_checkpoint), "fp32", "onnxruntime", tmp_path / "models", PICTURES, report)
+    assert left_in(tmp_path) == {report.name}
+
+
+def test_pictures_that_judge_no_engine_end_a_build_before_it_calibrates_or_exports(
+    tiny_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(build_module, "write_onnx", lambda *_: pytest.fail("a graph is exported"))
+    checkpoint, labelled = load_checkpoint(tiny_checkpoint), read_boards(BOARD.with_suffix(".json"))
+    report = tmp_path / "report.json"
+    with pytest.raises(GateError, match="PyTorch's own mAP"):
+        build(checkpoint, "int8", "onnxruntime", tmp_path / "models", PICTURES, report, labelled=labelled)
+    assert left_in(tmp_path) == {"report.json"}
 
 
 def test_an_unsupported_precision_is_refused_with_what_is_supported() -> None:
@@ -256,7 +283,7 @@ def test_the_report_of_a_build_that_ends_early_says_why_and_nothing_of_a_former_
     report.write_text('{"faults": [], "map50": "of a former build"}')
 
     def write_nothing(spec: ModelSpec, checkpoint: Checkpoint, path: Path, graph: str) -> None:
-        assert not report.exists()
+        assert json.loads(report.read_text())["faults"] == ["the build has not ended"]
         raise error
 
     monkeypatch.setattr(build_module, "write_onnx", write_nothing)

@@ -5,10 +5,11 @@ import os
 import shutil
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
+from unittest.mock import Mock
 
 import numpy as np
 import onnx
@@ -27,7 +28,7 @@ from export.repository import describe, promote, prune, publish, rollback, stagi
 from export.runtime.engine import load_engine
 from export.server import TritonServer
 from export.triton import control as control_module
-from export.triton.control import LOAD_TIMEOUT_S, POLL_TIMEOUT_S, TritonControl
+from export.triton.control import LOAD_TIMEOUT_S, NOT_EXPLICIT, POLL_TIMEOUT_S, Index, TritonControl
 from gateway.up import free_port
 from tests.conftest import BOARD, embedded_triton, run_module
 
@@ -268,10 +269,23 @@ class Clock:
         self._now_s += self._pass_s()
 
 
-def loading(control: TritonControl) -> set[int]:
-    with InferenceServerClient(control.url) as client:
-        models = client.get_model_repository_index().models
-    return {int(model.version) for model in models if model.state == "LOADING"}
+def loading(index: Index) -> set[int]:
+    return {number for states in index.values() for number, (state, _) in states.items() if state == "LOADING"}
+
+
+def stating(**states: int) -> Index:
+    """What Triton would say of all models, by state the version in it."""
+    return {spec.name: {number: (state, "") for state, number in states.items()} for spec in MODELS}
+
+
+def scripted(
+    monkeypatch: pytest.MonkeyPatch, looks: Sequence[Index | RepositoryError], refusal: str | None = NOT_EXPLICIT
+) -> TritonControl:
+    """Of a Triton that is not there: what it says when it is told to load a model, and what each look at it finds."""
+    control = TritonControl("nowhere")
+    monkeypatch.setattr(control, "_load", lambda client, model: (model, refusal))
+    monkeypatch.setattr(control, "_index", Mock(side_effect=looks))
+    return control
 
 
 def test_why_a_triton_that_looks_by_itself_refuses_a_version_is_said_at_once(
@@ -292,49 +306,59 @@ def test_why_a_triton_that_looks_by_itself_refuses_a_version_is_said_at_once(
 
 
 def test_a_version_that_loads_for_longer_than_triton_may_take_to_look_is_waited_for(
-    polling: TritonControl, repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    promote(repository, 3, polling)
-    with Gate(tmp_path / "gate") as gate:
-        slow = publish_stubborn(repository, gate.path)
-        late = False
+    loads = stating(READY=3, LOADING=4)
+    control = scripted(monkeypatch, [stating(READY=3), loads, loads, loads, stating(READY=4)])
+    monkeypatch.setattr(control_module, "time", Clock(lambda: POLL_TIMEOUT_S))
+    control.follow({4})
+    assert len({client for (client,), _ in control._index.call_args_list}) == 1  # another may be of another Triton
 
-        def pass_s() -> float:
-            nonlocal late
-            if slow not in loading(polling):
-                return 0
-            if late:
-                gate.open()
-                return 0
-            late = True
-            return POLL_TIMEOUT_S + 1
 
-        monkeypatch.setattr(control_module, "time", Clock(pass_s))
-        promote(repository, slow, polling)
-    assert late
-    assert polling.loaded() == {spec.name: {slow} for spec in MODELS}
+@pytest.mark.parametrize(
+    ("refusal", "former"), [(None, []), (NOT_EXPLICIT, [stating(READY=3)])], ids=["told", "polling"]
+)
+def test_one_look_that_triton_does_not_answer_undoes_no_promotion(
+    refusal: str | None, former: list[Index], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scripted(monkeypatch, [*former, RepositoryError("busy"), stating(READY=4)], refusal).follow({4})
+
+
+def test_a_triton_that_answers_no_more_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    control = scripted(monkeypatch, [stating(READY=3), RepositoryError("busy"), RepositoryError("gone")])
+    monkeypatch.setattr(control_module, "time", Clock(lambda: POLL_TIMEOUT_S / 2))
+    with pytest.raises(RepositoryError, match="gone"):
+        control.follow({4})
 
 
 def test_a_version_that_is_given_up_while_it_loads_is_gone_when_the_command_ends(
     polling: TritonControl, repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     promote(repository, 3, polling)
+    seen: list[Index] = []
+    look = polling._index
+
+    def look_and_keep(client: InferenceServerClient) -> Index:
+        seen.append(look(client))
+        return seen[-1]
+
     with Gate(tmp_path / "gate") as gate:
         slow = publish_stubborn(repository, gate.path)
 
         def pass_s() -> float:
-            if slow not in loading(polling):
+            if slow not in loading(seen[-1]):
                 return 0
             if read_promoted(repository)[-1] == 3:
                 gate.open()
             return 0 if gate.is_open else LOAD_TIMEOUT_S / 2
 
         monkeypatch.setattr(control_module, "time", Clock(pass_s))
+        monkeypatch.setattr(polling, "_index", look_and_keep)
         with pytest.raises(RepositoryError, match=r"not ready after 600 s.*at version 3 as before"):
             promote(repository, slow, polling)
         assert gate.is_open
     assert polling.loaded() == {spec.name: {3} for spec in MODELS}
-    assert loading(polling) == set()
+    assert loading(seen[-1]) == set()
 
 
 def test_a_triton_that_does_not_answer_is_named_and_nothing_changes(repository: Path) -> None:

@@ -18,6 +18,7 @@ from export.graphs.checkpoint import load_checkpoint
 from export.report import PYTORCH, _evenly, main, report
 from export.report_page import as_markdown, draw
 from tests.conftest import BOARD
+from tests.export.test_build import label_many_classes
 from tests.export.test_tensorrt_build import without_tensorrt
 
 ENGINES = {PYTORCH, "onnxruntime fp32", *(f"onnxruntime int8 {method}" for method in METHODS["onnxruntime", "int8"])}
@@ -76,6 +77,18 @@ def test_files_of_a_checkpoint_whose_name_has_a_point_keep_the_whole_name(
     assert {path.name for path in (tmp_path / "out").iterdir()} == {
         f"engine_precision_line_2.5.{suffix}" for suffix in ("json", "md", "png")
     }
+
+
+def test_labels_of_more_classes_than_can_be_asked_for_are_named_before_anything_is_timed(
+    tiny_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    labelled = label_many_classes(tmp_path)
+    arguments = ["--checkpoint", tiny_checkpoint, "--calibration", BOARD.parent, "--tiles", 1, "--batches", 1]
+    arguments += ["--labelled", labelled, "--out", tmp_path / "out"]
+    monkeypatch.setattr("sys.argv", ["export.report", *map(str, arguments)])
+    monkeypatch.setattr(report_module, "report", lambda *_: pytest.fail("engines are timed"))
+    assert report_module.main() == 2
+    assert f"{labelled}: categories: 65" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("count", [1, 100, 125, 249, 250, 400])

@@ -7,6 +7,7 @@ import shutil
 import stat
 import subprocess
 import sys
+import threading
 from collections import Counter
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from pathlib import Path
@@ -147,6 +148,25 @@ def test_builds_at_the_same_time_do_not_mix_their_files(tmp_path: Path) -> None:
     assert beside(repository) == set()
 
 
+def test_what_was_built_is_published_when_the_command_that_holds_the_repository_has_ended(
+    repository: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waits, lock = threading.Event(), fcntl.flock
+
+    def tell_and_lock(descriptor: int, operation: int) -> None:
+        if operation == fcntl.LOCK_EX:
+            waits.set()
+        lock(descriptor, operation)
+
+    monkeypatch.setattr(fcntl, "flock", tell_and_lock)
+    with ThreadPoolExecutor(1) as pool:
+        with sole_writer(repository):
+            publishing = pool.submit(publish_one, repository, "e")
+            publishing.add_done_callback(lambda _: waits.set())
+            waits.wait()
+        assert publishing.result() == 5
+
+
 def test_a_build_that_fails_leaves_no_staging_folder(tmp_path: Path) -> None:
     with pytest.raises(EngineError), held_staging(tmp_path / "models") as staging:
         publish(tmp_path / "models", staging, configs("a"), {})  # which is empty
@@ -219,6 +239,16 @@ def test_a_repository_whose_lock_cannot_be_held_is_named_and_stays(repository: P
     lock.mkdir()
     result = run_module("export.repository", "promote", "2", "--repository", str(repository))
     assert (result.returncode, str(lock) in result.stderr, "Traceback" in result.stderr) == (1, True, False)
+    assert served(repository) == (1, "a")
+
+
+def test_a_repository_that_is_a_mount_point_is_refused(repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What lies beside it, the lock and what is built, would be on another file system, which others do not see."""
+    monkeypatch.setattr(Path, "is_mount", lambda path: path == repository.resolve())
+    with pytest.raises(RepositoryError, match="mount the folder above it"):
+        promote(repository, 2)
+    with pytest.raises(RepositoryError, match="mount the folder above it"), held_staging(repository):
+        pytest.fail("something may be built")
     assert served(repository) == (1, "a")
 
 
@@ -321,18 +351,21 @@ def test_rollback_passes_over_what_was_pruned(repository: Path) -> None:
 
 def test_prune_clears_away_what_a_killed_command_left(repository: Path) -> None:
     shutil.rmtree(repository / MODELS[0].name / "3")
-    (repository / MODELS[-1].name / ".pruned-9").mkdir()
     assert prune(repository, 4) == [3]
     assert {path.name for path in (repository / MODELS[-1].name).iterdir()} == {"1", "2", "4", "config.pbtxt"}
 
 
-def test_prune_deletes_a_version_whose_number_is_left_of_an_earlier_deletion(repository: Path) -> None:
-    for spec in MODELS:
-        left = repository / spec.name / ".pruned-3"
-        left.mkdir()
-        (left / "model.onnx").touch()
+def test_a_version_is_out_of_its_model_before_it_is_deleted(repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A Triton that polls would take what is left of it for a change of the model, and load it anew."""
+    deleted, rmtree = list[Path](), shutil.rmtree
+
+    def look_and_delete(folder: Path, ignore_errors: bool = False) -> None:
+        deleted.append(folder)
+        rmtree(folder, ignore_errors=ignore_errors)
+
+    monkeypatch.setattr(shutil, "rmtree", look_and_delete)
     assert prune(repository, 1) == [2, 3]
-    assert not [path for spec in MODELS for path in (repository / spec.name).glob(".*")]
+    assert [folder.parent for folder in deleted] == [repository.parent]
 
 
 def test_prune_refuses_to_keep_nothing(repository: Path) -> None:

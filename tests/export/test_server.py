@@ -303,6 +303,13 @@ def test_the_exit_timeout_is_the_one_that_triton_takes(options: list[str], secon
     assert _exit_timeout_s(options) == seconds
 
 
+def test_a_temporary_folder_that_cannot_be_written_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "a file").touch()
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "a file"))
+    with pytest.raises(ServerError, match=r"laid out in .*a file.*TMPDIR"):
+        embedded_triton(tmp_path).start()
+
+
 @pytest.mark.parametrize("name", ["http", "grpc", "metrics"])
 def test_a_port_that_somebody_listens_on_is_named(name: str, tmp_path: Path) -> None:
     ports = {f"{each}_port": free_port() for each in ("http", "grpc", "metrics")}

@@ -1,6 +1,7 @@
 """The service as a whole: its metrics, its two entry points, and what its environment does without."""
 
 import os
+import re
 import select
 import signal
 import socket
@@ -12,7 +13,9 @@ import httpx
 import pytest
 from PIL import Image
 
-from gateway.up import free_port, service
+from export import server
+from gateway import up
+from gateway.up import ServiceEndedError, free_port, service
 from tests.conftest import BOARD, REPOSITORY, ROOT, run_module
 from tests.gateway.test_replacement import publish_shipped
 
@@ -49,6 +52,18 @@ def test_demo_names_a_missing_and_a_wrong_picture(tmp_path: Path) -> None:
     wrong = run_module("gateway.demo", "--image", str(tmp_path / "wrong.png"), "--out", str(tmp_path / "out.png"))
     assert wrong.returncode == 1
     assert "415" in wrong.stderr
+
+
+def test_the_launcher_of_triton_may_say_why_and_end_by_itself() -> None:
+    assert up.READY_TIMEOUT_S > server.START_TIMEOUT_S
+    launcher_s = server.EXIT_TIMEOUT_S + server.EXIT_MARGIN_S + server.INSTANCE_CHECK_S + server.LOG_END_TIMEOUT_S
+    assert launcher_s < up.STOP_TIMEOUT_S
+
+
+def test_the_unit_that_the_page_tells_waits_for_the_gateway_and_for_triton() -> None:
+    page = (ROOT / "docs" / "operations.md").read_text(encoding="utf-8")
+    (timeout_s,) = re.findall(r"^TimeoutStopSec=(\d+)$", page, re.MULTILINE)
+    assert int(timeout_s) > 2 * up.STOP_TIMEOUT_S
 
 
 @pytest.mark.parametrize(("victim", "code"), [("launcher", 0), ("launcher, killed", -9), ("Triton", 1), ("gateway", 1)])
@@ -98,6 +113,22 @@ def test_a_taken_port_is_named_with_its_option_before_anything_starts(option: st
     (line,) = refused.stderr.splitlines()
     assert f"127.0.0.1:{port}" in line
     assert f"{option} another" in line
+
+
+@pytest.mark.parametrize("setting", [("PCBD_TLS_CERTIFICATE", "gateway.pem"), ("PCBD_HOST", "10.0.0.5")], ids="=".join)
+def test_a_gateway_that_would_answer_elsewhere_is_refused_with_the_commands_that_start_it(
+    setting: tuple[str, str],
+) -> None:
+    with pytest.raises(ServiceEndedError, match=setting[0]) as refused, service(REPOSITORY, 0, dict([setting])):
+        pass
+    assert "python -m export.server" in str(refused.value)
+
+
+def test_the_port_is_that_of_the_environment_where_the_command_line_names_none() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        refused = run_module("gateway.up", f"--http-port={port}", PCBD_PORT=str(port))
+    assert (refused.returncode, f"--port is {port}" in refused.stderr) == (1, True)
 
 
 def test_a_proxy_of_the_environment_is_not_asked_for_this_machine(

@@ -11,6 +11,8 @@ import jsonschema
 import kubernetes_validate
 from pydantic import ValidationError
 
+from export.server import EXIT_MARGIN_S, EXIT_TIMEOUT_S, INSTANCE_CHECK_S, LOG_END_TIMEOUT_S
+from gateway.review.recorder import CLOSE_IMAGES_S, CLOSE_TIMEOUT_S
 from gateway.settings import Settings, faults_of_settings
 from tests.k8s.custom_resources import SPECS
 from tests.k8s.manifests import Object, Pod, name_of, names, of_kind, pods, selects
@@ -18,7 +20,8 @@ from tests.k8s.manifests import Object, Pod, name_of, names, of_kind, pods, sele
 VERSION = "1.32"  # the oldest Kubernetes that is meant
 CLUSTER_WIDE = ("Namespace", "PriorityClass")
 RESTRICTED_VOLUMES = {"configMap", "emptyDir", "persistentVolumeClaim", "secret"}
-RECORDING_S = 10  # at the most, after the last answer: docs/review.md
+RECORDING_S = CLOSE_IMAGES_S + CLOSE_TIMEOUT_S  # at the most, after the last answer
+LAUNCHER_END_S = EXIT_MARGIN_S + INSTANCE_CHECK_S + LOG_END_TIMEOUT_S  # of export.server, after Triton's exit timeout
 CONNECTION_AGE_JITTER = 1.1  # gRPC's own
 IDLE_GATEWAY_BYTES = 156 * 2**20  # docs/detection.md
 BYTES_A_PIXEL = 9  # at most, of a picture that is being decoded: PCBD_MAX_IMAGE_PIXELS
@@ -295,7 +298,9 @@ def draining(objects: Sequence[Object]) -> Iterator[str]:
             sleep = container.get("lifecycle", {}).get("preStop", {}).get("exec", {}).get("command", ["sleep", "0"])[1]
             command = [*container.get("command", []), *container.get("args", [])]
             options = dict(each.lstrip("-").split("=", 1) for each in command if each.startswith("--") and "=" in each)
-            needed = float(sleep) + float(options.get("exit-timeout-secs", 0))
+            is_launcher = "export.server" in command
+            needed = float(sleep) + float(options.get("exit-timeout-secs", EXIT_TIMEOUT_S if is_launcher else 0))
+            needed += LAUNCHER_END_S if is_launcher else 0
             if "grpc-max-connection-age" in options:
                 left = float(options["grpc-max-connection-age"]) / 1000 * CONNECTION_AGE_JITTER + Settings().deadline_s
                 if float(sleep) < left:

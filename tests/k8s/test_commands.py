@@ -28,6 +28,7 @@ SEVERAL_PODS = r"deploy\w*/|job/training"
 OTHER_PROGRAMS = {"sleep", "rclone", "tritonserver"}
 BESIDE = K8S / "jobs" / "retraining" / "beside.sh"
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+SETTLE = ROOT / "training" / "configs" / "pcb_settle.yaml"
 RUNBOOK = ROOT / "docs" / "runbook.md"
 PAGE = (ROOT / "docs" / "kubernetes.md").read_text(encoding="utf-8")
 TOLD = [  # `repository` is an alias there
@@ -122,6 +123,18 @@ def test_commands_take_their_arguments(commands: dict[str, list[str]], monkeypat
     }
 
 
+def test_retraining_learns_no_faster_than_what_kept_the_old_classes(
+    commands: dict[str, list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from training.config import read_config
+
+    ((module, arguments),) = modules(commands["production: CronJob retraining, train"])
+    given = parse(module, arguments, monkeypatch)
+    own, kept = read_config(ROOT / given.config, given.overrides), read_config(SETTLE, [])
+    assert own.train.lr <= kept.train.lr
+    assert own.train.matrix_lr <= kept.train.matrix_lr
+
+
 @pytest.mark.parametrize(
     ("module", "arguments"),
     [("export.build", ["--checkpoints", "c"]), ("gateway.review", ["export", "--into", "d"])],
@@ -138,6 +151,12 @@ def test_command_that_the_page_tells_is_one(command: list[str], monkeypatch: pyt
 
 def test_page_tells_commands() -> None:
     assert {command[1] for command in TOLD} == {"create", "list", "promote", "rollback"}
+
+
+def test_page_tells_the_places_of_the_training_job(commands: dict[str, list[str]]) -> None:
+    places = re.findall(r"/training/[^\s}]+", "\n".join(commands["training: Job training, training"]))
+    assert places
+    assert [place for place in places if f"`{place}`" not in PAGE] == []
 
 
 def test_logs_that_pages_ask_for_are_those_of_every_pod() -> None:

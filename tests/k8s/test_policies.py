@@ -146,7 +146,14 @@ def grace_below_the_drain(objects: list[Object]) -> None:
 
 
 def drain_beyond_the_grace(objects: list[Object]) -> None:
-    find(objects, "ConfigMap", "gateway-settings")["data"]["PCBD_DRAIN_S"] = "45"
+    find(objects, "ConfigMap", "gateway-settings")["data"]["PCBD_DRAIN_S"] = "27"
+
+
+def launcher_killed_before_its_triton(objects: list[Object]) -> None:
+    triton = container_of(objects, "triton")
+    triton["command"] = ["python", "-m", "export.server", "--"]
+    triton["args"] = [each for each in triton["args"] if "exit-timeout" not in each]
+    pod_of(objects, "triton")["terminationGracePeriodSeconds"] = 80
 
 
 def triton_gone_before_its_connections(objects: list[Object]) -> None:
@@ -230,6 +237,7 @@ BROKEN: dict[Callable[[list[Object]], None], str] = {
     budget_that_blocks_maintenance: "scaling",
     grace_below_the_drain: "draining",
     drain_beyond_the_grace: "draining",
+    launcher_killed_before_its_triton: "draining",
     triton_gone_before_its_connections: "draining",
     setting_that_is_none: "settings",
     value_that_is_refused: "settings",

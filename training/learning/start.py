@@ -135,8 +135,8 @@ def start_network(config: Config, dataset: Dataset) -> tuple[Florence2ForGroundi
         texts = corpus([*DEFECTS, *own], sentences(dataset), phrasings_of(config.data))
         tokenizer = train_tokenizer(texts, model.text_vocab)
         network = build_network(model, tokenizer)
-    own = [word for category in dataset.categories for language in LANGUAGES for word in words(category, language)]
-    check_lengths([*own, *sentences(dataset)], tokenizer)
+    called = [word for category in dataset.categories for language in LANGUAGES for word in words(category, language)]
+    check_lengths([*called, *sentences(dataset)], tokenizer)
     return _as_trained(network, config), tokenizer
 
 

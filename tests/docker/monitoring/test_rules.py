@@ -8,12 +8,14 @@ from pathlib import Path
 import pytest
 import yaml
 
+from gateway.telemetry.metrics import Metrics
 from tests.conftest import ROOT
 from tests.docker.monitoring.configuration import PROMETHEUS, alerting_rules, recorded_names, with_webhook
 
 RULES = sorted((PROMETHEUS / "rules").glob("*.yml"))
 RULE_TESTS = sorted((PROMETHEUS / "tests").glob("*.yml"))
 ALERT_NAME = re.compile(r'alertname="(\w+)"')
+BUCKET = re.compile(r'(\w+_bucket)\{[^}]*\ble="([^"]+)"')
 WINDOW = re.compile(r'window="(\w+)"')
 
 
@@ -70,6 +72,14 @@ def test_every_alert_says_how_grave_it_is_what_it_saw_and_what_to_do() -> None:
         assert notes["runbook_url"] == f"docs/runbook.md#{name.lower()}", name
         assert name in headings
     assert set(headings) == {rule["alert"] for rule in alerting_rules()}
+
+
+def test_a_bound_is_asked_for_as_the_gateway_writes_it() -> None:
+    """`le="1"` would match nothing, and its alert never fire."""
+    written = set(BUCKET.findall(Metrics().exposition(None)[0].decode()))
+    asked = {bucket for path in RULES for bucket in BUCKET.findall(path.read_text(encoding="utf-8"))}
+    assert asked
+    assert asked <= written
 
 
 def test_recorded_series_are_named_by_level_metric_and_operation() -> None:
