@@ -3,6 +3,7 @@
 Knows no database and no HTTP.
 """
 
+import re
 import unicodedata
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -26,6 +27,7 @@ MAX_DEFECTS = 1000
 MAX_TEXTS = 16  # names of a language, and descriptions
 MAX_FAULTS = 100  # told at once
 ID_PATTERN = "^[a-z][a-z0-9_]{0,63}$"
+TAKEN_ID = "other"  # in metrics and rates: words that name no defect
 
 Severity = Literal["info", "minor", "major", "critical"]
 
@@ -132,6 +134,17 @@ def explain(error: ValidationError) -> list[tuple[tuple[int | str, ...], str]]:
     """Where each fault is and what it is, for people; the first MAX_FAULTS."""
     faults = error.errors(include_url=False, include_context=False, include_input=False)[:MAX_FAULTS]
     return [(fault["loc"], _message(fault["type"], fault["msg"], fault["loc"])) for fault in faults]
+
+
+def fault_of_id(defect_id: str) -> str | None:
+    """Why a defect cannot get that id."""
+    if not re.fullmatch(ID_PATTERN, defect_id):
+        return f"the id is {defect_id!r}, expected {ID_PATTERN}"
+    if is_instruction(normalise(defect_id)):
+        return f"the id {defect_id!r} only asks, and an id is a name too: every request would seem to mean it"
+    if defect_id == TAKEN_ID:
+        return f"the id {defect_id!r} stands for words that name no defect; give another"
+    return None
 
 
 def faults_between(defects: Sequence[Defect]) -> list[tuple[str, str]]:

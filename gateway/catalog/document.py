@@ -10,7 +10,7 @@ from typing import Annotated
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from gateway.catalog.defect import MAX_DEFECTS, MAX_FAULTS, Defect, at_most, explain, faults_between
+from gateway.catalog.defect import MAX_DEFECTS, MAX_FAULTS, Defect, at_most, explain, fault_of_id, faults_between
 from gateway.errors import ParameterError
 
 YAML = "application/yaml"
@@ -64,6 +64,7 @@ def read_document(data: bytes) -> tuple[Defect, ...]:
         places = {defect.id: _line(node, ("defects", index)) for index, defect in enumerate(defects)}
         counts = Counter(defect.id for defect in defects)
         faults += [(places[name], f"the id {name} is given {n} times") for name, n in counts.items() if n > 1]
+        faults += [(places[name], fault) for name in counts if (fault := fault_of_id(name))]
         faults += [(places[name], f"{name}: {fault}") for name, fault in faults_between(defects)]
     if faults:
         raise ParameterError("; ".join(f"line {line}: {fault}" for line, fault in sorted(faults)[:MAX_FAULTS]))

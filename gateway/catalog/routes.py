@@ -1,7 +1,6 @@
 """GET and PUT /defects, GET, PUT, PATCH and DELETE /defects/{id}, GET /defects/{id}/history."""
 
 import asyncio
-import re
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -11,7 +10,7 @@ from fastapi import APIRouter, Depends, Header, Path, Request, Response
 from pydantic import BaseModel, ValidationError
 
 from gateway.access.actor import actor_of
-from gateway.catalog.defect import ID_PATTERN, Defect, DefectFields, StoredDefect, explain
+from gateway.catalog.defect import ID_PATTERN, Defect, DefectFields, StoredDefect, explain, fault_of_id
 from gateway.catalog.document import YAML, read_document, write_document
 from gateway.catalog.precondition import Precondition, entity_tag, read_precondition
 from gateway.catalog.recognition import asked_by
@@ -127,8 +126,8 @@ async def put_defect(
 ) -> StoredDefect:
     """What the body leaves out gets its default. The defect is live for the next request."""
     values = await read_json(await _body(request, service, {JSON}))
-    faults = [] if re.fullmatch(ID_PATTERN, defect_id) else [f"the id is {defect_id!r}, expected {ID_PATTERN}"]
-    fields = _validated(values, faults)
+    fault = fault_of_id(defect_id)
+    fields = _validated(values, [fault] if fault else [])
     defect = Defect(id=defect_id, **dict(fields))
     _must_be_readable(service, defect)
     stored, created = await asyncio.to_thread(service.catalog.store.put, defect, headers.actor, headers.expected)

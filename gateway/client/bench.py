@@ -13,6 +13,8 @@ from typing import Any
 import httpx
 import numpy as np
 
+from gateway.answer import Timings
+
 PERCENTILES = (50, 95, 99)
 
 
@@ -25,7 +27,7 @@ class Bench:
         self._timeout_s = timeout_s
         self._options = options
         self._latencies_ms: list[float] = []
-        self._timings_ms: list[dict[str, float]] = []
+        self._timings_ms: list[Timings] = []
         self._outcomes: Counter[str] = Counter()
 
     async def steady(self, seconds: float, rate_per_s: float, done: Callable[[], object]) -> dict[str, Any]:
@@ -72,14 +74,18 @@ class Bench:
             outcome = type(error).__name__
         else:
             if reply.status_code == 200:
-                self._latencies_ms.append((time.perf_counter() - due) * 1e3)
-                self._timings_ms.append(reply.json()["timings_ms"])
+                latency_ms = (time.perf_counter() - due) * 1e3
+                try:
+                    self._timings_ms.append(Timings.model_validate(reply.json()["timings_ms"]))
+                    self._latencies_ms.append(latency_ms)
+                except (ValueError, TypeError, KeyError):
+                    outcome = "no answer of a gateway"
         self._outcomes[outcome] += 1
         done()
 
     def _report(self, seconds: float) -> dict[str, Any]:
         ok = self._outcomes["200"]
-        own = [timings["total"] - timings["infer"] for timings in self._timings_ms]
+        own = [timings.total - timings.infer for timings in self._timings_ms]
         return {
             "requests": self._outcomes.total(),
             "ok": ok,
@@ -87,7 +93,7 @@ class Bench:
             "seconds": round(seconds, 3),
             "ok_per_s": round(ok / seconds, 3),
             "latency_ms": percentiles(self._latencies_ms),  # as the client sees it
-            "infer_ms": percentiles([timings["infer"] for timings in self._timings_ms]),
+            "infer_ms": percentiles([timings.infer for timings in self._timings_ms]),
             "gateway_ms": percentiles(own),  # decoding, merging and the rest: all but inference
         }
 

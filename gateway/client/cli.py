@@ -102,6 +102,7 @@ def detect(
             if as_json:
                 line = json.dumps({"image": str(outcome.picture), **content_of(outcome)}, ensure_ascii=False)
                 bar.write(line, file=sys.stdout)
+                sys.stdout.flush()  # whoever reads the pipe has it now
             bar.update()
     if not as_json:
         place = {picture: number for number, picture in enumerate(pictures)}
@@ -144,7 +145,14 @@ def watch(
         ended_by_signals() as ended,
     ):
         while not ended.is_set():
-            complete = {arrived.path: arrived for arrived in camera.look(done)}
+            try:
+                complete = {arrived.path: arrived for arrived in camera.look(done)}
+            except OSError as error:  # a share that is away for a moment
+                err.print(f"{folder}: {error}; it is looked into again", soft_wrap=True)
+                if once:
+                    raise typer.Exit(UNREADABLE) from error
+                ended.wait(PAUSE_S)
+                continue
 
             def ask(path: Path, complete: dict[Path, Arrived] = complete) -> DetectAnswer:
                 return question.ask(client, path, complete[path].key(repr(question)))

@@ -35,6 +35,26 @@ Result = TypeVar("Result")
 Model = TypeVar("Model", bound=BaseModel)
 
 
+class _Names(BaseModel):
+    en: list[str]
+    zh: list[str]
+
+
+class _Listed(BaseModel):
+    """What every gateway says of a defect; a newer one may say more."""
+
+    id: str
+    names: _Names
+    score_threshold: float | None
+    minimum_size_px: int
+    severity: str
+    enabled: bool
+
+
+class _Catalog(BaseModel):
+    defects: list[_Listed]
+
+
 class Client:
     """One gateway, asked over kept connections; threads may share it.
 
@@ -130,11 +150,13 @@ class Client:
 
     def ready(self) -> dict[str, Any]:
         """What /readyz says: the model, and the defects that it knows; raises as `detect`."""
-        return self._get("/readyz")
+        return _content(self._get("/readyz"))
 
     def defects(self) -> list[dict[str, Any]]:
         """The defect catalog; raises as `detect`."""
-        found: list[dict[str, Any]] = self._get("/defects")["defects"]
+        reply = self._get("/defects")
+        _typed(_Catalog, reply)
+        found: list[dict[str, Any]] = _content(reply)["defects"]
         return found
 
     def close(self) -> None:
@@ -147,9 +169,11 @@ class Client:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _get(self, path: str) -> dict[str, Any]:
-        def ask(remaining_s: float, headers: dict[str, str]) -> dict[str, Any]:
-            return _content(self._http.get(path, headers=headers, timeout=remaining_s + GRACE_S))
+    def _get(self, path: str) -> httpx.Response:
+        def ask(remaining_s: float, headers: dict[str, str]) -> httpx.Response:
+            reply = self._http.get(path, headers=headers, timeout=remaining_s + GRACE_S)
+            _content(reply)  # raises what may be worth another try
+            return reply
 
         return self._ask(ask, None, None)
 

@@ -99,7 +99,11 @@ class Folder:
         self._seen: dict[Path, tuple[Arrived, float]] = {}  # since when it has looked as it does
 
     def look(self, results: Results) -> list[Arrived]:
-        """What is complete and not done, the oldest first."""
+        """What is complete and not done, the oldest first.
+
+        Raises:
+            OSError: the folder cannot be read; what was seen of it before stays seen.
+        """
         now = time.monotonic()
         found = {arrived.path: arrived for arrived in self._list() if not results.has(arrived)}
         self._seen = {
@@ -126,6 +130,8 @@ class Folder:
                     yield Arrived(path, state.st_size, state.st_mtime_ns)
             except FileNotFoundError:
                 continue  # taken away between two looks
+            except OSError:
+                yield Arrived(path, 0, 0)  # reading it will say why, and holds up no other
 
 
 def content_of(outcome: Outcome) -> Mapping[str, Any]:

@@ -23,7 +23,7 @@ MEDIA_TYPES = ("image/jpeg", "image/png", "image/bmp", "image/x-ms-bmp", "image/
 MAX_SIDE = 65_535  # pixels, as in JPEG: tiles of a longer and thinner picture would be mostly padding
 QUICK_MODES = ("L", "RGB")  # of a JPEG: libjpeg-turbo alone gives what Pillow gives, sooner and without a second copy
 DEPTH_16 = ("I;16", "I;16L", "I;16B", "I;16N", "I")  # gray; Pillow itself reduces 16-bit colour to 8 bits
-STRIP_ROWS = 256  # made RGB at once
+STRIP_PIXELS = 1 << 20  # made RGB at once; a strip of CIELAB takes 10 ms by itself, however few rows it has
 
 Image.MAX_IMAGE_PIXELS = None  # it would only warn up to twice its value; `decode` checks the header
 silence_libtiff()
@@ -85,8 +85,9 @@ def _as_rgb(image: Image.Image) -> NDArray[np.uint8]:
         raise ValueError("floating-point pixels have no fixed range; send 8 or 16 bits")
     image.load()
     pixels = np.empty((image.height, image.width, 3), np.uint8)
-    for top in range(0, image.height, STRIP_ROWS):
-        end = min(top + STRIP_ROWS, image.height)
+    rows = max(1, STRIP_PIXELS // image.width)
+    for top in range(0, image.height, rows):
+        end = min(top + rows, image.height)
         pixels[top:end] = _strip_as_rgb(image.crop((0, top, image.width, end)))
     return pixels
 

@@ -33,6 +33,10 @@ def _plain(text: str) -> str:
     return text
 
 
+def _each_once(prompts: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(prompts))  # the same again would find every defect again
+
+
 # Names of things on the line: they come back in the answer and go to the log, and are nothing but text.
 Label = Annotated[str, Field(min_length=1, max_length=MAX_LABEL_CHARACTERS), AfterValidator(_plain)]
 
@@ -42,7 +46,7 @@ class DetectParameters(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    prompt: tuple[str, ...] = ()
+    prompt: Annotated[tuple[str, ...], AfterValidator(_each_once)] = ()
     score_threshold: Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)] | None = None
     nms_threshold: Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)] = 0.3
     max_detections: Annotated[int, Field(ge=1, le=MAX_DETECTIONS)] = 200

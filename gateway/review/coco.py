@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from export.contract.defects import known_defect, normalise
 from gateway.answer import Box
 from gateway.catalog.defect import Defect
 from gateway.review.feedback import Corners, Judged
@@ -17,6 +18,7 @@ class Confirmed:
     category: str  # an id of the catalog; where the words named no defect, what was asked for
     box: Box | Corners
     description: str | None = None
+    in_free_words: bool = False  # the category is what was asked for
 
 
 def confirmed(answer: RecordedAnswer, judged: Judged, thresholds: Sequence[float]) -> list[Confirmed] | None:
@@ -34,7 +36,7 @@ def confirmed(answer: RecordedAnswer, judged: Judged, thresholds: Sequence[float
         return None
     asked = {(entry.prompt, entry.defect): entry.asked for entry in answer.understood}
     defects = [
-        Confirmed(found.defect or asked[found.prompt, None], found.box)
+        Confirmed(found.defect or asked[found.prompt, None], found.box, in_free_words=found.defect is None)
         for found in answer.detections
         if found.id in right
     ]
@@ -47,10 +49,18 @@ class CocoFile:
 
     def __init__(self, catalog: Sequence[Defect]) -> None:
         self._catalog = {defect.id: defect for defect in catalog}
+        self._named = {
+            normalise(name): defect.id for defect in catalog for name in (defect.id, *defect.names.en, *defect.names.zh)
+        }
         self._text_ids: dict[str, str] = {}
         self._categories: dict[str, dict[str, Any]] = {}
         self._images: list[dict[str, Any]] = []
         self._annotations: list[dict[str, Any]] = []
+
+    def can_tell_apart(self, defects: Sequence[Confirmed]) -> bool:
+        """Whether none of them has an id that was deleted since, and now is the name of another defect."""
+        names = [self._name(defect) for defect in defects]
+        return all(name in self._catalog or normalise(name) not in self._named for name in names)
 
     def add(self, file_name: str, answer: RecordedAnswer, board_id: str | None, defects: Sequence[Confirmed]) -> None:
         """Adds a picture; those of one board are one group, never split between training and validation."""
@@ -64,7 +74,7 @@ class CocoFile:
             annotation = {
                 "id": len(self._annotations) + 1,
                 "image_id": image["id"],
-                "category_id": self._category(defect.category)["id"],
+                "category_id": self._category(self._name(defect))["id"],
                 "bbox": [box.x1, box.y1, width, height],
                 "area": width * height,
                 "iscrowd": 0,
@@ -83,17 +93,25 @@ class CocoFile:
             "annotations": self._annotations,
         }
 
+    def _name(self, defect: Confirmed) -> str:
+        """Of its category: free words mean the defect that they name by now, in the catalog or else in the contract."""
+        if not defect.in_free_words:
+            return defect.category
+        words, known = normalise(defect.category), known_defect(defect.category)
+        return self._named.get(words) or (known.id if known else words)
+
     def _category(self, name: str) -> dict[str, Any]:
-        if name not in self._categories:
+        defect = self._catalog.get(name)  # None: asked for in free words, or deleted since
+        key = name if defect else normalise(name)
+        if key not in self._categories:
             entry: dict[str, Any] = {"id": len(self._categories) + 1, "name": name}
-            defect = self._catalog.get(name)  # None: asked for in free words, or deleted since
             if defect is None:
                 entry["names"] = {"en" if name.isascii() else "zh": [name]}
             else:
                 entry["names"] = {"en": list(defect.names.en), "zh": list(defect.names.zh)}
                 entry["description_ids"] = self._texts([*defect.descriptions.en, *defect.descriptions.zh])
-            self._categories[name] = entry
-        return self._categories[name]
+            self._categories[key] = entry
+        return self._categories[key]
 
     def _texts(self, texts: Sequence[str]) -> list[str]:
         return [self._text_ids.setdefault(text, f"defect_{len(self._text_ids) + 1:03d}") for text in texts]

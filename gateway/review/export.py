@@ -35,11 +35,13 @@ class Exported:
     boxes: int = 0
     without_image: int = 0
     unfinished: int = 0  # a detection was not judged, or nothing was confirmed and the picture not looked at whole
+    mistakable: int = 0  # a defect was deleted since, and its id is another one's name by now
 
     def __str__(self) -> str:
         return (
             f"{self.pictures} pictures, {self.boxes} boxes; left out: {self.without_image} whose picture is not kept, "
-            f"{self.unfinished} not judged to the end"
+            f"{self.unfinished} not judged to the end, {self.mistakable} with a deleted defect whose id is "
+            "another's name now"
         )
 
 
@@ -65,6 +67,9 @@ def export(
         defects = confirmed(answer, judged, row.thresholds)
         if defects is None:
             exported.unfinished += 1
+            continue
+        if not file.can_tell_apart(defects):
+            exported.mistakable += 1
             continue
         data = _picture(images, row.image_path)
         if data is None:

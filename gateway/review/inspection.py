@@ -20,6 +20,7 @@ class InspectionSummary(BaseModel):
     """A line of the list."""
 
     request_id: str  # names this very inspection; with ~ and a number where the client's own came more than once
+    number: int  # REQUEST_ID~NUMBER names it too, for good
     at: datetime
     board_id: str | None
     camera_id: str | None

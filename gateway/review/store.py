@@ -220,6 +220,7 @@ def _summary(row: InspectionRow, repeated: Collection[str]) -> dict[str, Any]:
     same = ("at", "board_id", "camera_id", "recipe", "verdict", "counts", "reason")
     return {each: getattr(row, each) for each in same} | {
         "request_id": name,
+        "number": row.id,
         "model": ModelVersion(name=row.model_name, version=row.model_version),
         "has_image": row.image_path is not None,
         "reviewed": row.feedback_id is not None,

@@ -5,6 +5,7 @@ import os
 import re
 import subprocess
 import sys
+import tomllib
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -240,6 +241,12 @@ def test_a_name_in_another_encoding_can_be_sent(tmp_path: Path) -> None:
 def test_a_missing_file_is_the_callers_fault() -> None:
     with Client("http://127.0.0.1:9") as client, pytest.raises(FileNotFoundError):
         client.detect(Path("nowhere.png"))
+
+
+def test_the_client_is_installed_without_what_the_server_pins() -> None:
+    """numpy below 2, which has no wheel for the Python of a newer machine."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    assert (project.get("dependencies", []), "numpy" in project["optional-dependencies"]["client"]) == ([], True)
 
 
 def test_the_client_needs_nothing_of_the_server() -> None:

@@ -1,9 +1,11 @@
 """The command `pcbd` as a shell sees it: what it prints, what it leaves, how it exits."""
 
+import errno
 import io
 import json
 import ntpath
 import os
+import select
 import shutil
 import signal
 import socket
@@ -115,6 +117,34 @@ def test_what_is_wrong_is_named_with_its_exit_code(
     assert "Traceback" not in result.stderr
 
 
+@pytest.mark.parametrize("command", [["defects"], ["bench", BOARD, "--seconds", "0.1"]], ids=lambda it: it[0])
+@pytest.mark.parametrize("content", [b'{"status": "ok"}', b'{"defects": [{}], "timings_ms": {}}'])
+def test_another_service_that_speaks_json_is_no_gateway(command: list[str], content: bytes) -> None:
+    with stranger(content, 200, "application/json") as url:
+        assert pcbd(url, *command).returncode == 3
+
+
+def test_a_line_of_json_is_there_while_the_next_picture_is_at_work(blank: Path, tmp_path: Path) -> None:
+    second = shutil.copy(blank, tmp_path / "second.png")
+    content = answer_of("a", "short").model_dump_json().encode()
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        server.settimeout(PATIENCE_S)
+        url = f"http://127.0.0.1:{server.getsockname()[1]}"
+        arguments = ["detect", blank, second, "--json", "--at-once", "1", "--timeout", "3600", "--url", url]
+        detect = subprocess.Popen([*COMMAND, *map(str, arguments)], cwd=ROOT, stdout=subprocess.PIPE)
+        try:
+            with server.accept()[0] as connection:
+                connection.recv(1)
+                head = f"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {len(content)}\r\n\r\n"
+                connection.sendall(head.encode() + content)  # and the second is never answered
+                assert detect.stdout is not None
+                assert select.select([detect.stdout], [], [], PATIENCE_S)[0]
+                assert json.loads(detect.stdout.readline())["image"] == str(blank)
+        finally:
+            detect.kill()
+            detect.communicate()
+
+
 def test_defects_lists_the_catalog(gateway_url: str) -> None:
     table = pcbd(gateway_url, "defects")
     assert (table.returncode, "焊锡不足" in table.stdout) == (0, True)
@@ -202,6 +232,53 @@ def test_watch_keeps_pictures_for_a_gateway_that_is_away(gateway_url: str, tmp_p
     assert (refused.returncode, "colour" in refused.stderr, done(results)) == (2, True, {})
     assert pcbd(gateway_url, *arguments).returncode == 0
     assert set(done(results)) == {"1.png"}
+
+
+def test_watch_outlives_a_share_that_is_away_for_a_moment(tmp_path: Path) -> None:
+    folder, away, results, told = (tmp_path / name for name in ("camera", "away", "results.jsonl", "told"))
+    folder.mkdir()
+    arguments = ["watch", folder, "--results", results, "--settle", "0", "--interval", "0.05"]
+    with stranger(answer_of("a", "short").model_dump_json().encode(), 200, "application/json") as url:
+        command = [*COMMAND, *map(str, arguments), "--url", url]
+        with told.open("w") as err:
+            watch = subprocess.Popen(command, cwd=ROOT, stderr=err)
+        try:
+            wait_until(results.exists)
+            folder.rename(away)
+            wait_until(lambda: "looked into again" in told.read_text(encoding="utf-8"))
+            shutil.copy(BOARD, away / "1.png")
+            away.rename(folder)
+            wait_until(lambda: "1.png" in done(results))
+            watch.send_signal(signal.SIGTERM)
+            assert watch.wait(PATIENCE_S) == 0
+        finally:
+            watch.kill()
+            watch.wait()
+
+
+def test_watch_once_tells_what_cannot_be_looked_at_and_does_the_rest(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, results = tmp_path / "camera", tmp_path / "results.jsonl"
+    for path in (folder, folder / "1.png"):
+        path.mkdir()
+    shutil.copy(BOARD, folder / "2.png")
+    arguments = ["watch", folder, "--results", results, "--settle", "0", "--once"]
+    is_file = Path.is_file
+
+    def fail(path: Path, *_: object) -> bool:
+        if path.name == "1.png":
+            raise OSError(errno.ESTALE, "stale file handle")
+        return is_file(path)
+
+    with stranger(answer_of("a", "short").model_dump_json().encode(), 200, "application/json") as url:
+        with monkeypatch.context() as patch:
+            patch.setattr(Path, "is_file", fail)
+            result = pcbd(url, *arguments)
+        assert (result.returncode, "1.png" in result.stderr, set(done(results))) == (2, True, {"2.png"}), result.stderr
+        with monkeypatch.context() as patch:
+            patch.setattr(Path, "iterdir", lambda path: fail(path / "1.png"))
+            assert pcbd(url, *arguments).returncode == 2
 
 
 def test_watch_ends_at_sigterm_while_the_gateway_does_not_answer(gateway_url: str, tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """POST /detect through the whole service: real gateway, real Triton, shipped engines."""
 
 import asyncio
+import base64
 import io
 import json
 from typing import Any
@@ -40,6 +41,14 @@ def saved(image: Image.Image, kind: str) -> bytes:
     buffer = io.BytesIO()
     image.save(buffer, kind)
     return buffer.getvalue()
+
+
+def test_a_prompt_that_comes_twice_counts_once(client: httpx.Client) -> None:
+    once = detect(client, "短路")
+    image = base64.b64encode(BOARD_BYTES).decode()
+    in_json = client.post("/detect", json={"image": image, "prompt": ["短路", "短路"]}).json()
+    for twice in (detect(client, "短路", "短路"), in_json):
+        assert (twice["counts"], len(twice["understood"])) == (once["counts"], 1)
 
 
 def test_the_answer_has_the_documented_shape(client: httpx.Client) -> None:

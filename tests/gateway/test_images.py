@@ -13,11 +13,12 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, ImageCms
 from PIL.PngImagePlugin import PngInfo
 from simplejpeg import decode_jpeg
 
 from gateway.errors import ImageError, MediaTypeError, TooLargeError
+from gateway.pictures import images
 from gateway.pictures.images import decode
 from gateway.pictures.picture import open_picture
 from gateway.settings import Settings
@@ -80,6 +81,27 @@ def test_decode_leaves_the_pixels_where_the_file_has_them() -> None:
 def test_decode_reads_a_single_pixel_and_a_single_row() -> None:
     assert decode(encoded(Image.new("L", (1, 1)), "PNG"), PIXELS).shape == (1, 1, 3)
     assert decode(encoded(Image.new("L", (500, 1)), "PNG"), PIXELS).shape == (1, 500, 3)
+
+
+@pytest.mark.parametrize("mode", ["LAB", "I;16", "CMYK"])
+def test_decode_joins_strips_without_a_seam(mode: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (50, 30, 4), dtype=np.uint8)
+    bands = {"LAB": noise[..., :3], "I;16": noise[..., :2].copy().view(np.uint16)[..., 0], "CMYK": noise}[mode]
+    data = encoded(Image.frombytes(mode, (30, 50), bands.tobytes()), "TIFF")
+    whole = decode(data, 10_000)
+    monkeypatch.setattr(images, "STRIP_PIXELS", 7 * 30)
+    np.testing.assert_array_equal(decode(data, 10_000), whole)
+
+
+def test_decode_makes_no_colour_transform_for_every_few_pixels_of_a_thin_picture(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Each takes Pillow ten milliseconds."""
+    made: list[object] = []
+    build = ImageCms.buildTransform
+    monkeypatch.setattr(ImageCms, "buildTransform", lambda *given: made.append(given) or build(*given))
+    assert decode(encoded(Image.new("LAB", (1, 40_000)), "TIFF"), 40_000).shape == (40_000, 1, 3)
+    assert len(made) == 1
 
 
 def test_decode_reads_the_first_of_many_pages_only() -> None:
@@ -206,6 +228,7 @@ def test_decode_never_fails_otherwise() -> None:
 PEAK = """
 import sys
 from pathlib import Path
+from gateway.pictures import images
 from gateway.pictures.images import decode
 
 def peak_kilobytes():

@@ -410,6 +410,46 @@ def test_an_id_that_a_colleague_has_just_taken_is_left_to_them(open_page: Open, 
     assert catalog.get("/defects/test_speck_7_2").json()["names"]["en"] == ["test speck 7"]
 
 
+def test_an_id_that_a_deleted_defect_had_is_not_given_again(open_page: Open, catalog: httpx.Client) -> None:
+    catalog.put("/defects/test_ghost", json={"names": {"en": ["test ghost"]}}).raise_for_status()
+    catalog.delete("/defects/test_ghost").raise_for_status()
+    page = open_page(place="#defects/new")
+    page.get_by_label("What is it called?").fill("test ghost")
+    page.get_by_role("button", name="Teach it").click()
+    expect(page.get_by_text("is taught")).to_be_visible()
+    assert [catalog.get(f"/defects/{name}").status_code for name in ("test_ghost", "test_ghost_2")] == [404, 200]
+
+
+def test_an_id_is_not_made_of_what_is_left_of_a_chinese_name(open_page: Open, catalog: httpx.Client) -> None:
+    page = open_page(place="#defects/new")
+    page.get_by_label("What is it called?").fill("BGA空洞")
+    page.get_by_role("button", name="Teach it").click()
+    expect(page.get_by_text("is taught")).to_be_visible()
+    ids = {defect["id"]: defect["names"]["zh"] for defect in catalog.get("/defects").json()["defects"]}
+    assert [name.startswith("defect_") for name, names in ids.items() if "BGA空洞" in names] == [True]
+
+
+def test_a_deletion_is_signed_and_does_not_overtake_a_colleagues_change(open_page: Open, catalog: httpx.Client) -> None:
+    catalog.put("/defects/test_fleck", json={"names": {"en": ["test fleck"]}}).raise_for_status()
+    page, late = open_page(place="#defects/test_fleck"), open_page(place="#defects/test_fleck")
+    page.get_by_label("Your name").fill("王工")
+    expect(late.get_by_role("button", name="Delete")).to_be_visible()
+    catalog.patch("/defects/test_fleck", json={"severity": "critical"}).raise_for_status()
+    page.get_by_role("button", name="Delete").click()
+    notice = page.get_by_role("alert")
+    expect(notice.locator("del", has_text="critical")).to_be_visible()
+    expect(notice.get_by_role("button", name="Save mine")).to_have_count(0)
+    assert catalog.get("/defects/test_fleck").json()["severity"] == "critical"
+    notice.get_by_role("button", name="Delete").click()
+    expect(notice).to_contain_text("is deleted")
+    last = catalog.get("/defects/test_fleck/history").json()[-1]
+    assert (last["actor"], last["after"]) == ("王工", None)
+    late.get_by_role("button", name="Delete").click()  # it is gone: that is what was wanted
+    expect(late.get_by_role("alert")).to_contain_text("is deleted")
+    expect(late.locator("[data-defect=test_fleck]")).to_have_count(0)
+    assert len(catalog.get("/defects/test_fleck/history").json()) == last["version"]
+
+
 def test_a_defect_is_taught_though_the_catalog_cannot_be_read_again(open_page: Open, catalog: httpx.Client) -> None:
     page = open_page(place="#defects/new")
     page.get_by_label("What is it called?").fill("test ripple")

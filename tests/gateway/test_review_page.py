@@ -277,6 +277,25 @@ def test_a_save_whose_answer_is_lost_is_no_conflict(open_review: Open, inspect: 
     assert feedback(service, answer)["comment"] == "said once"
 
 
+def test_a_review_goes_to_what_was_judged_though_its_id_comes_again(
+    open_review: Open, inspect: Inspect, service: httpx.Client, request: pytest.FixtureRequest
+) -> None:
+    answer = inspect()
+    page = open_review(answer)
+    form: dict[str, Any] = {"files": {"image": BOARD.read_bytes()}, "data": {"recipe": request.node.name[:64]}}
+    service.post("/detect", **form, headers={"X-Request-ID": answer["request_id"]}).raise_for_status()
+
+    def reviewed() -> list[bool]:
+        page = service.get("/inspections", params={"recipe": request.node.name[:64]}).json()
+        return [each["reviewed"] for each in page["inspections"]]
+
+    wait_until(lambda: reviewed() == [False, False])
+    page.get_by_label("Comment").fill("the older one")
+    page.get_by_role("button", name="Save and go on").click()
+    wait_until(lambda: any(reviewed()))
+    assert reviewed() == [False, True]  # the newest comes first
+
+
 def test_a_change_of_the_catalog_leaves_the_reviewer_where_they_are(
     open_review: Open, inspect: Inspect, service: httpx.Client
 ) -> None:
@@ -309,6 +328,20 @@ def test_a_key_that_is_held_judges_one_box(open_review: Open, inspect: Inspect) 
         page.keyboard.down("r")  # the second and third are repeats
     page.keyboard.up("r")
     expect(page.locator("#review-progress")).to_have_text("1 of 3 judged")
+
+
+def test_a_list_that_could_not_be_read_is_asked_for_again(
+    open_review: Open, inspect: Inspect, request: pytest.FixtureRequest
+) -> None:
+    inspect()
+    page = open_review()
+    choose_recipe(page, request.node.name[:64])
+    expect(page.locator(INSPECTIONS)).to_have_count(1)
+    page.route(re.compile(r"/inspections\?"), lambda route: route.fulfill(status=503, json={}), times=1)
+    page.locator("#review-state").select_option("reviewed")
+    page.get_by_role("button", name="Try again").click()
+    expect(page.locator(INSPECTIONS)).to_have_count(0)
+    expect(page.get_by_role("alert")).to_be_hidden()
 
 
 def test_an_inspection_that_is_gone_is_told(open_page: Open, service: httpx.Client) -> None:

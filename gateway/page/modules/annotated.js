@@ -13,7 +13,7 @@ export async function annotate(picture, marks) {
   const canvas = new OffscreenCanvas(picture.width, picture.height);
   const context = canvas.getContext("2d");
   context.drawImage(picture.bitmap, 0, 0);
-  const size = Math.max(11, Math.round(picture.height * 0.018)); // as gateway/drawing.py: readable when shown whole
+  const size = Math.max(11, Math.round(picture.height * 0.018)); // as gateway/overlay/drawing.py: readable when shown whole
   context.font = `600 ${size}px ui-monospace, "DejaVu Sans Mono", "WenQuanYi Micro Hei", monospace`;
   context.textBaseline = "middle";
   const plates = new Plates({ left: 0, top: 0, right: picture.width, bottom: picture.height }, size + 4);

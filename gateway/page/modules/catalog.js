@@ -105,6 +105,17 @@ export class Catalog extends EventTarget {
   async history(id) {
     return (await ask(`${path(id)}/history`)).content.reverse();
   }
+
+  /** @returns {Promise<boolean>} whether a defect has that id, or had it: reviews of that one refer to it still */
+  async isUsed(id) {
+    try {
+      await this.history(id);
+      return true;
+    } catch (error) {
+      if (!(error instanceof Problem) || error.status !== 404) throw error;
+      return false;
+    }
+  }
 }
 
 /** @param {Defect} defect its usual name in the reader's language, or in the other */

@@ -66,7 +66,7 @@ export function openForm({ catalog, inspection, findings, readiness, id, defect,
   function read() {
     const former = base ?? empty;
     return {
-      id: id ?? (ownId.value || idFor(lines(names.value), catalog, spare)),
+      id: id ?? (ownId.value || suggestedId()),
       names: byLanguage(names.value, former.names),
       descriptions: byLanguage(description.value, former.descriptions),
       score_threshold: trial.threshold,
@@ -96,26 +96,30 @@ export function openForm({ catalog, inspection, findings, readiness, id, defect,
     return all.filter(Boolean).slice(0, 8);
   }
 
+  function suggestedId() {
+    for (const each of idsFor(lines(names.value), spare)) if (!catalog.find(each)) return each;
+  }
+
   function suggest() {
-    if (id === null) ownId.placeholder = idFor(lines(names.value), catalog, spare);
+    if (id === null) ownId.placeholder = suggestedId();
     trial.follow();
   }
 
-  /** Under the id that follows from the name, or the next one where a colleague has just taken that. */
+  /** Under the first id that no defect has or had; a colleague may take it meanwhile. */
   async function teach(written) {
-    try {
-      return await catalog.write(written, null);
-    } catch (error) {
-      if (error.status !== STALE) throw error;
-      await catalog.load();
-      return teach({ ...written, id: idFor(lines(names.value), catalog, spare) });
+    for (const each of idsFor(lines(names.value), spare)) {
+      if (await catalog.isUsed(each)) continue;
+      try {
+        return await catalog.write({ ...written, id: each }, null);
+      } catch (error) {
+        if (error.status !== STALE) throw error;
+      }
     }
   }
 
   async function save() {
     if (saving) return; // a second click
     saving = true;
-    setActor(signed.value);
     const written = read();
     const before = base;
     try {
@@ -127,7 +131,11 @@ export function openForm({ catalog, inspection, findings, readiness, id, defect,
       showNote(t(before ? "form.saved" : "form.taught", { name: nameOf(stored), version: stored.version }), [undo]);
       if (inspection.picture && !inspection.prompts.length) inspection.run(); // the new words count from now on
     } catch (error) {
-      await refused(error, written);
+      await refused(error, written, (theirs) => {
+        const keep = { label: t("form.keep_mine"), run: () => ((base = theirs), save()) };
+        if (theirs) showConflict(theirs, written, keep);
+        else showNote(t("form.gone"), [keep]);
+      });
     } finally {
       saving = false;
     }
@@ -144,7 +152,13 @@ export function openForm({ catalog, inspection, findings, readiness, id, defect,
     try {
       await catalog.remove(gone);
     } catch (error) {
-      await refused(error, read());
+      await refused(error, read(), async (theirs) => {
+        const insist = { label: t("form.delete"), run: () => ((base = theirs), remove()) };
+        if (theirs) return showConflict(theirs, read(), insist);
+        await catalog.load();
+        onClose();
+        showNote(t("form.deleted", { name: nameOf(gone) }));
+      });
       return;
     } finally {
       saving = false;
@@ -154,8 +168,11 @@ export function openForm({ catalog, inspection, findings, readiness, id, defect,
     showNote(t("form.deleted", { name: nameOf(gone) }), [undo]);
   }
 
-  /** Somebody was faster, or the service finds fault with it; the form stays as it was typed. */
-  async function refused(error, written) {
+  /**
+   * The service finds fault with it, or somebody was faster: then `overtaken` is given what there is now, or null. The
+   * form stays as it was typed.
+   */
+  async function refused(error, written, overtaken) {
     if (!(error instanceof Problem)) throw error;
     showProblem(error);
     if (error.status !== STALE) return;
@@ -164,13 +181,15 @@ export function openForm({ catalog, inspection, findings, readiness, id, defect,
         if (missing.status === 404) return null;
         throw missing;
       });
-      const keep = { label: t("form.keep_mine"), run: () => ((base = theirs), save()) };
-      const take = { label: t("form.take_theirs"), run: () => ((base = theirs), fill(theirs), clearNotice()) };
-      if (theirs) showNote(t("form.conflict"), [keep, take], differences(theirs, written));
-      else showNote(t("form.gone"), [keep]);
+      await overtaken(theirs);
     } catch (again) {
       showProblem(again);
     }
+  }
+
+  function showConflict(theirs, written, insist) {
+    const take = { label: t("form.take_theirs"), run: () => ((base = theirs), fill(theirs), clearNotice()) };
+    showNote(t("form.conflict"), [insist, take], differences(theirs, written));
   }
 
   const form = element(
@@ -215,6 +234,7 @@ export function openForm({ catalog, inspection, findings, readiness, id, defect,
         : null,
     ),
   );
+  signed.addEventListener("input", () => setActor(signed.value));
   for (const typed of [description, names]) typed.addEventListener("input", suggest);
   fill(base ?? { ...empty, descriptions: byLanguage(words, empty.descriptions) });
   translate(form);
@@ -258,9 +278,10 @@ function byLanguage(text, former) {
   return sorted;
 }
 
-/** An id from the first name in Latin letters, a number behind it where it is taken; without such a name `spare`. */
-function idFor(names, catalog, spare) {
+/** Ids from the first name without a Chinese character, else from `spare`: as it is, and with numbers behind it. */
+function* idsFor(names, spare) {
   const plain = names
+    .filter((name) => !HAN.test(name)) // of PCB划伤, pcb would be left
     .map((name) =>
       name
         .toLowerCase()
@@ -269,7 +290,6 @@ function idFor(names, catalog, spare) {
     )
     .find(Boolean);
   const stem = (plain ?? spare).slice(0, 60);
-  let id = stem;
-  for (let number = 2; catalog.find(id); number += 1) id = `${stem}_${number}`;
-  return id;
+  yield stem;
+  for (let number = 2; ; number += 1) yield `${stem}_${number}`;
 }

@@ -3,6 +3,7 @@
  *
  * @typedef {Object} Summary as GET /inspections gives it
  * @property {string} request_id
+ * @property {number} number
  * @property {string} at
  * @property {string|null} board_id
  * @property {string|null} camera_id
@@ -97,7 +98,7 @@ export class Review extends EventTarget {
    */
   async open(id, signal) {
     const { content } = await ask(path(id), { signal });
-    const kept = sessionStorage.getItem(DRAFT + content.request_id); // which tells of a name that came twice
+    const kept = sessionStorage.getItem(DRAFT + nameForGood(content));
     this.current = content;
     this.draft = kept ? JSON.parse(kept) : draftOf(content.feedback);
     this.#all = false;
@@ -112,7 +113,7 @@ export class Review extends EventTarget {
 
   /** @returns {Promise<Blob>} the picture as it was sent */
   picture(signal) {
-    return askForFile(`${path(this.current.request_id)}/image`, signal);
+    return askForFile(`${path(nameForGood(this.current))}/image`, signal);
   }
 
   /** Every box with its group, the best first. */
@@ -160,7 +161,7 @@ export class Review extends EventTarget {
   /** @param {Partial<Draft>} fields kept until they are saved */
   say(fields) {
     this.draft = { ...this.draft, ...fields };
-    sessionStorage.setItem(DRAFT + this.current.request_id, JSON.stringify(this.draft));
+    sessionStorage.setItem(DRAFT + nameForGood(this.current), JSON.stringify(this.draft));
     this.#tell("draft");
   }
 
@@ -173,7 +174,7 @@ export class Review extends EventTarget {
    */
   async save(signal, onWait) {
     const inspection = this.current; // it may be closed before the answer comes
-    const { request_id: id } = inspection;
+    const id = nameForGood(inspection);
     let sent = this.draft;
     const question = () => {
       if (this.current === inspection) sent = this.draft;
@@ -190,7 +191,7 @@ export class Review extends EventTarget {
     } finally {
       this.#saving(false);
     }
-    for (const each of [inspection, ...this.inspections]) if (each.request_id === id) each.reviewed = true;
+    for (const each of [inspection, ...this.inspections]) if (each.number === inspection.number) each.reviewed = true;
     const isAll = this.current !== inspection || this.draft === sent;
     if (this.current === inspection) this.insist(); // another save replaces this one
     if (isAll) sessionStorage.removeItem(DRAFT + id);
@@ -205,14 +206,14 @@ export class Review extends EventTarget {
   /** What stands by now takes the place of what is said here. */
   giveWay() {
     this.draft = draftOf(this.current.feedback);
-    sessionStorage.removeItem(DRAFT + this.current.request_id);
+    sessionStorage.removeItem(DRAFT + nameForGood(this.current));
     this.#tell("boxes");
   }
 
   /** @returns {Promise<string|null>} the inspection after the open one, by the list */
   async following() {
     if (!this.inspections.length) await this.load();
-    const at = this.inspections.findIndex(({ request_id: id }) => id === this.current?.request_id);
+    const at = this.inspections.findIndex(({ number }) => number === this.current?.number);
     if (at + 1 === this.inspections.length && this.next) await this.more();
     return this.inspections[at + 1]?.request_id ?? null;
   }
@@ -225,6 +226,11 @@ export class Review extends EventTarget {
   #tell(name) {
     this.dispatchEvent(new Event(name));
   }
+}
+
+/** @param {Summary} inspection @returns {string} its name still when another comes under the same request id */
+function nameForGood({ request_id: id, number }) {
+  return `${id.split("~")[0]}~${number}`;
 }
 
 function path(id) {

@@ -12,13 +12,13 @@ const CHOICES = { state: ["open", "reviewed", ""], reason: ["near_threshold", "r
 /**
  * @param {import("./review.js").Review} review
  * @param {import("./catalog.js").Catalog} catalog
- * @param {(work: Promise<void>) => void} told of what cannot be read
+ * @param {(question: () => Promise<void>) => void} listed asks, and tells what cannot be read
  * @returns {HTMLElement}
  */
-export function makeReviewList(review, catalog, told) {
+export function makeReviewList(review, catalog, listed) {
   const rows = element("ul", { class: "inspections" });
   const nothing = element("p", { class: "hint", "data-t": "review.nothing" });
-  const more = element("button", { type: "button", "data-t": "review.more", onclick: () => told(review.more()) });
+  const more = element("button", { type: "button", "data-t": "review.more", onclick: () => listed(() => review.more()) });
   const defect = element("select", { id: "review-defect" });
   const recipe = element("input", { id: "review-recipe", type: "search", autocomplete: "off", maxlength: 128 });
   const selects = Object.entries(CHOICES).map(([name, values]) => {
@@ -44,7 +44,7 @@ export function makeReviewList(review, catalog, told) {
       onsubmit: (event) => event.preventDefault(),
       onchange: () => {
         const chosen = { state: state.value, reason: reason.value, recipe: recipe.value.trim(), defect: defect.value };
-        told(review.setFilter(chosen));
+        listed(() => review.setFilter(chosen));
       },
     },
     ...[state, reason, defect, recipe].map((field) =>

@@ -28,7 +28,7 @@ export function startReviewing({ catalog }) {
   const stage = new Stage(byId("review-stage"));
   const drawing = new Drawing(stage);
   const review = new Review(catalog);
-  const list = makeReviewList(review, catalog, told);
+  const list = makeReviewList(review, catalog, listed);
   const draw = /** @type {HTMLButtonElement} */ (byId("draw"));
   let form = null;
   let closing = new AbortController(); // of the inspection
@@ -47,10 +47,14 @@ export function startReviewing({ catalog }) {
     if (id === review.current?.request_id) return; // as it was left
     close();
     if (id === null) {
-      await told(review.load());
+      await listed(() => review.load());
       return;
     }
     await told(open(id, closing.signal), { label: t("problem.again"), run: () => (close(), show()) });
+  }
+
+  async function listed(question) {
+    await told(question(), { label: t("problem.again"), run: () => listed(question) });
   }
 
   function close() {

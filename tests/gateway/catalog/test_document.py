@@ -4,6 +4,7 @@ from gateway.catalog.defect import Defect, Descriptions, Names
 from gateway.catalog.document import read_document, write_document
 from gateway.catalog.seeds import SEEDS
 from gateway.errors import ParameterError
+from gateway.telemetry.metrics import OTHER_WORDS
 
 ODD = Defect(
     id="odd",
@@ -66,6 +67,12 @@ def test_faults_between_defects_have_lines_as_well() -> None:
     with pytest.raises(ParameterError, match=r"line 4: b: 'glue' already names a") as caught:
         read_document(text.encode())
     assert "line 8: the id c is given 2 times" in str(caught.value)
+
+
+@pytest.mark.parametrize("defect_id", ["find_all", OTHER_WORDS])
+def test_an_id_that_means_something_else_has_its_line_too(defect_id: str) -> None:
+    with pytest.raises(ParameterError, match=f"line 2: the id '{defect_id}'"):
+        read_document(f"defects:\n- id: {defect_id}\n  names: {{en: [glue]}}\n".encode())
 
 
 @pytest.mark.parametrize(

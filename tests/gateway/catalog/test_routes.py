@@ -120,6 +120,8 @@ BAD: dict[str, tuple[str, str, dict[str, Any], int, str]] = {
     "a list": ("PUT", "/defects/x", {"json": []}, 422, "object"),
     "no name": ("PUT", "/defects/x", {"json": {}}, 422, "names"),
     "an id like no other": ("PUT", "/defects/X-1", {"json": GLUE}, 422, "'X-1'"),
+    "an id that every request seems to mean": ("PUT", "/defects/pcb", {"json": GLUE}, 422, "'pcb'"),
+    "an id of the metrics": ("PUT", "/defects/other", {"json": GLUE}, 422, "'other'"),
     "an unknown member": ("PUT", "/defects/x", {"json": GLUE | {"id": "x"}}, 422, "id: unknown"),
     "not JSON": ("PUT", "/defects/x", {"content": b"a: b", "headers": YAML}, 415, "application/json"),
     "a form": ("PATCH", "/defects/spur", {"data": {"severity": "minor"}}, 415, "merge-patch"),

@@ -1,12 +1,19 @@
 """Which reviewed pictures training may learn from, and by which words."""
 
-import pytest
+import json
+from pathlib import Path
 
+import pytest
+from PIL import Image
+
+from gateway.answer import Box
+from gateway.catalog.defect import Defect, Names
 from gateway.catalog.seeds import SEEDS
-from gateway.review.coco import CocoFile, confirmed
+from gateway.review.coco import CocoFile, Confirmed, confirmed
 from gateway.review.feedback import FeedbackRequest
 from gateway.review.recorded import RecordedAnswer
 from tests.gateway.review.test_store import answer_of, feedback_of
+from training.data.check import check_coco
 
 
 def recorded(*defects: str | None) -> RecordedAnswer:
@@ -55,3 +62,40 @@ def test_categories_carry_the_words_of_the_catalog_or_those_that_were_asked() ->
     assert (free["name"], free["names"]) == ("free words", {"en": ["free words"]})
     assert (deleted["name"], "description_ids" in deleted) == ("deleted_since", False)
     assert [annotation["bbox"] for annotation in tree["annotations"]] == [[n, 0, 10, 10] for n in range(3)]
+
+
+BOX = Box(x1=0, y1=0, x2=10, y2=10)
+GLUE = Defect(id="red_glue", names=Names(en=("red glue",)))
+
+
+def free(words: str) -> Confirmed:
+    return Confirmed(words, BOX, in_free_words=True)
+
+
+@pytest.mark.parametrize(
+    ("catalog", "defects", "categories"),
+    [
+        ([GLUE], [free("Red glue"), free("red glue"), Confirmed("red_glue", BOX)], ["red_glue"]),
+        ([], [free("Red glue"), free("red-glue"), Confirmed("red_glue", BOX)], ["red glue"]),
+        ([], [free("断路"), free("trace break"), Confirmed("open", BOX)], ["open"]),
+    ],
+    ids=["taught", "deleted", "deleted from the twelve"],
+)
+def test_a_defect_is_one_category_however_it_was_asked_for(
+    catalog: list[Defect], defects: list[Confirmed], categories: list[str], tmp_path: Path
+) -> None:
+    file = CocoFile(catalog)
+    Image.new("L", (100, 80)).save(tmp_path / "1.png")
+    assert file.can_tell_apart(defects)
+    file.add("1.png", recorded(), None, defects)
+    tree = file.tree()
+    assert [category["name"] for category in tree["categories"]] == categories
+    (tmp_path / "annotations.json").write_text(json.dumps(tree), encoding="utf-8")
+    assert check_coco(tmp_path / "annotations.json") == []
+
+
+def test_a_deleted_defect_is_not_taken_for_another_that_has_its_id_as_a_name_now() -> None:
+    file = CocoFile([Defect(id="adhesive", names=Names(en=("free words",)))])
+    answer = recorded(None)
+    assert file.can_tell_apart(confirmed(answer, feedback_of("a", "right"), [0.5]) or [])
+    assert not file.can_tell_apart([Confirmed("free_words", BOX)])

@@ -7,6 +7,9 @@ from typing import Any
 
 import pytest
 
+from gateway.catalog.defect import Defect, Names
+from gateway.catalog.precondition import Precondition
+from gateway.catalog.store import CatalogStore
 from gateway.database import Database
 from gateway.errors import ConflictError, NotFoundError
 from gateway.review.export import export
@@ -66,6 +69,20 @@ def test_only_finished_reviews_with_a_picture_go_out_and_are_marked(
     assert exported_ids(database) == ["found", "sound"]
     store.give_feedback(feedback_of("found", "false"), "me", DEFECTS)  # must go out again
     assert exported_ids(database) == ["sound"]
+
+
+def test_a_deleted_defect_whose_id_is_the_name_of_another_stays_behind(
+    store: ReviewStore, database: Database, images: ImageStore, tmp_path: Path
+) -> None:
+    for name, defect in (("a", "short"), ("b", "spur")):
+        inspect(store, images, name, defect)
+        store.give_feedback(feedback_of(name, "right"), "me", DEFECTS)
+    catalog = CatalogStore(database)
+    catalog.delete("short", "me", Precondition())
+    catalog.put(Defect(id="bridge", names=Names(en=("Short",))), "me", Precondition())
+    done = export(database, images, tmp_path / "out")
+    assert (done.pictures, done.mistakable) == (1, 1)
+    assert exported_ids(database) == ["b"]
 
 
 def test_the_day_is_that_of_the_review(
