@@ -59,6 +59,7 @@ def test_a_board_goes_the_whole_way(service: tuple[httpx.Client, dict[str, str]]
     assert listed["next"] is None
     assert line | {"at": ""} == {
         "request_id": "board-1",
+        "number": 1,
         "at": "",
         "board_id": "B-17",
         "camera_id": None,
