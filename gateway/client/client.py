@@ -150,14 +150,11 @@ class Client:
 
     def ready(self) -> dict[str, Any]:
         """What /readyz says: the model, and the defects that it knows; raises as `detect`."""
-        return _content(self._get("/readyz"))
+        return self._get("/readyz", _content)
 
     def defects(self) -> list[dict[str, Any]]:
         """The defect catalog; raises as `detect`."""
-        reply = self._get("/defects")
-        _typed(_Catalog, reply)
-        found: list[dict[str, Any]] = _content(reply)["defects"]
-        return found
+        return self._get("/defects", _defects)
 
     def close(self) -> None:
         """Ends the connections."""
@@ -169,11 +166,9 @@ class Client:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _get(self, path: str) -> httpx.Response:
-        def ask(remaining_s: float, headers: dict[str, str]) -> httpx.Response:
-            reply = self._http.get(path, headers=headers, timeout=remaining_s + GRACE_S)
-            _content(reply)  # raises what may be worth another try
-            return reply
+    def _get(self, path: str, read: Callable[[httpx.Response], Result]) -> Result:
+        def ask(remaining_s: float, headers: dict[str, str]) -> Result:
+            return read(self._http.get(path, headers=headers, timeout=remaining_s + GRACE_S))
 
         return self._ask(ask, None, None)
 
@@ -207,6 +202,13 @@ def _typed(model: type[Model], reply: httpx.Response) -> Model:
         places = ", ".join(".".join(map(str, fault["loc"])) for fault in error.errors())
         detail = f"{reply.url} answers otherwise than this client expects: {places}; install the server's version of it"
         raise RefusedError(Problem(title="Unexpected answer", status=reply.status_code, detail=detail)) from error
+
+
+def _defects(reply: httpx.Response) -> list[dict[str, Any]]:
+    """All that is said of them, what this client does not know among it."""
+    _typed(_Catalog, reply)
+    found: list[dict[str, Any]] = _content(reply)["defects"]
+    return found
 
 
 def _content(reply: httpx.Response) -> dict[str, Any]:

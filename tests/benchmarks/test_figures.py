@@ -1,6 +1,7 @@
 """The figures of the benchmarks: what is counted, and what is made of it."""
 
 import asyncio
+import os
 from typing import Any
 
 import pytest
@@ -8,7 +9,7 @@ import pytest
 from tests.benchmarks.service.compare import Contestant
 from tests.benchmarks.service.growth import fit
 from tests.benchmarks.service.load import steady
-from tests.benchmarks.service.overload import goodput_past, knee_per_s
+from tests.benchmarks.service.overload import aside, goodput_past, knee_per_s
 from tests.benchmarks.service.profile import shares_of
 from tests.benchmarks.service.question import pictures
 from tests.benchmarks.service.reply import Reply, Timed, outcome
@@ -103,3 +104,16 @@ def test_a_function_s_share_counts_each_sample_once() -> None:
         "main (a.py:1);more (a.py:9) 1",
     ]
     assert shares_of(stacks) == {"main (a.py)": 1.0, "work (a.py)": 0.75, "more (a.py)": 0.25}
+
+
+def test_the_load_leaves_the_servers_processor_where_there_is_another() -> None:
+    before = os.sched_getaffinity(0)
+    servers = {min(before)}
+    os.sched_setaffinity(0, servers)
+    try:
+        with aside():
+            beside = os.sched_getaffinity(0)
+        assert os.sched_getaffinity(0) == servers
+    finally:
+        os.sched_setaffinity(0, before)
+    assert not beside & servers or before == servers

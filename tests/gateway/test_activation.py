@@ -2,9 +2,7 @@
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from pathlib import Path
-from threading import Event
 
 import httpx
 import pytest
@@ -17,9 +15,8 @@ from export.triton.control import TritonControl
 from gateway.up import free_port
 from tests.conftest import embedded_triton
 from tests.gateway.test_failures import PICTURE, gateway, status, wait_until
-from tests.gateway.test_replacement import publish_shipped, staged_shipped
+from tests.gateway.test_replacement import publish_shipped, repeatedly, staged_shipped
 
-CLIENTS = 2
 PATIENCE = httpx.Timeout(600)
 
 
@@ -61,27 +58,11 @@ def activate(client: httpx.Client, version: int) -> httpx.Response:
     return client.post(f"/admin/models/{version}/activate", timeout=PATIENCE)
 
 
-@contextmanager
-def under_load(client: httpx.Client) -> Iterator[list[tuple[str, int]]]:
-    """Versions and numbers of boxes of all answers that clients get meanwhile; each must be a good one."""
-    done, asked = Event(), list[tuple[str, int]]()
-
-    def ask() -> None:
-        with httpx.Client(base_url=client.base_url) as own:
-            while not done.is_set():
-                answer = detect(own)
-                assert answer.status_code == 200, answer.text
-                asked.append((answer.json()["model"]["version"], len(answer.json()["detections"])))
-
-    with ThreadPoolExecutor(CLIENTS) as pool:
-        clients = [pool.submit(ask) for _ in range(CLIENTS)]
-        try:
-            wait_until(lambda: len(asked) >= CLIENTS)
-            yield asked
-        finally:
-            done.set()
-        for one in clients:
-            one.result()
+def good(client: httpx.Client) -> tuple[str, int]:
+    """Version and number of boxes of an answer, which must be a good one."""
+    answer = detect(client)
+    assert answer.status_code == 200, answer.text
+    return answer.json()["model"]["version"], len(answer.json()["detections"])
 
 
 def test_a_version_beside_the_promoted_one_answers_who_asks_for_it(
@@ -117,7 +98,7 @@ def test_a_version_is_activated_under_load(repository: Path, server: TritonServe
     put_to_work(repository, server, client, 1)
     with gateway(server.grpc_url, model_repository=str(repository), deadline_s="120", watch_interval_s="600") as worker:
         wait_until(lambda: status(worker[0], "/readyz") == 200)
-        with under_load(client) as asked:
+        with repeatedly(client, good) as asked:
             answer = activate(client, 2)
             assert (answer.status_code, answer.json()["version"]) == (200, "2"), answer.text
             assert detect(worker[0]).json()["model"]["version"] == "2"  # another worker, which has not looked since
@@ -140,7 +121,7 @@ def test_a_version_that_cannot_be_loaded_leaves_everything_as_before(
 ) -> None:
     put_to_work(repository, server, client, 1)
     before = read_promoted(repository)
-    with under_load(client) as asked:
+    with repeatedly(client, good) as asked:
         refused = activate(client, 3)
     assert (refused.status_code, "version 1 is in use as before" in refused.json()["detail"]) == (502, True)
     assert {version for version, _ in asked} == {"1"}

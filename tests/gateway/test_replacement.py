@@ -3,11 +3,12 @@
 import json
 import shutil
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from threading import Event
+from typing import TypeVar
 
 import httpx
 import pytest
@@ -20,6 +21,8 @@ from tests.conftest import REPOSITORY, embedded_triton, run_module
 from tests.gateway.test_failures import PICTURE, gateway, status, wait_until
 
 CLIENTS = 3
+
+Asked = TypeVar("Asked")
 
 
 def staged_shipped(repository: Path, sha256: str, threshold: float) -> tuple[dict[str, str], Path]:
@@ -49,21 +52,17 @@ def repository(tmp_path: Path) -> Path:
 
 
 @contextmanager
-def asking(client: httpx.Client) -> Iterator[list[tuple[int, str, int]]]:
-    """While the block runs clients ask again and again: the status, version and number of boxes of each answer."""
-    done = Event()
-    asked: list[tuple[int, str, int]] = []
+def repeatedly(client: httpx.Client, ask: Callable[[httpx.Client], Asked]) -> Iterator[list[Asked]]:
+    """While the block runs clients ask the gateway again and again: what came of it, from each at least once."""
+    done, asked = Event(), list[Asked]()
 
-    def ask() -> None:
+    def go_on() -> None:
         with httpx.Client(base_url=client.base_url, timeout=120) as own:
             while not done.is_set():
-                answer = own.post("/detect", files={"image": PICTURE})
-                content = answer.json()
-                served = content["model"]["version"] if answer.status_code == 200 else ""
-                asked.append((answer.status_code, served, len(content.get("detections", ()))))
+                asked.append(ask(own))
 
     with ThreadPoolExecutor(CLIENTS) as pool:
-        clients = [pool.submit(ask) for _ in range(CLIENTS)]
+        clients = [pool.submit(go_on) for _ in range(CLIENTS)]
         try:
             wait_until(lambda: len(asked) >= CLIENTS)
             yield asked
@@ -71,6 +70,14 @@ def asking(client: httpx.Client) -> Iterator[list[tuple[int, str, int]]]:
             done.set()
         for one in clients:
             one.result()
+
+
+def detected(client: httpx.Client) -> tuple[int, str, int]:
+    """Status, version and number of boxes."""
+    answer = client.post("/detect", files={"image": PICTURE})
+    content = answer.json()
+    served = content["model"]["version"] if answer.status_code == 200 else ""
+    return answer.status_code, served, len(content.get("detections", ()))
 
 
 def command(repository: Path, triton: TritonServer, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -83,7 +90,7 @@ def test_no_request_is_refused_while_another_version_is_promoted(repository: Pat
         gateway(triton.grpc_url, model_repository=str(repository), deadline_s="60", max_in_flight="8") as (client, _),
     ):
         wait_until(lambda: status(client, "/readyz") == 200)
-        with asking(client) as asked:
+        with repeatedly(client, detected) as asked:
             for arguments, version in ((["promote", "2"], "2"), (["rollback"], "1")):
                 result = command(repository, triton, *arguments)
                 assert result.returncode == 0, result.stderr
@@ -109,7 +116,7 @@ def test_no_request_is_lost_where_a_promotion_is_taken_back(tmp_path: Path) -> N
         gateway(triton.grpc_url, model_repository=str(repository), deadline_s="60", max_in_flight="8") as (client, _),
     ):
         wait_until(lambda: status(client, "/readyz") == 200)
-        with asking(client) as asked:
+        with repeatedly(client, detected) as asked:
             assert command(repository, triton, "promote", "2").returncode == 1
             before = len(asked)
             wait_until(lambda: len(asked) >= before + 2 * CLIENTS)

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from tokenizers import Tokenizer
 from torch import Tensor
 
-from export.contract.defects import DEFECTS, Defect
+from export.contract.defects import DEFECTS, Defect, known_defect
 from export.contract.locations import location_token, quantise
 from export.contract.tensors import GENERATED_TOKENS, LENGTH_BUCKETS
 from training.crops.crop import Crop
@@ -175,7 +175,7 @@ def draw_grounding_prompts(
 
 
 def _is_known(category: Defect) -> bool:
-    return any(known_category(word) in DEFECTS for word in (category.id, *category.names_en, *category.names_zh))
+    return any(known_defect(word) for word in (category.id, *category.names_en, *category.names_zh))
 
 
 def _said(categories: Sequence[Defect]) -> dict[str, frozenset[int]]:
@@ -191,6 +191,14 @@ def _absent(categories: Sequence[Defect]) -> list[Defect]:
     """Known defects that the dataset does not have, under whatever name."""
     present = {known_category(word).id for each in categories for word in (each.id, *each.names_en, *each.names_zh)}
     return [defect for defect in DEFECTS if defect.id not in present]
+
+
+def _not_shown(categories: Sequence[Defect], present: Sequence[int]) -> list[Defect]:
+    """What a picture that shows these classes is known not to show."""
+    hidden = [category for index, category in enumerate(categories) if index not in present]
+    if all(_is_known(categories[index]) for index in present):  # else an absent one may be there by another name
+        hidden += _absent(categories)
+    return hidden
 
 
 def _ask_for_sentence(text: str, rng: random.Random, phrasings: Phrasings) -> str:
@@ -259,9 +267,6 @@ def _question(
     """A prompt, and its answer box by box."""
     language = rng.choice(LANGUAGES)
     present = sorted({int(class_id) for class_id in crop.class_ids})
-    hidden = [category for index, category in enumerate(categories) if index not in set(present)]
-    if all(_is_known(categories[index]) for index in present):  # else an absent one may be there by another name
-        hidden += _absent(categories)
     sentences = sorted({text for texts in crop.descriptions for text in texts})
     if rng.random() < 0.4:
         prompt, chosen = rng.choice(ALL_DEFECTS[language]), list(range(len(crop.class_ids)))
@@ -270,7 +275,7 @@ def _question(
         language = "zh" if is_chinese(sentence) else "en"
         prompt = _ask_for_sentence(sentence, rng, phrasings)
         chosen = [index for index, texts in enumerate(crop.descriptions) if sentence in texts]
-    elif not present or (hidden and rng.random() < 0.2):
+    elif (not present or rng.random() < 0.2) and (hidden := _not_shown(categories, present)):
         defect = rng.choice(hidden)
         prompt, chosen = ask_for(rng.choice(words(defect, language)), language, rng, phrasings), []
     else:

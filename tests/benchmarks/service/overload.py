@@ -15,7 +15,7 @@ second of the servers' own processor time: what an overrun server wastes lowers 
 import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 from tqdm import tqdm
@@ -50,7 +50,8 @@ async def at_rising_rates(up: Servers, tile: Question, board: Question, seconds:
 def aside() -> Iterator[None]:
     """On the processors that this process and so the servers that it started do not have, where there are any."""
     own = os.sched_getaffinity(0)
-    os.sched_setaffinity(0, set(range(os.cpu_count() or 1)) - own or own)
+    with suppress(OSError):  # none, or none that this process may have
+        os.sched_setaffinity(0, set(range(os.cpu_count() or 1)) - own)
     try:
         yield
     finally:
