@@ -82,7 +82,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.state.service = Service(settings, watch, catalog, metrics, review.recorder)
     app.state.review = review
     app.state.activation = Activation(settings.model_repository, watch)
-    app.state.arriving = Arriving(settings.max_in_flight * settings.max_body_bytes)
+    app.state.arriving = Arriving(settings.max_in_flight * settings.max_body_bytes, settings.max_connections)
     app.state.draining = False
     app.include_router(detect.ROUTER)
     app.include_router(batch.ROUTER)

@@ -3,6 +3,7 @@
 import asyncio
 import gc
 import signal
+import sys
 from collections.abc import Callable
 from socket import socket
 from types import FrameType
@@ -13,6 +14,9 @@ from gateway.heap import keep_large_blocks
 from gateway.settings import Settings
 from gateway.telemetry.logs import configure_logs
 from gateway.telemetry.tracing import export_spans
+
+# What a thread that decodes waits for the event loop where that has much to do; by itself Python has 5 ms.
+THREADS_TURN_S = 0.001
 
 
 class DrainingServer(BoundedServer):
@@ -54,6 +58,7 @@ class DrainingServer(BoundedServer):
 def serve(listener: socket | None = None, came_up: Callable[[], None] = lambda: None) -> None:
     """One worker; on a socket that it shares with others, or on one of its own. `came_up` is called when it answers."""
     keep_large_blocks()
+    sys.setswitchinterval(THREADS_TURN_S)
     settings = Settings()
     configure_logs(settings.log_level, settings.log_format)
     export_spans()

@@ -5,6 +5,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 from fastapi import Request
@@ -21,6 +22,7 @@ from gateway.models.outlines import Outline
 from gateway.models.queue import TileQueue
 from gateway.models.watch import Watch
 from gateway.overlay.overlay import Overlay
+from gateway.pictures.budget import PixelBudget
 from gateway.pictures.masks import MAX_MASKS, add_masks
 from gateway.pictures.picture import Picture, held_pixels, open_picture
 from gateway.request.body import DetectRequest, read_request
@@ -51,6 +53,7 @@ class Service:
         self.recorder = recorder
         self.in_flight = 0
         self.queues = {"grounding": TileQueue(), "generative": TileQueue()}  # a tile costs them very different times
+        self._pixels = PixelBudget(settings.max_image_pixels)
         self._freed = asyncio.Event()
         self._replies = Replies(DetectAnswer, settings.idempotency_window_s, settings.idempotency_max_bytes)
 
@@ -137,7 +140,8 @@ class Service:
         started = time.perf_counter()
         reading = asyncio.create_task(self._current_catalog())  # while the picture is decoded
         with stage("decode"):
-            picture = await asyncio.to_thread(open_picture, asked.image, self.settings)
+            opened = await asyncio.to_thread(open_picture, asked.image, self.settings)
+            picture = await self._pixels.work(opened.pixels, opened.decode)
             by_words = {
                 each.prompt for each in map(read_instruction, asked.parameters.prompt) if each.task == "segment"
             }
@@ -183,7 +187,8 @@ class Service:
         )
         if overlay is not None:
             with stage("draw"):
-                answer.annotated = await asyncio.to_thread(overlay.draw, held_pixels(picture), answer, catalog.by_id)
+                drawing = partial(overlay.draw, held_pixels(picture), answer, catalog.by_id)
+                answer.annotated = await self._pixels.work(opened.pixels, drawing)
         answer.timings_ms.total = round((time.perf_counter() - started) * 1e3, 2)
         self.recorder.record(answer, asked.image, [question.usual_threshold for question in asked_for])
         return answer

@@ -84,7 +84,10 @@ class Settings(BaseSettings):
 
     max_body_bytes: int = Field(default=64 * 2**20, gt=0, description="Of a request.")
     max_image_pixels: int = Field(
-        default=40_000_000, gt=0, description="Of an image held in memory: up to 9 bytes each."
+        default=40_000_000,
+        gt=0,
+        description="Of an image held in memory, 3 bytes each, and of all that are decoded or drawn into at one time, "
+        "9 bytes each.",
     )
     max_line_scan_pixels: int = Field(
         default=300_000_000, gt=0, description="Of a TIFF that is larger than that and therefore read in bands."
@@ -103,7 +106,9 @@ class Settings(BaseSettings):
         default=10.0, gt=0, description="From a request's head to its answer; a client may allow less."
     )
     body_timeout_s: float = Field(
-        default=10.0, gt=0, description="For a request's body to arrive, within the deadline."
+        default=10.0,
+        gt=0,
+        description="For a request's body to arrive, within the deadline; down to half of it where hundreds arrive.",
     )
     head_timeout_s: float = Field(default=10.0, gt=0, description="For a request's head to arrive.")
     send_timeout_s: float = Field(

@@ -5,6 +5,7 @@ What the server does besides, and when it ends, is its subclass's.
 
 import asyncio
 import logging
+import os
 import signal
 import socket
 from functools import partial
@@ -18,6 +19,8 @@ from gateway.settings import Settings
 from gateway.telemetry.metrics import Metrics
 
 LOG = logging.getLogger("gateway.access.server")
+WAITING_CONNECTIONS = 2048  # that the system keeps until they are taken
+TAKEN_AT_ONCE = 1  # of those, before others have their turn: hundreds that come together hold nobody up
 MAX_HEAD_BYTES = 64 * 1024  # of a request: prompts may stand in its query, nine bytes a Chinese character
 
 
@@ -42,6 +45,7 @@ class BoundedServer(uvicorn.Server):
                 ws="none",
                 ssl_context_factory=None if certificate is None else lambda *_: certificate.context,
                 server_header=False,
+                backlog=TAKEN_AT_ONCE,  # so many asyncio takes in one go; `startup` tells the system another number
                 h11_max_incomplete_event_size=MAX_HEAD_BYTES,
                 reset_contextvars=True,  # else a request's trace is in the log of the next one on its connection
                 **options,
@@ -56,6 +60,9 @@ class BoundedServer(uvicorn.Server):
             # uvicorn does not hand it on: who connects and says nothing would keep a socket for a minute.
             loop.create_server = partial(loop.create_server, ssl_handshake_timeout=self._head_timeout_s)  # type: ignore[method-assign]
         await super().startup(sockets)
+        for listening in (each for server in self.servers for each in server.sockets):
+            with socket.socket(fileno=os.dup(listening.fileno())) as same:
+                same.listen(WAITING_CONNECTIONS)
 
     def _reload(self, certificate: Certificate) -> None:
         try:

@@ -38,8 +38,11 @@ class Mark:
 
 
 def draw(image: Image.Image, marks: Sequence[Mark]) -> Image.Image:
-    """A copy of the picture as RGB with every mark, the first on top; the first MAX_LABELS carry a label."""
-    picture = image.convert("RGB")
+    """The picture as RGB with every mark, the first on top; the first MAX_LABELS carry a label.
+
+    What is RGB already is drawn into, not copied.
+    """
+    picture = image if image.mode == "RGB" else image.convert("RGB")
     if not marks:
         return picture
     side = min(picture.size)

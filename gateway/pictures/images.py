@@ -25,47 +25,65 @@ QUICK_MODES = ("L", "RGB")  # of a JPEG: libjpeg-turbo alone gives what Pillow g
 DEPTH_16 = ("I;16", "I;16L", "I;16B", "I;16N", "I")  # gray; Pillow itself reduces 16-bit colour to 8 bits
 STRIP_PIXELS = 1 << 20  # made RGB at once; a strip of CIELAB takes 10 ms by itself, however few rows it has
 
-Image.MAX_IMAGE_PIXELS = None  # it would only warn up to twice its value; `decode` checks the header
+Image.MAX_IMAGE_PIXELS = None  # it would only warn up to twice its value; EncodedImage checks the header
 silence_libtiff()
 # Pillow warns of oddities in metadata, which nobody reads here. All threads share the filters, so they are set once.
 warnings.filterwarnings("ignore", module="PIL")
 
 
-def decode(data: bytes, max_pixels: int) -> NDArray[np.uint8]:
-    """An encoded picture as RGB (H, W, 3).
+class EncodedImage:
+    """The bytes of a picture, of which the header was read."""
 
-    16-bit gray levels are divided by 257, transparency is dropped, of several pages the first is read.
+    def __init__(self, data: bytes, max_pixels: int) -> None:
+        """Reads the header.
 
-    Raises:
-        ImageError: empty, truncated or damaged.
-        MediaTypeError: none of FORMATS.
-        TooLargeError: more than `max_pixels`, or than MAX_SIDE on a side, by its header.
-    """
-    if not data:
-        raise ImageError("the image is empty, 0 bytes; send the bytes of a JPEG, PNG, BMP or TIFF file")
-    try:
-        image = Image.open(io.BytesIO(data), formats=FORMATS)
-    except Exception as error:  # a damaged header raises almost anything
-        raise MediaTypeError(
-            f"the {len(data)} bytes sent are not a readable {', '.join(FORMATS[:-1])} or {FORMATS[-1]} picture"
-        ) from error
-    width, height = image.size
-    if width * height > max_pixels or max(width, height) > MAX_SIDE:
-        raise TooLargeError(
-            f"the image has {width} x {height} = {width * height} pixels, the limit is {max_pixels} "
-            f"and {MAX_SIDE} on a side; send it in parts"
-        )
-    if not width or not height:
-        raise ImageError(f"the image has {width} x {height} pixels, expected at least one")
-    try:
-        return _jpeg(data, image) if image.format == "JPEG" and image.mode in QUICK_MODES else _as_rgb(image)
-    except (OSError, SyntaxError, ValueError, IndexError, KeyError, TypeError, struct.error, zlib.error) as error:
-        raise ImageError(
-            f"the {image.format} image of {width} x {height} pixels cannot be decoded ({error}); "
-            "it is truncated or damaged, send it again"
-        ) from error
-    except MemoryError as error:
-        raise TooLargeError(f"the image of {width} x {height} pixels does not fit into memory") from error
+        Raises:
+            ImageError: empty.
+            MediaTypeError: none of FORMATS.
+            TooLargeError: more than `max_pixels`, or than MAX_SIDE on a side.
+        """
+        if not data:
+            raise ImageError("the image is empty, 0 bytes; send the bytes of a JPEG, PNG, BMP or TIFF file")
+        try:
+            image = Image.open(io.BytesIO(data), formats=FORMATS)
+        except Exception as error:  # a damaged header raises almost anything
+            raise MediaTypeError(
+                f"the {len(data)} bytes sent are not a readable {', '.join(FORMATS[:-1])} or {FORMATS[-1]} picture"
+            ) from error
+        width, height = image.size
+        if width * height > max_pixels or max(width, height) > MAX_SIDE:
+            raise TooLargeError(
+                f"the image has {width} x {height} = {width * height} pixels, the limit is {max_pixels} "
+                f"and {MAX_SIDE} on a side; send it in parts"
+            )
+        if not width or not height:
+            raise ImageError(f"the image has {width} x {height} pixels, expected at least one")
+        self._data = data
+        self._image = image
+        self.pixels = width * height
+
+    def decode(self) -> NDArray[np.uint8]:
+        """As RGB (H, W, 3), in up to 9 bytes a pixel, of which 3 are the answer.
+
+        16-bit gray levels are divided by 257, transparency is dropped, of several pages the first is read.
+
+        Raises:
+            ImageError: truncated or damaged.
+            TooLargeError: there is no memory for it.
+        """
+        image = self._image
+        try:
+            quick = image.format == "JPEG" and image.mode in QUICK_MODES
+            return _jpeg(self._data, image) if quick else _as_rgb(image)
+        except (OSError, SyntaxError, ValueError, IndexError, KeyError, TypeError, struct.error, zlib.error) as error:
+            raise ImageError(
+                f"the {image.format} image of {image.width} x {image.height} pixels cannot be decoded ({error}); "
+                "it is truncated or damaged, send it again"
+            ) from error
+        except MemoryError as error:
+            raise TooLargeError(
+                f"the image of {image.width} x {image.height} pixels does not fit into memory"
+            ) from error
 
 
 def _jpeg(data: bytes, image: Image.Image) -> NDArray[np.uint8]:

@@ -3,7 +3,7 @@
 Knows no models. A large TIFF, as a line-scan camera writes it, is the one kind that is read in bands.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from gateway.errors import TooLargeError
-from gateway.pictures.images import decode
+from gateway.pictures.images import EncodedImage
 from gateway.pictures.line_scan import LineScan, is_line_scan
 from gateway.settings import Settings
 
@@ -70,12 +70,22 @@ def held_pixels(picture: Picture) -> NDArray[np.uint8]:
     )
 
 
-def open_picture(data: bytes, settings: Settings) -> Picture:
+@dataclass(frozen=True)
+class OpenedPicture:
+    """A file whose header was read; `decode` raises ImageError and TooLargeError."""
+
+    pixels: int  # that are decoded at once: none of a picture that is read in bands
+    decode: Callable[[], Picture]
+
+
+def open_picture(data: bytes, settings: Settings) -> OpenedPicture:
     """The picture that a file holds.
 
     Raises:
         ImageError, MediaTypeError, TooLargeError: it cannot be read, or is larger than the settings allow.
     """
     if is_line_scan(data, settings.max_image_pixels):
-        return LineScan(data, settings.max_line_scan_pixels)
-    return WholePicture(decode(data, settings.max_image_pixels))
+        scan = LineScan(data, settings.max_line_scan_pixels)
+        return OpenedPicture(0, lambda: scan)
+    image = EncodedImage(data, settings.max_image_pixels)
+    return OpenedPicture(image.pixels, lambda: WholePicture(image.decode()))

@@ -36,11 +36,26 @@ def media_type_of(request: Request) -> str:
 
 
 class Arriving:
-    """The bytes of all bodies of a worker that come in or wait for work: many may, slowly, but not large as well."""
+    """The bodies of a worker that come in or wait for work: many may, slowly, but not large as well.
 
-    def __init__(self, max_bytes: int) -> None:
+    The more they are, up to `max_bodies`, the less time a new one has, down to half of it. So those that come together
+    do not end together, each with an answer that takes its time.
+    """
+
+    def __init__(self, max_bytes: int, max_bodies: int) -> None:
         self._max_bytes = max_bytes
+        self._max_bodies = max_bodies
         self._bytes = 0
+        self._bodies = 0
+
+    @property
+    def patience(self) -> float:
+        """Share of the usual time that a new body has."""
+        return 1 - 0.5 * min(1.0, self._bodies / self._max_bodies)
+
+    def begins(self) -> None:
+        """Another body."""
+        self._bodies += 1
 
     def came(self, count: int) -> None:
         """More of a body is here.
@@ -55,6 +70,7 @@ class Arriving:
     def over(self, count: int) -> None:
         """A body of which so much was here is held no longer."""
         self._bytes -= count
+        self._bodies -= 1
 
 
 class Body:
@@ -65,6 +81,7 @@ class Body:
         self._max_bytes = max_bytes
         self._bytes = 0
         self.kept = False
+        arriving.begins()
 
     def came(self, count: int) -> None:
         """More of it is here.
@@ -91,7 +108,7 @@ class Body:
 async def arrival(
     request: Request, settings: Settings, deadline: Deadline, max_bytes: int | None = None
 ) -> AsyncIterator[Body]:
-    """While the body is being read: bounded in bytes and in time, by the request's own deadline too.
+    """While the body is being read: bounded in bytes and in time, by the request's own deadline and by others' bodies.
 
     `max_bytes` instead of what a request may have.
 
@@ -99,9 +116,10 @@ async def arrival(
         TooLargeError, SlowBodyError, ImageError: it is too large, too slow, or ended before its end.
         OverloadError: too much is arriving already.
     """
-    patience_s = min(settings.body_timeout_s, deadline.remaining_s())
+    arriving: Arriving = request.app.state.arriving
+    patience_s = min(settings.body_timeout_s * arriving.patience, deadline.remaining_s())
     try:
-        with _limited(request, settings.max_body_bytes if max_bytes is None else max_bytes) as body:
+        with _limited(request, arriving, settings.max_body_bytes if max_bytes is None else max_bytes) as body:
             async with asyncio.timeout(patience_s):
                 yield body
     except TimeoutError:
@@ -131,12 +149,12 @@ async def read_small(request: Request, settings: Settings, media_types: Collecti
 
 
 @contextmanager
-def _limited(request: Request, max_bytes: int) -> Iterator[Body]:
+def _limited(request: Request, arriving: Arriving, max_bytes: int) -> Iterator[Body]:
     """Refuses a body as soon as it is known to be too large, by its announced length or by what arrives."""
     announced = request.headers.get("content-length", "")
     if announced.isdigit() and int(announced) > max_bytes:
         raise TooLargeError(f"the body has {announced} bytes, the limit is {max_bytes}; {SMALLER}")
-    body = Body(request.app.state.arriving, max_bytes)
+    body = Body(arriving, max_bytes)
     receive = request._receive
 
     async def counted() -> Message:

@@ -8,7 +8,7 @@ from gateway.settings import Settings
 def decoded_to(data: bytes, settings: Settings) -> str:
     """The kind of picture, or of the refusal; what is no refusal is raised."""
     try:
-        picture = open_picture(data, settings)
+        picture = open_picture(data, settings).decode()
         if not isinstance(picture, WholePicture):  # a line scan is read as it is asked for
             picture.thumbnail(64)
         return type(picture).__name__

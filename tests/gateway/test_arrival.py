@@ -30,6 +30,18 @@ def test_bodies_that_come_slowly_take_no_places() -> None:
             assert client.post("/detect", files={"image": PICTURE}).status_code == 503  # Triton is away, but no 429
 
 
+def test_the_more_bodies_come_together_the_less_time_each_has() -> None:
+    with gateway(NOWHERE, max_connections="10", body_timeout_s="3") as (client, _), ExitStack() as stack:
+        begun = [begin(client, stack, length=100, sent=10) for _ in range(8)]
+        ended: list[socket.socket] = []
+        while len(ended) < len(begun):
+            waiting = [connection for connection in reversed(begun) if connection not in ended]
+            answered = select.select(waiting, [], [], PATIENCE_S)[0]  # in the order of those given
+            assert all(connection.recv(1000).startswith(b"HTTP/1.1 408") for connection in answered)
+            ended += answered
+        assert ended == begun[::-1]  # who came last had least
+
+
 def test_all_bodies_together_are_bounded() -> None:
     with gateway(NOWHERE, max_in_flight="1", max_body_bytes="1000000") as (client, _):
         with ExitStack() as stack:

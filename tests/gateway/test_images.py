@@ -19,13 +19,17 @@ from simplejpeg import decode_jpeg
 
 from gateway.errors import ImageError, MediaTypeError, TooLargeError
 from gateway.pictures import images
-from gateway.pictures.images import decode
+from gateway.pictures.images import EncodedImage
 from gateway.pictures.picture import open_picture
 from gateway.settings import Settings
 from tests.conftest import ROOT
 
 PIXELS = 1_000_000
 GRAY = np.arange(40 * 30, dtype=np.uint32).reshape(30, 40).astype(np.uint8)
+
+
+def decode(data: bytes, max_pixels: int) -> NDArray[np.uint8]:
+    return EncodedImage(data, max_pixels).decode()
 
 
 def encoded(image: Image.Image, kind: str, **options: object) -> bytes:
@@ -229,14 +233,14 @@ PEAK = """
 import sys
 from pathlib import Path
 from gateway.pictures import images
-from gateway.pictures.images import decode
+from gateway.pictures.images import EncodedImage
 
 def peak_kilobytes():
     return int(next(line for line in Path("/proc/self/status").open() if line.startswith("VmHWM")).split()[1])
 
 data = sys.stdin.buffer.read()
 before = peak_kilobytes()
-decode(data, 2**24)
+EncodedImage(data, 2**24).decode()
 print((peak_kilobytes() - before) * 1024 / 2**24)
 """
 

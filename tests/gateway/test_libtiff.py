@@ -27,7 +27,7 @@ from gateway.telemetry.logs import configure_logs
 
 configure_logs("DEBUG", "json")
 try:
-    open_picture(sys.stdin.buffer.read(), Settings())
+    open_picture(sys.stdin.buffer.read(), Settings()).decode()
 except ImageError as error:
     logging.getLogger("gateway").info("%s", error)
 """

@@ -11,7 +11,7 @@ from PIL import Image
 
 from export.contract.tiles import tile_origins
 from gateway.errors import ImageError, TooLargeError
-from gateway.pictures.images import decode
+from gateway.pictures.images import EncodedImage
 from gateway.pictures.line_scan import LineScan, is_line_scan
 from gateway.pictures.picture import WholePicture, open_picture
 from gateway.settings import Settings
@@ -51,19 +51,22 @@ def whole(scan: LineScan, tops: list[int]) -> np.ndarray:
 def test_bands_together_are_the_picture(kind: str) -> None:
     scan = LineScan(FILES[kind], 10**6)
     tops = sorted({int(y) for _, y in tile_origins(SIZE, TILE)})
-    np.testing.assert_array_equal(whole(scan, tops), decode(FILES[kind], 10**6))
+    np.testing.assert_array_equal(whole(scan, tops), EncodedImage(FILES[kind], 10**6).decode())
 
 
 def test_bands_may_leave_rows_out() -> None:
     scan = LineScan(FILES["gray, one strip"], 10**6)
-    pixels = decode(FILES["gray, one strip"], 10**6)
+    pixels = EncodedImage(FILES["gray, one strip"], 10**6).decode()
     for (top,), rows in scan.bands([100, 150, 700], TILE):
         np.testing.assert_array_equal(rows, pixels[top : top + TILE])
 
 
 def test_a_thumbnail_is_that_of_the_whole_picture() -> None:
     data = tiff(Image.open(Path("tests/data/board.png")).resize(SIZE))
-    of_bands, of_whole = LineScan(data, 10**6).thumbnail(TILE), WholePicture(decode(data, 10**6)).thumbnail(TILE)
+    of_bands, of_whole = (
+        LineScan(data, 10**6).thumbnail(TILE),
+        WholePicture(EncodedImage(data, 10**6).decode()).thumbnail(TILE),
+    )
     assert of_bands.shape == of_whole.shape == (TILE, round(TILE * 0.7), 3)
     assert np.abs(of_bands.astype(int) - of_whole).mean() < 4
 
@@ -79,8 +82,8 @@ def test_only_a_tiff_above_the_limit_is_read_in_bands() -> None:
     for large in (data, png.getvalue()):
         with pytest.raises(TooLargeError, match="700 x 1000"):
             open_picture(large, settings)
-    assert isinstance(open_picture(data, Settings(max_image_pixels=pixels - 1)), LineScan)
-    assert isinstance(open_picture(data, Settings(max_image_pixels=pixels)), WholePicture)
+    assert isinstance(open_picture(data, Settings(max_image_pixels=pixels - 1)).decode(), LineScan)
+    assert isinstance(open_picture(data, Settings(max_image_pixels=pixels)).decode(), WholePicture)
 
 
 def test_a_damaged_file_is_an_image_error_when_its_damage_is_met() -> None:

@@ -2,6 +2,7 @@
 
 import re
 import select
+import signal
 import socket
 from collections.abc import Iterator
 from contextlib import ExitStack, suppress
@@ -117,6 +118,18 @@ def test_somebody_who_holds_all_connections_does_not_keep_others_out(client: htt
             assert httpx.get(f"{client.base_url}/healthz").status_code == 200
         assert dropped(client, "crowded") > 0
         assert all(is_closed(connection) for connection in silent)
+
+
+def test_those_who_come_together_wait_with_the_system_until_they_are_taken() -> None:
+    with gateway(NOWHERE) as (client, process), ExitStack() as stack:
+        process.send_signal(signal.SIGSTOP)
+        try:
+            together = [connect(client, stack) for _ in range(200)]
+            for connection in together:
+                connection.sendall(HEAD + b"\r\n")
+        finally:
+            process.send_signal(signal.SIGCONT)
+        assert all(connection.recv(2**16).startswith(b"HTTP/1.1 200") for connection in together)
 
 
 def test_an_answer_says_how_a_browser_may_use_it_and_nothing_of_the_server(client: httpx.Client) -> None:
