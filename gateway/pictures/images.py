@@ -1,7 +1,7 @@
 """Bytes to pixels: any JPEG, PNG, BMP or TIFF as 8-bit RGB, with its size checked before it is decoded.
 
 Pixels stay where the file has them: an EXIF orientation is not applied, since boxes are given in pixels of
-the image as sent.
+the image as sent. A TIFF that has one is refused: its readers do not agree on it.
 """
 
 import io
@@ -12,7 +12,7 @@ from contextlib import suppress
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import ExifTags, Image
 from simplejpeg import decode_jpeg  # type: ignore[import-untyped]
 
 from gateway.errors import ImageError, MediaTypeError, TooLargeError
@@ -23,9 +23,12 @@ MEDIA_TYPES = ("image/jpeg", "image/png", "image/bmp", "image/x-ms-bmp", "image/
 MAX_SIDE = 65_535  # pixels, as in JPEG: tiles of a longer and thinner picture would be mostly padding
 QUICK_MODES = ("L", "RGB")  # of a JPEG: libjpeg-turbo alone gives what Pillow gives, sooner and without a second copy
 DEPTH_16 = ("I;16", "I;16L", "I;16B", "I;16N", "I")  # gray; Pillow itself reduces 16-bit colour to 8 bits
+TURNED = range(2, 9)  # of the tag Orientation: by quarter turns, mirrored, or both
+PILLOW_BLOCK_BYTES = 256 * 2**20  # of its pixels; a large picture in small blocks would stay on the heap behind others
 STRIP_PIXELS = 1 << 20  # made RGB at once; a strip of CIELAB takes 10 ms by itself, however few rows it has
 
 Image.MAX_IMAGE_PIXELS = None  # it would only warn up to twice its value; EncodedImage checks the header
+Image.core.set_block_size(PILLOW_BLOCK_BYTES)  # type: ignore[attr-defined] # Pillow documents it as its block allocator
 silence_libtiff()
 # Pillow warns of oddities in metadata, which nobody reads here. All threads share the filters, so they are set once.
 warnings.filterwarnings("ignore", module="PIL")
@@ -38,7 +41,7 @@ class EncodedImage:
         """Reads the header.
 
         Raises:
-            ImageError: empty.
+            ImageError: empty, or a TIFF that is to be turned.
             MediaTypeError: none of FORMATS.
             TooLargeError: more than `max_pixels`, or than MAX_SIDE on a side.
         """
@@ -46,6 +49,8 @@ class EncodedImage:
             raise ImageError("the image is empty, 0 bytes; send the bytes of a JPEG, PNG, BMP or TIFF file")
         try:
             image = Image.open(io.BytesIO(data), formats=FORMATS)
+            # Pillow turns TIFFs alone.
+            orientation = image.getexif().get(ExifTags.Base.Orientation) if image.format == "TIFF" else None
         except Exception as error:  # a damaged header raises almost anything
             raise MediaTypeError(
                 f"the {len(data)} bytes sent are not a readable {', '.join(FORMATS[:-1])} or {FORMATS[-1]} picture"
@@ -58,6 +63,7 @@ class EncodedImage:
             )
         if not width or not height:
             raise ImageError(f"the image has {width} x {height} pixels, expected at least one")
+        check_upright(orientation)
         self._data = data
         self._image = image
         self.pixels = width * height
@@ -84,6 +90,14 @@ class EncodedImage:
             raise TooLargeError(
                 f"the image of {image.width} x {image.height} pixels does not fit into memory"
             ) from error
+
+
+def check_upright(orientation: object) -> None:
+    """Raises ImageError where that tag of a TIFF says that it is to be turned."""
+    if orientation in TURNED:
+        raise ImageError(
+            f"the TIFF says that it is to be turned (Orientation {orientation}); store it upright, without that tag"
+        )
 
 
 def _jpeg(data: bytes, image: Image.Image) -> NDArray[np.uint8]:
