@@ -20,6 +20,7 @@ from pydantic import (
     model_validator,
 )
 
+from export.contract.defects import normalise as spelled
 from gateway.words.wording import Language, is_instruction, normalise
 
 MAX_ENABLED = 64  # the largest prompt bucket of the contract: what one request can ask for
@@ -115,8 +116,8 @@ class Defect(DefectFields, _Identified):
 
     @property
     def all_names(self) -> tuple[str, ...]:
-        """The id and every name, normalised."""
-        return tuple(dict.fromkeys(normalise(name) for name in (self.id, *self.names.en, *self.names.zh)))
+        """The id and every name, spelled as they are compared, here as in training: pin-hole is 'pin hole'."""
+        return tuple(dict.fromkeys(spelled(name) for name in (self.id, *self.names.en, *self.names.zh)))
 
     @property
     def fields(self) -> DefectFields:

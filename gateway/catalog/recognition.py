@@ -1,18 +1,27 @@
 """The catalog as one request sees it, and the words by which it tells what is asked for. Knows no database."""
 
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from functools import cached_property
 
 from export.contract.defects import DEFECTS
+from export.contract.defects import normalise as spelled
 from gateway.catalog.defect import Defect
 from gateway.words.wording import is_instruction, normalise
 
-# The names by which a checkpoint has learned the classes of the contract, normalised; the first is the usual one.
-LEARNED = {
-    defect.id: tuple(normalise(name) for name in (*defect.names_en, *defect.names_zh, defect.id)) for defect in DEFECTS
-}
 NOTHING = "(?!)"  # a pattern that matches nowhere
+
+
+def _by_spelling(names: Iterable[str]) -> dict[str, str]:
+    known: dict[str, str] = {}
+    for name in names:
+        known.setdefault(spelled(name), normalise(name))
+    return known
+
+
+# The names by which a checkpoint has learned the classes of the contract, as the encoder reads them, by the spelling in
+# which they are compared; the first is the usual one.
+LEARNED = {defect.id: _by_spelling((*defect.names_en, *defect.names_zh, defect.id)) for defect in DEFECTS}
 
 
 class Catalog:
@@ -34,7 +43,7 @@ class Catalog:
 
     def recognise(self, words: str) -> str | None:
         """The id of the defect that words are, or else name; the longest name counts. None for other words."""
-        text = normalise(words)
+        text = spelled(words)
         if text in self._names:
             return self._names[text]
         found = [match[1] or match[2] for match in self._pattern.finditer(text)]
@@ -45,14 +54,24 @@ class Catalog:
 
         A name means the same in every phrasing; the encoder, which has learned a few dozen, is spared the others.
         """
-        text = normalise(words)
+        name = self._name_asked_for(words)
+        return words if name is None else asked_by(self.by_id[self._names[name]], name)
+
+    def asked_for(self, words: str) -> str | None:
+        """The id of the defect that words only ask for by name; None where they say anything else."""
+        name = self._name_asked_for(words)
+        return None if name is None else self._names[name]
+
+    def _name_asked_for(self, words: str) -> str | None:
+        text = spelled(words)
+        if text in self._names:
+            return text
         found = list(self._pattern.finditer(text))
         if not found:
-            return words
+            return None
         match = max(found, key=lambda each: len(each[1] or each[2]))
-        name = match[1] or match[2]
         rest = f"{text[: match.start()]} {text[match.end() :]}"
-        return asked_by(self.by_id[self._names[name]], name) if is_instruction(rest) else words
+        return match[1] or match[2] if is_instruction(rest) else None
 
     @cached_property
     def _names(self) -> dict[str, str]:
@@ -63,11 +82,11 @@ class Catalog:
     def _pattern(self) -> re.Pattern[str]:
         latin = "|".join(re.escape(name) for name in self._names if name.isascii()) or NOTHING
         chinese = "|".join(re.escape(name) for name in self._names if not name.isascii()) or NOTHING
-        return re.compile(rf"(?<![a-z0-9_])({latin})(?:es|s)?(?![a-z0-9_])|({chinese})")
+        return re.compile(rf"(?<![a-z0-9])({latin})(?:es|s)?(?![a-z0-9])|({chinese})")
 
 
 def asked_by(defect: Defect, name: str = "") -> str:
-    """The text that stands for a defect before the encoder, asked for by one of its normalised names or by none.
+    """The text that stands for a defect before the encoder, asked for by one of its names or by none.
 
     A class of the contract is asked for by a name that checkpoints have learned: `name` if it is one, else the usual
     one. A defect that an engineer has taught is asked for by his first description, for the encoder has never met its
@@ -75,5 +94,5 @@ def asked_by(defect: Defect, name: str = "") -> str:
     """
     if defect.id in LEARNED:
         learned = LEARNED[defect.id]
-        return name if name in learned else learned[0]
+        return learned.get(spelled(name), next(iter(learned.values())))
     return (*defect.descriptions.en, *defect.descriptions.zh, defect.name_in("en"))[0]

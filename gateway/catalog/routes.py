@@ -13,13 +13,13 @@ from gateway.access.actor import actor_of
 from gateway.catalog.defect import ID_PATTERN, Defect, DefectFields, StoredDefect, explain, fault_of_id
 from gateway.catalog.document import YAML, read_document, write_document
 from gateway.catalog.precondition import Precondition, entity_tag, read_precondition
-from gateway.catalog.recognition import asked_by
 from gateway.catalog.store import Change
 from gateway.errors import ParameterError, UnavailableError
 from gateway.request.arrival import read_small
 from gateway.request.json_body import JSON, read_json
 from gateway.request.negotiation import preferred
 from gateway.service import Service, service_of
+from gateway.words.wording import LANGUAGES
 
 MERGE_PATCH = "application/merge-patch+json"
 MAX_BODY_BYTES = 2**19
@@ -129,7 +129,7 @@ async def put_defect(
     fault = fault_of_id(defect_id)
     fields = _validated(values, [fault] if fault else [])
     defect = Defect(id=defect_id, **dict(fields))
-    _must_be_readable(service, defect)
+    await asyncio.to_thread(_must_be_readable, service, defect)
     stored, created = await asyncio.to_thread(service.catalog.store.put, defect, headers.actor, headers.expected)
     response.status_code = 201 if created else 200
     return _tagged(response, stored)
@@ -212,12 +212,21 @@ def _validated(values: Mapping[str, Any], faults: list[str]) -> DefectFields:
 
 
 def _must_be_readable(service: Service, defect: Defect) -> None:
-    """Refuses a text that the served model cannot read whole; while none is served, requests leave it out later."""
+    """Refuses texts that the served model cannot read whole: they can neither be asked for nor learned.
+
+    While none is served, requests leave the defect out later.
+    """
     with suppress(UnavailableError):
-        if not service.watch.detector().prompts.fits(text := asked_by(defect)):
-            raise ParameterError(
-                f"the model cannot read {text[:40]!r}..., by which the defect is asked for; say it shorter"
-            )
+        fits = service.watch.detector().prompts.fits
+        faults = [
+            f"{field}.{language}.{index}: more tokens than the model reads; say it shorter"
+            for field, texts in (("names", defect.names), ("descriptions", defect.descriptions))
+            for language in LANGUAGES
+            for index, text in enumerate(getattr(texts, language))
+            if not fits(text)
+        ]
+        if faults:
+            raise ParameterError("; ".join(faults))
 
 
 def _tagged(response: Response, defect: StoredDefect) -> StoredDefect:

@@ -3,6 +3,7 @@
 A change takes the catalog's one revision row first, so changes come one after the other in every worker.
 """
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -12,7 +13,7 @@ from pydantic import BaseModel, ValidationError
 from sqlalchemy import delete, func, select
 from sqlalchemy.orm import Session
 
-from gateway.catalog.defect import Defect, DefectFields, StoredDefect, explain, faults_between
+from gateway.catalog.defect import ID_PATTERN, Defect, DefectFields, StoredDefect, explain, faults_between
 from gateway.catalog.precondition import Precondition
 from gateway.catalog.seeds import SEEDS
 from gateway.catalog.tables import ChangeRow, DefectRow, RevisionRow
@@ -85,10 +86,9 @@ class CatalogStore:
 
     def history(self, defect_id: str) -> tuple[Change, ...]:
         """Every change of a defect, oldest first, of a deleted one as well; raises as `get` does."""
+        changes = select(ChangeRow).where(ChangeRow.defect_id == defect_id).order_by(ChangeRow.version)
         with self._database.read() as session:
-            rows = session.scalars(
-                select(ChangeRow).where(ChangeRow.defect_id == defect_id).order_by(ChangeRow.version)
-            ).all()
+            rows = session.scalars(changes).all() if _can_be(defect_id) else ()
         if not rows:
             raise NotFoundError(f"there has never been a defect {defect_id!r}; GET /defects lists what there is")
         return tuple(
@@ -114,7 +114,7 @@ class CatalogStore:
         """Replaces a defect by what `change` makes of it; raises as `get` and `put` do, and what `change` raises."""
         with self._database.write() as session:
             revision = _turn(session)
-            row = session.get(DefectRow, defect_id)
+            row = _row_of(session, defect_id)
             expected.check(defect_id, row.version if row else None)
             row = _present(session, defect_id)
             changed = Defect(id=defect_id, **dict(change(_stored(row).fields)))
@@ -124,7 +124,7 @@ class CatalogStore:
         """Deletes a defect, its history stays; raises as `get` does, and StaleError."""
         with self._database.write() as session:
             revision = _turn(session)
-            row = session.get(DefectRow, defect_id)
+            row = _row_of(session, defect_id)
             expected.check(defect_id, row.version if row else None)
             row = _present(session, defect_id)
             _record(session, actor, _stored(row), None)
@@ -180,8 +180,17 @@ def _load(session: Session) -> tuple[StoredDefect, ...]:
     return tuple(_stored(row) for row in session.scalars(select(DefectRow).order_by(DefectRow.position, DefectRow.id)))
 
 
+def _row_of(session: Session, defect_id: str) -> DefectRow | None:
+    return session.get(DefectRow, defect_id) if _can_be(defect_id) else None
+
+
+def _can_be(defect_id: str) -> bool:
+    """Whether a defect may have that id; PostgreSQL cannot even be asked for some others."""
+    return re.fullmatch(ID_PATTERN, defect_id) is not None
+
+
 def _present(session: Session, defect_id: str) -> DefectRow:
-    row = session.get(DefectRow, defect_id)
+    row = _row_of(session, defect_id)
     if row is None:
         raise NotFoundError(f"there is no defect {defect_id!r}; GET /defects lists what there is")
     return row

@@ -11,7 +11,7 @@ import pyvips  # type: ignore[import-untyped]
 from numpy.typing import NDArray
 
 from gateway.errors import ImageError, TooLargeError
-from gateway.pictures.images import MAX_SIDE
+from gateway.pictures.images import MAX_SIDE, check_upright
 
 SIGNATURES = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")  # TIFF and BigTIFF
 LEVELS_16 = 257  # of 16 bits to one of 8
@@ -39,7 +39,7 @@ class LineScan:
         """Reads the header.
 
         Raises:
-            ImageError: more than MOST_SAMPLES a pixel.
+            ImageError: more than MOST_SAMPLES a pixel, or it is to be turned.
             TooLargeError: more than `max_pixels`, or than MAX_SIDE on a side.
         """
         image = _load(data)
@@ -52,6 +52,7 @@ class LineScan:
                 f"the TIFF has {image.width} x {image.height} = {image.width * image.height} pixels, the limit is "
                 f"{max_pixels} and {MAX_SIDE} on a side; send it in parts"
             )
+        check_upright(image.get("orientation") if image.get_typeof("orientation") else None)
         self._data = data
         self.resolution_wh = (image.width, image.height)
 

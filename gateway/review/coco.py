@@ -4,9 +4,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from export.contract.defects import known_defect, normalise
+from export.contract.defects import normalise
 from gateway.answer import Box
 from gateway.catalog.defect import Defect
+from gateway.catalog.recognition import Catalog
+from gateway.catalog.seeds import SEEDS
 from gateway.review.feedback import Corners, Judged
 from gateway.review.recorded import RecordedAnswer, faint
 
@@ -52,6 +54,7 @@ class CocoFile:
         self._named = {
             normalise(name): defect.id for defect in catalog for name in (defect.id, *defect.names.en, *defect.names.zh)
         }
+        self._words = (Catalog(0, catalog), Catalog(0, SEEDS))
         self._text_ids: dict[str, str] = {}
         self._categories: dict[str, dict[str, Any]] = {}
         self._images: list[dict[str, Any]] = []
@@ -94,11 +97,11 @@ class CocoFile:
         }
 
     def _name(self, defect: Confirmed) -> str:
-        """Of its category: free words mean the defect that they name by now, in the catalog or else in the contract."""
+        """Of its category: free words mean the defect that they ask for by now, by the catalog or else the contract."""
         if not defect.in_free_words:
             return defect.category
-        words, known = normalise(defect.category), known_defect(defect.category)
-        return self._named.get(words) or (known.id if known else words)
+        meant = (each.asked_for(defect.category) for each in self._words)
+        return next(filter(None, meant), normalise(defect.category))
 
     def _category(self, name: str) -> dict[str, Any]:
         defect = self._catalog.get(name)  # None: asked for in free words, or deleted since

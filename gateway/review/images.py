@@ -111,11 +111,18 @@ class ImageStore:
         stages = [
             path
             for path in self._folder.glob("*/*/*/*#*")
-            if STAGE.fullmatch(path.relative_to(self._folder).as_posix()) and path.stat().st_mtime < before.timestamp()
+            if STAGE.fullmatch(path.relative_to(self._folder).as_posix()) and _is_older(path, before)
         ]
         for path in stages:
             path.unlink(missing_ok=True)
         return len(stages)
+
+
+def _is_older(path: Path, before: datetime) -> bool:
+    try:
+        return path.stat().st_mtime < before.timestamp()
+    except FileNotFoundError:  # the write is over
+        return False
 
 
 def _pieces(found: "obstore.GetResult") -> Iterator[bytes]:

@@ -7,10 +7,12 @@ worker comes first; `python -m gateway.review prune` does at once.
 
 import asyncio
 import logging
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from itertools import takewhile
 
 from sqlalchemy import ColumnElement, and_, delete, func, or_, select, update
 
@@ -28,6 +30,7 @@ PRUNE_INTERVAL_S = 600.0
 LOOK_INTERVAL_S = 60.0  # between looks whether pruning is due
 GRACE = timedelta(hours=1)  # younger pictures may still get their row
 ROWS = 500  # deleted in one transaction
+KEPT_PER_LOST = 10  # rows that have their picture for each that has lost it, at least: a crash loses few
 
 
 @dataclass
@@ -48,13 +51,14 @@ class Pruned:
 
 
 class Retention:
-    """Prunes; as a context now and then, in a thread of its own."""
+    """Prunes; as a context now and then, in a thread of its own. After that it deletes no further picture."""
 
     def __init__(self, database: Database, images: ImageStore | None, settings: Settings) -> None:
         self._database = database
         self._images = images
         self._settings = settings
         self._thread = ThreadPoolExecutor(1, "retention")
+        self._ending = threading.Event()  # the process waits for the thread
 
     def prune(self, now: datetime) -> Pruned:
         """Everything; may run twice at a time.
@@ -63,7 +67,7 @@ class Retention:
             DatabaseError, ImageStoreError: what was not done is done the next time.
         """
         pruned = Pruned()
-        while number := self._expire(now):
+        while self._goes_on() and (number := self._expire(now)):
             pruned.inspections += number
         self._keep_budget(pruned)
         self._mend(now, pruned)
@@ -102,7 +106,7 @@ class Retention:
     def _keep_budget(self, pruned: Pruned) -> None:
         """Gives up the oldest unreviewed pictures until the rest is within the budget."""
         kept = InspectionRow.image_path.is_not(None)
-        while True:
+        while self._goes_on():
             with self._database.write() as session:
                 take_turn(session)
                 held = session.scalars(select(func.sum(InspectionRow.image_bytes)).where(kept)).one() or 0
@@ -126,23 +130,27 @@ class Retention:
     def _mend(self, now: datetime, pruned: Pruned) -> None:
         """Deletes pictures that no row has, and takes from rows the pictures that are not there.
 
-        Where most are missing on either side it is the wrong store, one that is not mounted, or another database:
-        that is told, and only pictures that would have been too old anyway go.
+        Where most pictures have no row, or more rows have lost theirs than KEPT_PER_LOST allows, it is the wrong store,
+        one that is not mounted or another host's, or another database: that is told, and only pictures that would have
+        been too old anyway go.
         """
         if self._images is None:
             return
         before = now - GRACE
-        there = dict(self._images.paths())
+        there = dict(takewhile(self._goes_on, self._images.paths()))
+        if not self._goes_on():
+            return  # not all are known
         with self._database.read() as session:
             has = InspectionRow.image_path.is_not(None)
             rows = dict(session.execute(select(InspectionRow.image_path, InspectionRow.at).where(has)).all())
         matched = len(there.keys() & rows.keys())
         orphans = [path for path, at in there.items() if path not in rows and at < before]
         lost = [path for path, at in rows.items() if path not in there and at < before]
-        if len(orphans) > matched or len(lost) > matched:
+        if len(orphans) > matched or len(lost) * KEPT_PER_LOST > matched:
             LOG.error(
                 "of %d pictures in the image store %d have no inspection, and of %d inspections with a picture %d have "
-                "none in it; are PCBD_IMAGE_STORE and PCBD_DATABASE_URL the right ones, and mounted? Nothing is mended",
+                "none in it; are PCBD_IMAGE_STORE and PCBD_DATABASE_URL the right ones, mounted, and one store for all "
+                "hosts? Nothing is mended",
                 len(there),
                 len(orphans),
                 len(rows),
@@ -151,7 +159,7 @@ class Retention:
             longest = max(self._settings.record_retention_days, self._settings.reviewed_retention_days)
             orphans = [path for path in orphans if there[path] < now - timedelta(days=longest)]
             lost = []
-        self._images.delete(orphans)
+        self._delete(orphans)
         pruned.orphans = len(orphans) + self._images.sweep_stages(before)
         for start in range(0, len(lost), ROWS):
             some = InspectionRow.image_path.in_(lost[start : start + ROWS])
@@ -161,9 +169,12 @@ class Retention:
             LOG.error("%d inspections had lost their picture, as %s; they are kept without", len(lost), lost[0])
         pruned.lost = len(lost)
 
-    def _delete(self, paths: Sequence[str]) -> None:
+    def _delete(self, paths: Iterable[str]) -> None:
         if self._images is not None:
-            self._images.delete(paths)
+            self._images.delete(takewhile(self._goes_on, paths))
+
+    def _goes_on(self, *_: object) -> bool:
+        return not self._ending.is_set()
 
     def _prune_if_due(self) -> None:
         now = datetime.now(UTC)
@@ -185,5 +196,6 @@ class Retention:
         return self
 
     async def __aexit__(self, *_: object) -> None:
+        self._ending.set()
         await end(self._task)
         self._thread.shutdown(wait=False, cancel_futures=True)

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Annotated, Any, TypeVar
 
 from fastapi import APIRouter, Depends, Header, Path, Request, Response
@@ -9,7 +10,8 @@ from fastapi.responses import StreamingResponse
 from pydantic import BaseModel, ValidationError
 
 from gateway.access.actor import actor_of
-from gateway.errors import NotFoundError, ParameterError
+from gateway.catalog.defect import MAX_FAULTS
+from gateway.errors import NotFoundError, ParameterError, UnavailableError
 from gateway.request.arrival import read_small
 from gateway.request.json_body import JSON, read_json
 from gateway.request.parameters import faults_of
@@ -93,7 +95,25 @@ async def give_feedback(
     values = await read_json(await read_small(request, service.settings, {JSON}, MAX_BODY_BYTES))
     given = _validated("feedback", FeedbackRequest, values, [], strict=True)
     catalog = await service.catalog.current()
-    return await asyncio.to_thread(review.store.give_feedback, given, actor, catalog.by_id.keys())
+
+    def give() -> Feedback:
+        _must_be_readable(service, given)
+        return review.store.give_feedback(given, actor, catalog.by_id.keys())
+
+    return await asyncio.to_thread(give)
+
+
+def _must_be_readable(service: Service, given: FeedbackRequest) -> None:
+    """Refuses descriptions that the served model cannot read whole; while none is served, training cuts them later."""
+    with suppress(UnavailableError):
+        fits = service.watch.detector().prompts.fits
+        faults = [
+            f"missed.{index}.description: more tokens than the model reads; say it shorter"
+            for index, missed in enumerate(given.missed)
+            if missed.description is not None and not fits(missed.description)
+        ]
+        if faults:
+            raise ParameterError("; ".join(faults[:MAX_FAULTS]))
 
 
 def _validated(

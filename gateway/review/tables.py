@@ -20,6 +20,8 @@ class InspectionRow(Base):
     __table_args__ = (
         Index("ix_inspections_board", "board_id", "id"),
         Index("ix_inspections_reason", "reason", "id"),
+        Index("ix_inspections_recipe", "recipe", "id"),
+        Index("ix_inspections_camera", "camera_id", "id"),
         # The few that were reviewed, in order.
         Index("ix_inspections_reviewed", "id", sqlite_where=REVIEWED, postgresql_where=REVIEWED),
         {"sqlite_autoincrement": True},  # a number is never given twice: cursors and names hold it

@@ -79,7 +79,29 @@ def test_decode_scales_16_bit_gray_to_8(kind: str) -> None:
 def test_decode_leaves_the_pixels_where_the_file_has_them() -> None:
     exif = Image.Exif()
     exif[0x0112] = 6  # a viewer would turn it by 90 degrees
-    assert decode(encoded(Image.new("L", (60, 40)), "JPEG", exif=exif), PIXELS).shape == (40, 60, 3)
+    for kind in ("JPEG", "PNG"):
+        assert decode(encoded(Image.new("L", (60, 40)), kind, exif=exif), PIXELS).shape == (40, 60, 3)
+
+
+TURNED_BY_XMP = b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf tiff:Orientation="6"/></x:xmpmeta>'
+
+
+@pytest.mark.parametrize("options", [{}, {"compression": "tiff_lzw"}], ids=["plain", "packed"])
+def test_a_tiff_that_is_to_be_turned_is_refused(options: dict[str, Any]) -> None:
+    upright = encoded(Image.fromarray(GRAY), "TIFF", tiffinfo={0x0112: 1}, **options)
+
+    def says(orientation: int) -> bytes:
+        entry, other = (struct.pack("<HHIH", 0x0112, 3, 1, value) for value in (1, orientation))
+        assert upright.count(entry) == 1
+        return upright.replace(entry, other)
+
+    for orientation in range(2, 9):
+        with pytest.raises(ImageError, match=f"Orientation {orientation}"):
+            EncodedImage(says(orientation), PIXELS)
+    with pytest.raises(ImageError, match="Orientation 6"):
+        EncodedImage(encoded(Image.fromarray(GRAY), "TIFF", tiffinfo={700: TURNED_BY_XMP}, **options), PIXELS)
+    for orientation in (0, 1, 9):  # the first and the last mean nothing
+        np.testing.assert_array_equal(decode(says(orientation), PIXELS)[..., 0], GRAY)
 
 
 def test_decode_reads_a_single_pixel_and_a_single_row() -> None:

@@ -102,6 +102,14 @@ def test_floating_point_pixels_are_refused() -> None:
         next(LineScan(data, 10**6).bands([0], TILE))
 
 
+def test_a_line_scan_that_is_to_be_turned_is_refused() -> None:
+    for orientation in range(2, 9):
+        with pytest.raises(ImageError, match=f"Orientation {orientation}"):
+            LineScan(tiff(Image.fromarray(NOISE), tiffinfo={0x0112: orientation}), 10**6)
+    upright = LineScan(tiff(Image.fromarray(NOISE), tiffinfo={0x0112: 1}), 10**6)
+    np.testing.assert_array_equal(whole(upright, [0, 250, 500, 744]), NOISE)
+
+
 def test_a_header_that_says_thousands_of_samples_a_pixel_is_refused() -> None:
     samples = struct.pack("<HHIH", 277, 3, 1, 3)  # SamplesPerPixel, a number of 16 bits
     data = tiff(Image.fromarray(NOISE))

@@ -16,7 +16,10 @@ from export.contract.defects import DEFECTS, Defect, known_defect
 from training.data.ending import is_whole
 
 IMAGE_FORMATS = ("BMP", "JPEG", "PNG", "TIFF", "WEBP")  # what OpenCV reads as well
+TURNED = range(2, 9)  # of a TIFF's tag Orientation, as gateway/pictures/images.py has it
 CHINESE = re.compile("[\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff]")
+
+Image.MAX_IMAGE_PIXELS = None  # a line scan has more than Pillow's limit; only headers are read by it here
 
 
 class DatasetError(ValueError):
@@ -96,9 +99,9 @@ def read_resolution_wh(path: Path) -> tuple[int, int]:
         DatasetError: the file is missing, no picture in one of IMAGE_FORMATS, cut off, or a TIFF that is to be turned.
     """
     try:
-        # Pillow warns of large pictures and of odd metadata, none of which a header's reader minds.
+        # Pillow warns of odd metadata, which a header's reader does not mind.
         with warnings.catch_warnings(action="ignore"), Image.open(path, formats=IMAGE_FORMATS) as image:
-            if image.format == "TIFF" and image.getexif().get(ExifTags.Base.Orientation, 1) != 1:
+            if image.format == "TIFF" and image.getexif().get(ExifTags.Base.Orientation) in TURNED:
                 raise DatasetError(
                     f"{path} is a TIFF with an orientation, which readers do not agree on; store it upright"
                 )
@@ -107,5 +110,5 @@ def read_resolution_wh(path: Path) -> tuple[int, int]:
             return image.size
     except FileNotFoundError as error:
         raise DatasetError(f"{path} is missing") from error
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+    except (OSError, ValueError, SyntaxError) as error:
         raise DatasetError(f"{path} is not a readable image: {error}") from error

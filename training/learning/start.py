@@ -1,5 +1,6 @@
 """What a run starts from: its datasets, the pictures of earlier runs, its network and its tokenizer."""
 
+import sys
 from collections.abc import Collection, Mapping, Sequence
 
 import torch
@@ -9,7 +10,7 @@ from torch import Tensor
 from export.contract.defects import DEFECTS, Defect
 from training.config import Config, ConfigError, ContinuedConfig, DataConfig, ModelConfig, PretrainedConfig
 from training.data.dataset import Dataset, DatasetError, Sample, sentences
-from training.data.lengths import check_lengths
+from training.data.lengths import MOST_TOKENS, check_lengths, too_long
 from training.data.source import join_datasets, read_dataset
 from training.learning.replay import DIGEST, ReplayBuffer, digest
 from training.network.building import add_fine_tokens, build_network, deepen_vision
@@ -18,7 +19,7 @@ from training.network.lora import add_adapters
 from training.network.modeling_florence2_grounding import Florence2ForGrounding
 from training.network.pretrained import load_pretrained
 from training.network.tokenizer import train_tokenizer
-from training.prompts import LANGUAGES, PHRASINGS, Phrasings, corpus, words
+from training.prompts import LANGUAGES, PHRASINGS, Phrasings, corpus, names
 
 
 def open_buffer(config: Config) -> ReplayBuffer:
@@ -119,8 +120,11 @@ def weights_by_class(
 def start_network(config: Config, dataset: Dataset) -> tuple[Florence2ForGrounding, Tokenizer]:
     """The network to train and its tokenizer; torch's global generator decides the weights that are new.
 
+    Of a sentence that is too long for a prompt the beginning is learned, and stderr tells it: one among thousands of
+    reviews must not hold up all others.
+
     Raises:
-        DatasetError: names the sentences that are too long for a prompt.
+        DatasetError: tells the names that are too long for a prompt.
         PretrainedError: the published checkpoint cannot be used.
         CheckpointError: the checkpoint to go on from cannot be used.
         ConfigError: an adapter is asked for where there is no layer of that name.
@@ -135,8 +139,14 @@ def start_network(config: Config, dataset: Dataset) -> tuple[Florence2ForGroundi
         texts = corpus([*DEFECTS, *own], sentences(dataset), phrasings_of(config.data))
         tokenizer = train_tokenizer(texts, model.text_vocab)
         network = build_network(model, tokenizer)
-    called = [word for category in dataset.categories for language in LANGUAGES for word in words(category, language)]
-    check_lengths([*called, *sentences(dataset)], tokenizer)
+    categories = dataset.categories
+    check_lengths((name for each in categories for language in LANGUAGES for name in names(each, language)), tokenizer)
+    said = [text for each in categories for text in each.descriptions_en + each.descriptions_zh]
+    if long := too_long([*said, *sentences(dataset)], tokenizer):
+        print(  # noqa: T201
+            f"warning: a prompt has {MOST_TOKENS} tokens at most; only the beginning is learned of {long}",
+            file=sys.stderr,
+        )
     return _as_trained(network, config), tokenizer
 
 

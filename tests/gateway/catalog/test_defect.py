@@ -3,7 +3,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from export.contract.defects import DEFECTS
+from export.contract.defects import DEFECTS, known_defect
 from gateway.catalog.defect import MAX_ENABLED, Defect, Names, explain, faults_between
 from gateway.catalog.seeds import SEEDS
 
@@ -57,6 +57,14 @@ def test_a_name_means_one_defect_in_any_spelling() -> None:
     ((defect_id, fault),) = faults_between([*SEEDS, glue])
     assert defect_id == "red_glue"
     assert "'short circuit' already names short" in fault
+
+
+@pytest.mark.parametrize("name", ["pin hole", "Pin_Hole", "solder-bridge", "mousebite "])
+def test_a_name_that_training_takes_for_another_class_is_refused(name: str) -> None:
+    glue = Defect.model_validate(GLUE | {"names": {"en": [name]}})
+    ((_, fault),) = faults_between([*SEEDS, glue])
+    assert "already names" in fault
+    assert known_defect(name) is not None
 
 
 def test_an_id_is_a_name_as_well() -> None:

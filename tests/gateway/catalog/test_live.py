@@ -181,5 +181,11 @@ def test_a_defect_that_the_model_cannot_read_is_refused_or_left_out(triton: Trit
     with gateway(triton.grpc_url, database_url=url, deadline_s="60") as (client, _):
         wait_until(lambda: status(client, "/readyz") == 200)
         assert len(ask(client)["understood"]) == 12
-        refused = client.put("/defects/smileys", json=unreadable)
-        assert (refused.status_code, "shorter" in refused.json()["detail"]) == (422, True)
+        for change, place in (
+            (unreadable, "descriptions.en.0"),
+            ({"names": {"en": ["smileys", "🙂" * 50]}}, "names.en.1"),
+            ({"names": {"en": ["smileys"]}, "descriptions": {"zh": ["笑脸", "🙂" * 50]}}, "descriptions.zh.1"),
+        ):
+            for method in ("PUT", "PATCH"):
+                refused = client.request(method, "/defects/smileys", json=change)
+                assert (refused.status_code, place in refused.json()["detail"]) == (422, True), refused.text

@@ -25,6 +25,13 @@ GLUE = Defect(
         ("find spurs", "spur"),
         ("图像中是否存在焊锡不足?", "insufficient_solder"),
         ("find mouse bites", "mousebite"),
+        ("find pin holes", "pin_hole"),
+        ("PIN_HOLE", "pin_hole"),
+        ("mouse_bite", "mousebite"),
+        ("is there a short_circuit?", "short"),
+        ("mark each open-circuit", "open"),
+        ("solder-bridge", "solder_bridge"),
+        ("missing-components", "missing_component"),
         ("spurious copper", "spurious_copper"),
         ("locate all solder bridge regions", "solder_bridge"),
         ("find pads with too little solder", "insufficient_solder"),
@@ -53,6 +60,11 @@ def test_a_class_asked_for_by_name_in_any_phrasing_is_asked_for_by_its_name(lang
             assert CATALOG.wording(phrasing.format(label=name)) == normalise(name), phrasing
 
 
+@pytest.mark.parametrize("prompt", ["pin hole", "find Pin-Holes", "pin_hole", "ＰＩＮ－ＨＯＬＥ"])
+def test_a_name_however_spelled_is_asked_for_as_it_was_learned(prompt: str) -> None:
+    assert (CATALOG.recognise(prompt), CATALOG.wording(prompt)) == ("pin_hole", "pin-hole")
+
+
 @pytest.mark.parametrize(
     "prompt",
     [
@@ -77,7 +89,9 @@ def test_a_taught_defect_is_asked_for_by_its_first_description() -> None:
     catalog = Catalog(2, [*SEEDS, GLUE])
     for prompt in ("red_glue", "找出红胶溢出", "Glue Overflow", "请标出溢胶的位置"):
         assert (catalog.recognise(prompt), catalog.wording(prompt)) == ("red_glue", "red glue that has run onto a pad")
+        assert catalog.asked_for(prompt) == "red_glue"
     assert catalog.wording("引脚旁边的红胶溢出") == "引脚旁边的红胶溢出"
+    assert catalog.asked_for("引脚旁边的红胶溢出") is None
     assert asked_by(GLUE.model_copy(update={"descriptions": Descriptions(zh=["红胶流到焊盘上"])})) == "红胶流到焊盘上"
     assert asked_by(GLUE.model_copy(update={"descriptions": Descriptions()})) == "glue overflow"
 

@@ -114,14 +114,15 @@ def test_a_stale_change_is_refused_and_changes_nothing(store: CatalogStore) -> N
     assert len(store.history("red_glue")) == 2
 
 
-def test_what_is_not_there_is_named(store: CatalogStore) -> None:
+@pytest.mark.parametrize("defect_id", ["nothing", "nothing\0", "Nothing", "nothing" * 10_000, "nothing断"])
+def test_what_is_not_there_is_named(store: CatalogStore, defect_id: str) -> None:
     for question in (
-        lambda: store.get("nothing"),
-        lambda: store.history("nothing"),
-        lambda: store.change("nothing", lambda fields: fields, "me", ANY),
-        lambda: store.delete("nothing", "me", ANY),
+        lambda: store.get(defect_id),
+        lambda: store.history(defect_id),
+        lambda: store.change(defect_id, lambda fields: fields, "me", ANY),
+        lambda: store.delete(defect_id, "me", ANY),
     ):
-        with pytest.raises(NotFoundError, match="nothing"):
+        with pytest.raises(NotFoundError, match=r"(?i)nothing"):
             question()
 
 

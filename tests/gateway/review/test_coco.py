@@ -78,8 +78,22 @@ def free(words: str) -> Confirmed:
         ([GLUE], [free("Red glue"), free("red glue"), Confirmed("red_glue", BOX)], ["red_glue"]),
         ([], [free("Red glue"), free("red-glue"), Confirmed("red_glue", BOX)], ["red glue"]),
         ([], [free("断路"), free("trace break"), Confirmed("open", BOX)], ["open"]),
+        ([GLUE], [free("find all red-glue"), free("寻找 Red Glue 的位置"), Confirmed("red_glue", BOX)], ["red_glue"]),
+        ([], [free("find open circuits"), free("寻找断路"), Confirmed("open", BOX)], ["open"]),
+        (
+            [GLUE],
+            [free("red glue beside the pin"), Confirmed("red_glue", BOX)],
+            ["red glue beside the pin", "red_glue"],
+        ),
     ],
-    ids=["taught", "deleted", "deleted from the twelve"],
+    ids=[
+        "taught",
+        "deleted",
+        "deleted from the twelve",
+        "asked for",
+        "asked for, deleted from the twelve",
+        "described",
+    ],
 )
 def test_a_defect_is_one_category_however_it_was_asked_for(
     catalog: list[Defect], defects: list[Confirmed], categories: list[str], tmp_path: Path

@@ -100,6 +100,7 @@ def test_only_pictures_of_its_own_are_listed_and_swept(tmp_path: Path) -> None:
         (tmp_path / name).write_bytes(b"")
         os.utime(tmp_path / name, (0, 0))
     assert [each for each, _ in images.paths()] == [path]
+    (tmp_path / f"{path}#2").symlink_to("gone")  # as of a write that is over since it was listed
     assert images.sweep_stages(datetime.now(UTC)) == 1
     assert stored(tmp_path) == sorted([path, *others])
 

@@ -1,19 +1,24 @@
 """What is kept and what goes, on SQLite and PostgreSQL, over a real folder of pictures."""
 
+import asyncio
 import os
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from threading import Event
 
 import pytest
 
 from gateway.database import Database
+from gateway.review import retention as retention_module
 from gateway.review.images import ImageStore
 from gateway.review.retention import GRACE, PRUNE_INTERVAL_S, Retention
 from gateway.review.store import KeptImage, ReviewStore, Total
 from gateway.settings import Settings
 from tests.gateway.review.test_images import stored
 from tests.gateway.review.test_store import DEFECTS, answer_of, feedback_of, names, record_of
+from tests.gateway.test_failures import PATIENCE_S
 
 NOW = datetime.now(UTC)
 SETTINGS = Settings(image_store_budget_bytes=10**9, record_retention_days=90, reviewed_retention_days=365)
@@ -78,21 +83,25 @@ def test_the_budget_takes_the_oldest_unreviewed_pictures_and_leaves_their_record
 def test_pruning_mends_what_a_crash_left_between_file_and_row(
     store: ReviewStore, database: Database, images: ImageStore, tmp_path: Path
 ) -> None:
-    sound, lost = keep(store, images, "sound", 1), keep(store, images, "lost", 1)
+    lost, *sound = [keep(store, images, name, 1) for name in ("lost", *map(str, range(10)))]
     orphan, _ = images.put(PICTURE, NOW)
     images.delete([lost])
     retention = Retention(database, images, SETTINGS)
     just_now = retention.prune(datetime.now(UTC))
     assert (just_now.orphans, just_now.lost) == (0, 1)  # the orphan may still get its row
-    assert (store.get("sound").has_image, store.get("lost").has_image) == (True, False)
+    assert (store.get("0").has_image, store.get("lost").has_image) == (True, False)
     later = retention.prune(datetime.now(UTC) + GRACE + timedelta(minutes=1))
     assert (later.orphans, later.lost) == (1, 0)
-    assert stored(tmp_path / "images") == [sound]
-    assert orphan != sound
+    assert stored(tmp_path / "images") == sorted(sound)
+    assert orphan not in sound
 
 
-@pytest.mark.parametrize("held", [[], ["new"], ["foreign", "foreign", "new"]], ids=["empty", "one new", "of another"])
-def test_a_store_that_lacks_most_pictures_is_taken_for_the_wrong_one(
+@pytest.mark.parametrize(
+    "held",
+    [[], ["new"], ["foreign", "foreign", "new"], ["new"] * 10],
+    ids=["empty", "one new", "of another", "of a host whose pictures are more"],
+)
+def test_a_store_that_lacks_more_than_a_few_pictures_is_taken_for_the_wrong_one(
     held: list[str], store: ReviewStore, database: Database, images: ImageStore, tmp_path: Path
 ) -> None:
     keep(store, images, "a", 1)
@@ -141,3 +150,38 @@ def test_two_prunings_at_a_time_count_once(
     assert sum(each.inspections for each in pruned) == 20
     assert (names(store), stored(tmp_path / "images")) == ([], [])
     assert store.totals() == [Total("short", "", "right", 20, 0, 0)]
+
+
+class HaltingStore(ImageStore):
+    """One that has deleted a picture and does not return yet."""
+
+    def __init__(self, url: str) -> None:
+        super().__init__(url)
+        self.halted, self.released = Event(), Event()
+
+    def delete(self, paths: Iterable[str]) -> None:
+        for path in paths:
+            super().delete([path])
+            self.halted.set()
+            assert self.released.wait(PATIENCE_S)
+
+
+@pytest.mark.parametrize("reason", ["age", "budget"])
+def test_a_pruning_at_work_ends_soon_when_the_gateway_does(
+    reason: str, store: ReviewStore, database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(retention_module, "ROWS", 2)
+    images = HaltingStore(f"file://{tmp_path}/images")
+    paths = [keep(store, images, str(number), 400 if reason == "age" else 1) for number in range(6)]
+    settings = SETTINGS.model_copy(update={"image_store_budget_bytes": 0})
+
+    async def stop_while_pruning() -> None:
+        async with Retention(database, images, settings) as retention:
+            pruning = asyncio.get_running_loop().run_in_executor(None, retention.prune, NOW)
+            assert await asyncio.to_thread(images.halted.wait, PATIENCE_S)
+        images.released.set()
+        await asyncio.wait_for(pruning, PATIENCE_S)
+
+    asyncio.run(stop_while_pruning())
+    assert stored(tmp_path / "images") == sorted(paths[1:])
+    assert sum(store.get(name).has_image for name in names(store)) == 4

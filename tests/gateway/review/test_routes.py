@@ -87,6 +87,15 @@ def test_what_is_not_there_is_404(client: httpx.Client) -> None:
             {"missed": [{"defect": "short", "box": {"x1": 0, "y1": 0, "x2": 9, "y2": 9}, "description": " "}]},
             "description",
         ),
+        (
+            {
+                "missed": [
+                    {"defect": "short", "box": {"x1": 0, "y1": 0, "x2": 9, "y2": 9}, "description": words}
+                    for words in ("一条斜的浅划痕", "🙂" * 100)
+                ]
+            },
+            "missed.1.description: more tokens",
+        ),
         ({"opinion": "good"}, "opinion"),
         ({"replaces": "1"}, "replaces"),
     ],

@@ -1,10 +1,14 @@
+import struct
+import zlib
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
 
 from export.contract.defects import DEFECTS, Defect
 from training.data.dataset import DatasetError, has_all_names, known_category, read_resolution_wh
+from training.data.images import read_image
 
 
 def test_known_category_finds_every_name_however_written() -> None:
@@ -32,9 +36,17 @@ def test_a_known_defect_is_one_with_every_name_in_whatever_order(category: Defec
     assert has_all_names(category) == whole
 
 
-def test_read_resolution_wh_reads_headers_of_large_pictures(tmp_path: Path) -> None:
-    Image.new("1", (12_000, 10_000)).save(tmp_path / "panel.png")
-    assert read_resolution_wh(tmp_path / "panel.png") == (12_000, 10_000)
+def chunk(kind: bytes, content: bytes) -> bytes:
+    """Of a PNG."""
+    return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+
+
+@pytest.mark.parametrize("size", [(12_000, 10_000), (16_384, 16_384)], ids=["panel", "line scan"])
+def test_read_resolution_wh_reads_headers_of_large_pictures(size: tuple[int, int], tmp_path: Path) -> None:
+    header = struct.pack(">IIBBBBB", *size, 8, 0, 0, 0, 0)
+    chunks = chunk(b"IHDR", header) + chunk(b"IDAT", b"") + chunk(b"IEND", b"")
+    (tmp_path / "large.png").write_bytes(b"\x89PNG\r\n\x1a\n" + chunks)
+    assert read_resolution_wh(tmp_path / "large.png") == size
 
 
 def test_read_resolution_wh_is_of_the_pixels_as_stored(tmp_path: Path) -> None:
@@ -44,12 +56,24 @@ def test_read_resolution_wh_is_of_the_pixels_as_stored(tmp_path: Path) -> None:
     assert read_resolution_wh(tmp_path / "turned.jpg") == (40, 20)
 
 
-def test_a_tiff_that_is_to_be_turned_is_refused(tmp_path: Path) -> None:
+def tiff(path: Path, orientation: int) -> Path:
     exif = Image.Exif()
-    exif[0x0112] = 3
-    Image.new("L", (40, 20)).save(tmp_path / "turned.tiff", exif=exif)
-    with pytest.raises(DatasetError, match=r"turned\.tiff.*orientation"):
-        read_resolution_wh(tmp_path / "turned.tiff")
+    exif[0x0112] = orientation
+    Image.fromarray(np.arange(800, dtype=np.uint8).reshape(20, 40)).save(path, exif=exif)
+    return path
+
+
+def test_a_tiff_that_is_to_be_turned_is_refused(tmp_path: Path) -> None:
+    for orientation in range(2, 9):
+        with pytest.raises(DatasetError, match=r"turned\.tiff.*orientation"):
+            read_resolution_wh(tiff(tmp_path / "turned.tiff", orientation))
+
+
+@pytest.mark.parametrize("orientation", [0, 1, 9])
+def test_a_tiff_that_is_upright_or_says_nonsense_is_read_as_stored(orientation: int, tmp_path: Path) -> None:
+    path = tiff(tmp_path / "upright.tiff", orientation)
+    assert read_resolution_wh(path) == (40, 20)
+    np.testing.assert_array_equal(read_image(path)[..., 0], np.arange(800, dtype=np.uint8).reshape(20, 40))
 
 
 def test_read_resolution_wh_tells_missing_from_unreadable(tmp_path: Path) -> None:

@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from training.data.dataset import DatasetError
-from training.data.lengths import MOST_TOKENS, check_lengths
+from training.data.lengths import MOST_TOKENS, check_lengths, too_long
 from training.network.checkpoint import load_checkpoint
 
 
@@ -12,6 +12,7 @@ def test_texts_beyond_what_a_prompt_holds_are_named_with_their_tokens(tiny_check
     fits = "z" * (MOST_TOKENS - 2)  # a token each, as no word begins so, and two around them
     assert len(tokenizer.encode(fits).ids) == MOST_TOKENS
     check_lengths([fits, "断路"], tokenizer)
+    assert too_long([fits, "断路"], tokenizer) == ""
     with pytest.raises(DatasetError, match=f"'{fits}z' .{MOST_TOKENS + 1} tokens. exceed"):
         check_lengths([fits, f"{fits}z", f"{fits}z"], tokenizer)
     with pytest.raises(DatasetError, match="and 2 more exceed"):

@@ -74,14 +74,38 @@ def test_pictures_with_sparse_labels_do_not_judge(tmp_path: Path) -> None:
     assert len(read_judging(tmp_path / "judging.json", "val").samples) == len(judging.samples) - 1
 
 
-def test_a_sentence_too_long_for_a_prompt_is_named_at_the_start(tmp_path: Path) -> None:
+LONG = "".join(random.Random(0).choices(string.ascii_lowercase, k=2000))
+
+
+def run_on(dataset: Dataset, folder: Path) -> Run:
+    write_coco(dataset, folder / "own.json", {})
+    return Run(read_config(CONFIG, [*settings(folder / "own.json", folder / "run"), "model.text_vocab=300"]))
+
+
+def test_a_sentence_too_long_for_a_prompt_is_told_and_holds_nothing_up(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     boards = read_deeppcb(write_boards(tmp_path / "data"), "train")
-    long = "".join(random.Random(0).choices(string.ascii_lowercase, k=2000))
-    first, second, *others = boards.samples  # the first judges
-    described = replace(second, image_descriptions=(long,))
-    write_coco(Dataset(boards.categories, (first, described, *others)), tmp_path / "own.json", {})
-    with pytest.raises(DatasetError, match=rf"128 tokens.*{long[:60]}"):
-        Run(read_config(CONFIG, [*settings(tmp_path / "own.json", tmp_path / "run"), "model.text_vocab=300"]))
+    texts = [f"{kind} {LONG}" for kind in ("class", "defect", "picture")]
+    category, *classes = boards.categories
+    described = replace(category, descriptions_en=(texts[0],))
+    judging = [sample for sample in boards.samples if sample.group == "22222"]
+    first, second, *others = [sample for sample in boards.samples if sample.group != "22222"]
+    first = replace(first, descriptions=((texts[1],),) * len(first.class_ids))
+    second = replace(second, image_descriptions=(texts[2],))
+    run = run_on(Dataset((described, *classes), (first, second, *others, *judging)), tmp_path)
+    told = capsys.readouterr().err
+    assert all(text in told for text in texts)
+    run.train()
+    assert (tmp_path / "run" / "checkpoint").is_dir()
+
+
+def test_a_name_too_long_for_a_prompt_is_refused(tmp_path: Path) -> None:
+    boards = read_deeppcb(write_boards(tmp_path / "data"), "train")
+    category, *classes = boards.categories
+    called = replace(category, names_en=(*category.names_en, LONG))
+    with pytest.raises(DatasetError, match=rf"128 tokens.*{LONG[:60]}"):
+        run_on(Dataset((called, *classes), boards.samples), tmp_path)
 
 
 def test_pictures_without_a_defect_cannot_judge(tmp_path: Path) -> None:
