@@ -114,9 +114,14 @@ async def _lines(
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(own_deadline.remaining_s()):
                     await service.wait_for_room()
-            with service.room(), measured(service.metrics), stage("picture", {"index": index}):
+            with (
+                contextlib.ExitStack() as place,
+                measured(service.metrics),
+                stage("picture", {"index": index}),
+            ):
+                place.enter_context(service.room())
                 asked = DetectRequest(await image.read(), batch.parameters)
-                answer, _ = await service.answer(asked, overlay, own_id, own_deadline, own_key)
+                answer, _ = await service.answer(asked, overlay, own_id, own_deadline, own_key, place)
         except Exception as error:  # noqa: BLE001 - which log_problem logs
             found = problem_of(error, own_id)
             service.metrics.count_reject(error, PATH)

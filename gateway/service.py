@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from functools import partial
 
@@ -114,16 +114,21 @@ class Service:
         request_id: str,
         deadline: Deadline,
         key: IdempotencyKey | None,
+        place: ExitStack | None = None,
     ) -> tuple[DetectAnswer, bool]:
         """The answer within the deadline, and whether it is that of an earlier request with the same idempotency key.
+
+        `place` is held until the work ends, which with a key goes on when the caller is cancelled; who waits for
+        another's work leaves it to the caller.
 
         Raises:
             ServiceError: every fault.
         """
 
         async def work() -> DetectAnswer:
-            async with asyncio.timeout(deadline.remaining_s()):
-                return await self._answer(asked, overlay, request_id, deadline)
+            with (place or ExitStack()).pop_all():
+                async with asyncio.timeout(deadline.remaining_s()):
+                    return await self._answer(asked, overlay, request_id, deadline)
 
         try:
             if key is None:

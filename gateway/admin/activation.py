@@ -125,11 +125,16 @@ class Activation:
         last = time.monotonic() + FOLLOW_S
         while True:
             await self._watch.look()
-            active = self._watch.detector().served
-            if active.version == version:
-                return active
+            try:
+                active = self._watch.detector().served
+            except UnavailableError as error:  # it did not answer a look or two: the promotion is not undone for that
+                instead = str(error)
+            else:
+                if active.version == version:
+                    return active
+                instead = f"Triton says that it serves {active.version}"
             if time.monotonic() > last:
-                raise UnavailableError(f"Triton says after {FOLLOW_S:g} s that it serves {active.version} instead")
+                raise UnavailableError(f"it is not in use after {FOLLOW_S:g} s: {instead}")
             await asyncio.sleep(REPLACING_INTERVAL_S)
 
     async def _promote(self, promoted: Sequence[int], beside: Sequence[int] = ()) -> None:

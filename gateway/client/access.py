@@ -7,6 +7,9 @@ from typing import Any
 
 import httpx
 
+# No proxy of the environment stands before this machine itself; None is the transport without one.
+DIRECT = dict.fromkeys(("all://127.0.0.1", "all://localhost", "all://[::1]"))
+
 
 def access_options(api_key: str | None, ca: Path | None, certificate: Path | None) -> dict[str, Any]:
     """What httpx's clients take. `ca` is trusted instead of the usual authorities; `certificate` holds its key too.
@@ -31,4 +34,4 @@ def access_options(api_key: str | None, ca: Path | None, certificate: Path | Non
             raise ValueError(
                 f"{certificate} cannot be used: {error}; expected a certificate and its key in PEM"
             ) from error
-    return {"headers": headers, "verify": context}
+    return {"headers": headers, "verify": context, "mounts": DIRECT}

@@ -7,6 +7,7 @@ pcbd defects
 """
 
 import asyncio
+import inspect
 import json
 import sys
 from io import TextIOWrapper
@@ -31,6 +32,8 @@ from gateway.client.table import console, rows, table_of
 
 OK, NG, UNREADABLE, FAILED = range(4)  # exit codes
 PAUSE_S = 5.0  # before a watch asks again about a picture that it could not ask about
+LONGEST_PAUSE_S = 600.0  # about one that the gateway fails at, again and again
+OWN = inspect.signature(Client.detect).parameters.keys() - {"parameters"}  # which --set cannot give besides
 
 APP = typer.Typer(
     name="pcbd",
@@ -157,25 +160,29 @@ def watch(
             def ask(path: Path, complete: dict[Path, Arrived] = complete) -> DetectAnswer:
                 return question.ask(client, path, complete[path].key(repr(question)))
 
-            failed = unreadable = False
+            away = failed = unreadable = False
             for outcome in ask_all(list(complete), ask, at_once, ended):
-                if outcome.answer is None and not _is_about_the_picture(outcome):
-                    if isinstance(outcome.error, RefusedError) and outcome.error.is_about_the_request:
-                        raise outcome.error  # every picture would be refused
-                    err.print(f"{outcome.picture.name}: {outcome.error}; it is asked about again", soft_wrap=True)
-                    if isinstance(outcome.error, OSError):  # this machine's fault, which holds up no other picture
-                        camera.put_off(complete[outcome.picture], PAUSE_S)
-                        unreadable = True
-                    else:
-                        failed = True
+                arrived, fault, pause_s = complete[outcome.picture], outcome.error, PAUSE_S
+                if fault is None or _is_about_the_picture(outcome):
+                    done.add(arrived, outcome)
+                    out.print(_line(outcome), soft_wrap=True)
                     continue
-                done.add(complete[outcome.picture], outcome)
-                out.print(_line(outcome), soft_wrap=True)
-            if once and (failed or unreadable):
-                raise typer.Exit(FAILED if failed else UNREADABLE)
+                if isinstance(fault, OSError):  # this machine's, which holds up no other picture
+                    camera.put_off(arrived, PAUSE_S, PAUSE_S)
+                    unreadable = True
+                elif not isinstance(fault, RefusedError) or fault.is_worth_retrying:
+                    away = True
+                elif fault.is_about_the_request:
+                    raise fault  # every picture would be refused
+                else:  # the gateway is there and fails, maybe at this picture only
+                    pause_s = camera.put_off(arrived, PAUSE_S, LONGEST_PAUSE_S)
+                    failed = True
+                err.print(f"{outcome.picture.name}: {fault}; it is asked about again in {pause_s:g} s", soft_wrap=True)
+            if once and (away or failed or unreadable):
+                raise typer.Exit(FAILED if away or failed else UNREADABLE)
             if once and camera.is_settled:
                 break
-            ended.wait(PAUSE_S if failed else interval)
+            ended.wait(PAUSE_S if away else interval)
 
 
 @APP.command()
@@ -236,7 +243,13 @@ def _pairs(settings: list[str] | None) -> dict[str, str]:
     wrong = [each for each in settings if not each.partition("=")[0] or "=" not in each]
     if wrong:
         raise typer.BadParameter(f"{', '.join(map(repr, wrong))}: expected NAME=VALUE", param_hint="--set")
-    return {name: value for name, _, value in (each.partition("=") for each in settings)}
+    found = {name: value for name, _, value in (each.partition("=") for each in settings)}
+    if own := sorted(OWN & found.keys()):
+        raise typer.BadParameter(
+            f"{', '.join(own)}: no parameter of POST /detect; pictures, words and time are arguments of their own",
+            param_hint="--set",
+        )
+    return found
 
 
 def _exit_code(outcomes: list[Outcome], ng_ok: bool) -> int:

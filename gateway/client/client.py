@@ -6,6 +6,7 @@
 Every request carries an idempotency key, so that one whose answer got lost costs no work twice.
 """
 
+import random
 import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
@@ -25,6 +26,7 @@ from gateway.client.form import form_of
 URL = "http://127.0.0.1:8080"
 TIMEOUT_S = 30.0
 ATTEMPTS = 8
+FIRST_WAIT_S, LONGEST_WAIT_S = 0.2, 5.0  # between attempts, where the gateway names no time
 GRACE_S = 1.0  # the server's own 504 says more than a connection given up
 # The connection broke or was not made: the key makes it safe to ask again. A timeout is none of these: time is up.
 BROKEN = (httpx.ConnectError, httpx.ReadError, httpx.WriteError, httpx.RemoteProtocolError)
@@ -176,17 +178,22 @@ class Client:
         """The first result within time and attempts; between two of them it waits as long as the gateway wishes."""
         allowed_s = self._timeout_s if timeout_s is None else timeout_s
         deadline = time.monotonic() + allowed_s
+        longest_s = FIRST_WAIT_S
 
         def wait(error: Exception) -> bool | float:
+            nonlocal longest_s
+            named_s = None
             if isinstance(error, RefusedError | StrangerError) and error.is_worth_retrying:
-                if error.retry_after_s is None:
-                    return True
-                return error.retry_after_s if time.monotonic() + error.retry_after_s < deadline else False
-            return isinstance(error, BROKEN) and UNTRUSTED not in str(error)
+                named_s = error.retry_after_s
+            elif not isinstance(error, BROKEN) or UNTRUSTED in str(error):
+                return False
+            wait_s = random.uniform(longest_s / 2, longest_s) if named_s is None else named_s  # not all at once
+            longest_s = min(2 * longest_s, LONGEST_WAIT_S)
+            return wait_s if time.monotonic() + wait_s < deadline else False  # stamina itself would wait beyond it
 
         headers = {"Idempotency-Key": key} if key else {}
         try:
-            for attempt in stamina.retry_context(on=wait, attempts=self._attempts, timeout=allowed_s):
+            for attempt in stamina.retry_context(on=wait, attempts=self._attempts, timeout=None):
                 with attempt:
                     remaining_s = max(0.001, deadline - time.monotonic())
                     return ask(remaining_s, headers | {"X-Request-Timeout-Ms": str(max(1, int(remaining_s * 1e3)))})

@@ -97,6 +97,7 @@ class Folder:
         self._path = path
         self._settle_s = settle_s
         self._seen: dict[Path, tuple[Arrived, float]] = {}  # since when it has looked as it does
+        self._pauses: dict[Arrived, float] = {}  # the last one of each that was put off
 
     def look(self, results: Results) -> list[Arrived]:
         """What is complete and not done, the oldest first.
@@ -110,12 +111,16 @@ class Folder:
             path: self._seen[path] if path in self._seen and self._seen[path][0] == arrived else (arrived, now)
             for path, arrived in found.items()
         }
+        self._pauses = {arrived: self._pauses[arrived] for arrived in found.values() if arrived in self._pauses}
         complete = [arrived for arrived, since in self._seen.values() if now - since >= self._settle_s]
         return sorted(complete, key=lambda arrived: arrived.mtime_ns)
 
-    def put_off(self, arrived: Arrived, pause_s: float) -> None:
-        """Counts a picture as complete again after a pause."""
+    def put_off(self, arrived: Arrived, pause_s: float, longest_s: float) -> float:
+        """Counts a picture as complete again after a pause: `pause_s`, then twice the last one, at most `longest_s`."""
+        pause_s = min(2 * self._pauses[arrived] if arrived in self._pauses else pause_s, longest_s)
+        self._pauses[arrived] = pause_s
         self._seen[arrived.path] = (arrived, time.monotonic() + pause_s - self._settle_s)
+        return pause_s
 
     @property
     def is_settled(self) -> bool:

@@ -34,7 +34,8 @@ LOG = logging.getLogger("gateway.models.triton")
 DESCRIBE_TIMEOUT_S = 2.0
 HEDGE_DELAY_S = 0.3  # what a healthy Triton has answered in, many times over
 LOAD_TIMEOUT_S = 600.0  # a large engine, on a busy machine
-QUEUE_FULL = ("maximum queue size", "Request timeout expired")
+QUEUE_FULL = "maximum queue size"
+QUEUED_TOO_LONG = "Request timeout expired"
 NOT_LOADED = ("unknown model", "no available versions", "not ready")
 DEAD_INSTANCE = "Stub process"  # of the Python backend: Triton lives, one process of the model does not
 SHARED_MEMORY = "shared memory region"
@@ -307,8 +308,13 @@ def _tensors(served: Sequence[Any]) -> Tensors:
 
 def _translate(error: Exception, url: str) -> ServiceError:
     status, message = _status(error)
-    if any(sign in message for sign in QUEUE_FULL):
+    if QUEUE_FULL in message:
         return OverloadError("Triton's queue is full; try again")
+    if QUEUED_TOO_LONG in message:
+        return OverloadError(
+            "the request waited in Triton's queue for as long as default_timeout_microseconds in the model's "
+            "config.pbtxt allows; try again, or raise it there: a longer PCBD_DEADLINE_S is of no use beyond it"
+        )
     if SHARED_MEMORY in message:
         return ModelError(f"Triton answered: {message}")
     if any(sign in message for sign in NOT_LOADED) or "NOT_FOUND" in status:

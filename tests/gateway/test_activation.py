@@ -1,5 +1,7 @@
 """Versions asked for by number, and another one put to work under load: no request is lost, none gets a mixture."""
 
+import asyncio
+import signal
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -12,9 +14,13 @@ from export.contract.tensors import GENERATOR
 from export.repository import promote, publish
 from export.server import TritonServer
 from export.triton.control import TritonControl
+from gateway.admin.activation import Activation
+from gateway.app import create_app
+from gateway.models.served import Served
+from gateway.settings import Settings
 from gateway.up import free_port
 from tests.conftest import embedded_triton
-from tests.gateway.test_failures import PICTURE, gateway, status, wait_until
+from tests.gateway.test_failures import PICTURE, POLL_S, gateway, status, wait_until
 from tests.gateway.test_replacement import publish_shipped, repeatedly, staged_shipped
 
 PATIENCE = httpx.Timeout(600)
@@ -132,6 +138,37 @@ def test_a_version_that_cannot_be_loaded_leaves_everything_as_before(
     assert client.post("/admin/models/newest/activate").status_code == 404
     missing = activate(client, 7)
     assert (missing.status_code, "1, 2, 3" in missing.json()["detail"]) == (404, True)
+
+
+def test_a_triton_that_does_not_answer_for_a_moment_undoes_no_promotion(
+    repository: Path, server: TritonServer, client: httpx.Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put_to_work(repository, server, client, 1)
+    load_all = Activation._load_all
+
+    async def load_all_and_stop(activation: Activation) -> None:
+        await load_all(activation)
+        server.signal(signal.SIGSTOP)
+
+    monkeypatch.setattr(Activation, "_load_all", load_all_and_stop)
+    settings = Settings(triton_url=server.grpc_url, model_repository=repository, deadline_s=120, watch_interval_s=600)
+
+    async def activated() -> Served:
+        app = create_app(settings)
+        async with app.router.lifespan_context(app):
+            watch = app.state.service.watch
+            await watch.look()
+            activating = asyncio.create_task(app.state.activation.activate(2))
+            while watch.circuit.state == "closed" and not activating.done():
+                await asyncio.sleep(POLL_S)
+            server.signal(signal.SIGCONT)
+            return await activating
+
+    try:
+        assert asyncio.run(activated()).version == "2"
+    finally:
+        server.signal(signal.SIGCONT)
+    assert read_promoted(repository)[-1] == 2
 
 
 def test_of_two_activations_at_once_one_is_refused(

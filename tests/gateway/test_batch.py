@@ -5,7 +5,7 @@ import base64
 import json
 import select
 import signal
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from contextlib import AsyncExitStack, ExitStack
 from typing import Any
 
@@ -14,10 +14,12 @@ import pytest
 from starlette.types import Message
 
 from export.server import TritonServer
+from gateway.app import create_app
 from gateway.batch import LinesResponse
-from tests.conftest import BOARD
+from gateway.settings import Settings
+from tests.conftest import BOARD, REPOSITORY
 from tests.gateway.test_arrival import begin
-from tests.gateway.test_failures import PATIENCE_S, gateway, status, wait_until
+from tests.gateway.test_failures import PATIENCE_S, POLL_S, gateway, status, wait_until
 
 PICTURE = BOARD.read_bytes()
 BASE64 = base64.b64encode(PICTURE).decode()
@@ -116,6 +118,47 @@ def test_a_client_that_goes_away_stops_its_batch(triton: TritonServer) -> None:
             assert all(line.endswith(" 0.0") for line in counted)
         finally:
             triton.signal(signal.SIGCONT)
+
+
+def test_work_under_a_key_keeps_its_place_when_the_client_goes_away(triton: TritonServer) -> None:
+    settings = Settings(
+        triton_url=triton.grpc_url, model_repository=REPOSITORY, max_in_flight=1, deadline_s=60, watch_interval_s=60
+    )
+
+    async def until(condition: Callable[[], bool]) -> None:
+        async with asyncio.timeout(PATIENCE_S):
+            while not condition():
+                await asyncio.sleep(POLL_S)
+
+    async def scenario() -> None:
+        app = create_app(settings)
+        service = app.state.service
+
+        async def ask(request_id: str) -> httpx.Response:
+            headers = {"Idempotency-Key": "a-batch", "X-Request-ID": request_id}
+            return await client.post("/detect/batch", files=[("image", PICTURE)] * 2, headers=headers)
+
+        transport = httpx.ASGITransport(app)
+        async with (
+            app.router.lifespan_context(app),
+            httpx.AsyncClient(transport=transport, base_url="http://gateway", timeout=PATIENCE_S) as client,
+        ):
+            await service.watch.look()
+            triton.signal(signal.SIGSTOP)
+            try:
+                asking = asyncio.create_task(ask("first"))
+                await until(lambda: service.queues["grounding"].ahead > 0)
+                asking.cancel()
+                await asyncio.wait([asking])
+                assert service.in_flight == 1
+                assert (await client.post("/detect", files={"image": PICTURE})).status_code == 429
+            finally:
+                triton.signal(signal.SIGCONT)
+            await until(lambda: service.in_flight == 0)
+            again = lines(await ask("again"))
+        assert [again[index]["answer"]["request_id"] for index in range(2)] == ["first-0", "again-1"]
+
+    asyncio.run(scenario())
 
 
 def test_a_client_that_does_not_read_stops_its_batch() -> None:

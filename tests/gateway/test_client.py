@@ -6,7 +6,7 @@ import re
 import subprocess
 import sys
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -19,10 +19,12 @@ import stamina
 
 from export.server import TritonServer
 from gateway.client import Client, RefusedError, UnreachableError
+from gateway.client.access import access_options
 from gateway.client.bench import Bench
 from gateway.client.form import form_of
 from gateway.up import free_port
 from tests.conftest import BOARD, ROOT
+from tests.gateway.review.test_store import answer_of
 from tests.gateway.test_failures import gateway, status, wait_until
 
 PICTURE = BOARD.read_bytes()
@@ -116,13 +118,24 @@ def test_a_gateway_that_is_not_there_is_named() -> None:
         client.detect(PICTURE)
 
 
+def test_what_is_tried_again_is_over_in_time() -> None:
+    waits: list[float] = []
+    stamina.instrumentation.set_on_retry_hooks([lambda details: waits.append(details.wait_for)])
+    try:
+        with Client(f"http://127.0.0.1:{free_port()}", timeout_s=1) as client, pytest.raises(UnreachableError):
+            client.detect(PICTURE)
+    finally:
+        stamina.instrumentation.set_on_retry_hooks(None)
+    assert 0 < sum(waits) < 1
+
+
 @contextmanager
-def stranger(content: bytes, code: int = 200, media_type: str = "text/html") -> Iterator[str]:
-    """The URL of a server that is no gateway: it answers everything alike, or with no content not at all."""
+def answering(answer: Callable[[bytes], tuple[bytes, int, str]]) -> Iterator[str]:
+    """The URL of a server: what it answers to a body is content, status and media type; without content nothing."""
 
     class Handler(BaseHTTPRequestHandler):
         def answer(self) -> None:
-            self.rfile.read(int(self.headers.get("Content-Length", 0)))
+            content, code, media_type = answer(self.rfile.read(int(self.headers.get("Content-Length", 0))))
             if content:
                 self.send_response(code)
                 self.send_header("Content-Type", media_type)
@@ -143,6 +156,29 @@ def stranger(content: bytes, code: int = 200, media_type: str = "text/html") -> 
         finally:
             server.shutdown()
             thread.join()
+
+
+@contextmanager
+def stranger(content: bytes, code: int = 200, media_type: str = "text/html") -> Iterator[str]:
+    """The URL of a server that is no gateway: it answers everything alike, or with no content not at all."""
+    with answering(lambda _: (content, code, media_type)) as url:
+        yield url
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
+def test_no_proxy_is_asked_for_this_machine(host: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("no_proxy", "NO_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    for name in ("http_proxy", "all_proxy"):
+        monkeypatch.setenv(name, f"http://127.0.0.1:{free_port()}")  # which refuses
+    with stranger(answer_of("a", "short").model_dump_json().encode(), 200, "application/json") as url:
+        here = url.replace("127.0.0.1", host)
+        with Client(here, attempts=1) as client:
+            assert client.detect(PICTURE).verdict == "ng"
+        load = Bench(here, form_of([PICTURE], "open", {}), timeout_s=5, options=access_options(None, None, None))
+        assert asyncio.run(load.steady(0.3, 10, lambda: None))["ok"] == 3
+    with Client("http://gateway.test", attempts=1) as client, pytest.raises(UnreachableError, match="refused"):
+        client.ready()  # the proxy is asked for others
 
 
 PROBLEM = b'{"type": "about:blank", "title": "Too large", "status": 413, "detail": "of a proxy"}'

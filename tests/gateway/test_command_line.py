@@ -19,11 +19,12 @@ import pytest
 import stamina
 from PIL import Image
 
+from gateway.answer import Problem
 from gateway.client.cli import main
 from gateway.up import free_port
 from tests.conftest import BOARD, ROOT
 from tests.gateway.review.test_store import answer_of
-from tests.gateway.test_client import stranger
+from tests.gateway.test_client import answering, stranger
 from tests.gateway.test_failures import PATIENCE_S, wait_until
 
 COMMAND = [sys.executable, "-m", "gateway.client.cli"]
@@ -95,6 +96,8 @@ def test_annotated_pictures_of_one_name_from_two_folders_are_both_kept(
         (["detect", "README.md", BOARD], 2, ["README.md: 415"]),
         (["detect", BOARD, "--set", "colour=red"], 2, ["colour"]),
         (["detect", BOARD, "--set", "red"], 2, ["NAME=VALUE"]),
+        (["detect", BOARD, "--set", "timeout_s=5", "--set", "self=1"], 2, ["--set", "timeout_s", "self"]),
+        (["bench", BOARD, "--set", "image=other.png"], 2, ["--set", "image"]),
         (["detect"], 2, ["IMAGE"]),
         (["bench", "nowhere.png"], 2, ["nowhere.png"]),
         (["watch", "nowhere"], 2, ["nowhere"]),
@@ -232,6 +235,37 @@ def test_watch_keeps_pictures_for_a_gateway_that_is_away(gateway_url: str, tmp_p
     assert (refused.returncode, "colour" in refused.stderr, done(results)) == (2, True, {})
     assert pcbd(gateway_url, *arguments).returncode == 0
     assert set(done(results)) == {"1.png"}
+
+
+def test_watch_goes_on_behind_a_picture_that_the_gateway_fails_at(tmp_path: Path) -> None:
+    folder, results, told = (tmp_path / name for name in ("camera", "results.jsonl", "told"))
+    folder.mkdir()
+    shutil.copy(BOARD, folder / "1.png")
+    shutil.copy(BOARD, tmp_path / "2.png")
+    problem = Problem(title="Deadline exceeded", status=504, detail="too late").model_dump_json().encode()
+    good = answer_of("a", "short").model_dump_json().encode()
+    asked: list[str] = []
+
+    def answer(body: bytes) -> tuple[bytes, int, str]:
+        asked.append("1.png" if b'filename="1.png"' in body else "2.png")
+        return (problem, 504, "application/problem+json") if asked[-1] == "1.png" else (good, 200, "application/json")
+
+    arguments = ["watch", folder, "--results", results, "--settle", "0", "--interval", "0.05", "--at-once", "1"]
+    with answering(answer) as url:
+        with told.open("w") as err:
+            watch = subprocess.Popen([*COMMAND, *map(str, arguments), "--url", url], cwd=ROOT, stderr=err)
+        try:
+            wait_until(lambda: "asked about again" in told.read_text(encoding="utf-8"))
+            (tmp_path / "2.png").rename(folder / "2.png")
+            wait_until(lambda: "2.png" in done(results))
+            assert asked == ["1.png", "2.png"]  # the first one's pause is not over
+            watch.send_signal(signal.SIGTERM)
+            assert watch.wait(PATIENCE_S) == 0
+        finally:
+            watch.kill()
+            watch.wait()
+        once = pcbd(url, *arguments, "--once")
+    assert (once.returncode, "1.png" in once.stderr, set(done(results))) == (3, True, {"2.png"})
 
 
 def test_watch_outlives_a_share_that_is_away_for_a_moment(tmp_path: Path) -> None:
