@@ -2,13 +2,14 @@
 
     python -m tests.chaos.soak [--minutes 30] [--short] [--out docs/benchmarks/soak.json]
 
-What a request needs stays with the process for the next one, so memory grows with the most that were at work together:
-as many as the gateway takes are asked for beforehand. Memory and descriptors are read every second and averaged by
-windows of time; the first fifth is warming up. A line through the windows' memory must be shown to rise by no more than
-3 MB an hour: the upper bound of its slope is judged, one-sided, 99 %, so a soak too short or too noisy to say fails.
-Descriptors and p99 of the last third are compared with those of the first after the warm-up. Exit code 1 if something
-creeps. JSON goes to stdout or --out. --short is what CI runs: some seconds, whose memory, descriptors and p99 it tells
-and does not judge.
+What a request needs stays with the process for the next one, so memory grows with the most that were at work together,
+and descriptors with the most connections to the database, of which a pool keeps a few: as many as the gateway takes are
+asked for beforehand, of boards and of the list of inspections. Memory and descriptors are read every second and
+averaged by windows of time; the first fifth is warming up. A line through the windows' memory must be shown to rise by
+no more than 3 MB an hour: the upper bound of its slope is judged, one-sided, 99 %, so a soak too short or too noisy to
+say fails. Descriptors and p99 of the last third are compared with those of the first after the warm-up. Exit code 1 if
+something creeps. JSON goes to stdout or --out. --short is what CI runs: some seconds, whose memory, descriptors and p99
+it tells and does not judge.
 """
 
 import argparse
@@ -18,6 +19,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -84,6 +86,8 @@ def soak(gateway: Gateway, seconds: float, scale: Scale, outcome: Outcome) -> No
     """Asks, and judges the answers, memory, latency and descriptors."""
     rate = steady_share(scale) * capacity_per_s(gateway, scale)
     Load(gateway.url).by_clients(MOST_AT_WORK, scale.number(40, 2) * MOST_AT_WORK)
+    with ThreadPoolExecutor(MOST_AT_WORK) as pool:
+        list(pool.map(lambda _: gateway.status("/inspections"), range(scale.number(40, 2) * MOST_AT_WORK)))
     load, began = Load(gateway.url), time.perf_counter()
     watcher = Watcher(gateway, began, min(1.0, seconds / WINDOWS / SAMPLES))
     watcher.start()
