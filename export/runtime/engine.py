@@ -38,6 +38,7 @@ class OpenVinoEngine:
         settings = {
             "PERFORMANCE_HINT": "LATENCY",
             "INFERENCE_NUM_THREADS": threads,
+            "ENABLE_CPU_PINNING": False,  # each instance is a process, and each would be pinned to the same first cores
             "INFERENCE_PRECISION_HINT": read_inference_precision(model),
         }
         self._request = core.compile_model(model, "CPU", settings).create_infer_request()
