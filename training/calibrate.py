@@ -66,7 +66,8 @@ def calibrate(
     """Scales the scores of the network, whose head is changed, and finds thresholds; returns the report.
 
     Raises:
-        CalibrationError: no box to learn from is right, scores do not rank boxes, or no thresholds hold the budget.
+        CalibrationError: no box to learn from is right, scores do not rank boxes, or no thresholds that report
+            one right box hold the budget.
         DatasetError: there are too few boards, or names of classes are too long to be asked for.
     """
     try:
@@ -92,6 +93,8 @@ def calibrate(
     if level is None:
         raise CalibrationError(_refusal(max_false_calls, confidence, parts))
     thresholds = class_thresholds(worth, level, SCORE_THRESHOLD)
+    if not tested.right[is_reported(tested, thresholds)].any():  # boards without boxes have a share of 0, and pass
+        raise CalibrationError(_refusal_of_silence(max_false_calls, parts))
     raw_judged = raw.on(parts.judging)
     same = raw_judged.take(scaling.apply(raw_judged.scores) >= SCORE_THRESHOLD)  # the boxes that are judged scaled
     return {
@@ -176,6 +179,13 @@ def _refusal(max_false_calls: float, confidence: float, parts: Parts) -> str:
     return (
         f"no thresholds hold {max_false_calls:g} false calls with confidence {confidence:g}: {reason}. "
         "Give more boards, a larger --calibration-share or --max-false-calls, or less --confidence"
+    )
+
+
+def _refusal_of_silence(max_false_calls: float, parts: Parts) -> str:
+    return (
+        f"only thresholds that report no right box on the {len(parts.test)} boards to test on hold {max_false_calls:g} "
+        "false calls; look at the best-scored wrong boxes, a missing label is one, give more boards or train longer"
     )
 
 

@@ -32,6 +32,8 @@ class Truth:
 class Figures:
     """map50 and map50_95 in 0..1 and AP@0.5 by class; best F1 at IoU 0.33 over all classes.
 
+    Judged are the boxes that are given, as a rule the best MAX_DETECTIONS of a picture over all classes together, from
+    a score of 0.01 on and behind NMS at 0.3; COCO's figures take the best 100 of each class.
     The AP of a class that no picture shows is not a number, and no part of the means, which are none where no class
     is shown.
     `score_threshold` is the operating point: where F2 is best, since an escape costs a line more than a false call.

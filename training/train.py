@@ -97,7 +97,7 @@ class Run:
         started = time.monotonic() - self.seconds
         while self.step < schedule.steps:
             if self.step == schedule.joint_steps:
-                self._start_decoder_stage()
+                self.learner.freeze_all_but_decoder()
             history, norm = self.learner.take_step(self.step, drawn.draw(self.step))
             recent.extend(history)
             self.step += 1
@@ -111,19 +111,23 @@ class Run:
             if over:
                 self.step = schedule.joint_steps
                 progress.update(self.step - progress.n)
-            if over or self.step % train.save_every == 0 or self.step == schedule.steps:
+            go_back = train.early_stopping is not None and self.step == schedule.joint_steps < schedule.steps
+            if go_back:
+                self._go_back_to_best()
+            if go_back or self.step % train.save_every == 0 or self.step == schedule.steps:
                 self._save_state()
         progress.close()
         if self.processes.is_main:
             self.log.close()
 
-    def _start_decoder_stage(self) -> None:
-        """The decoder learns on top of the averaged weights; with early stopping, of the kept checkpoint's."""
-        if self.config.train.early_stopping is not None:
-            self.processes.wait()  # for the main one to have written it
-            best, _, _ = load_checkpoint(self.config.out / "checkpoint")
-            self.learner.average.load_state_dict(best.state_dict())
-        self.learner.freeze_all_but_decoder()
+    def _go_back_to_best(self) -> None:
+        """Takes the kept checkpoint's weights for the averaged ones, on top of which the decoder learns alone.
+
+        Before the state is saved: validations of the decoder's stage write over that checkpoint.
+        """
+        self.processes.wait()  # for the main one to have written it
+        best, _, _ = load_checkpoint(self.config.out / "checkpoint")
+        self.learner.average.load_state_dict(best.state_dict())
 
     def _log_losses(self, recent: deque[Terms], norm: float) -> dict[str, float]:
         """The mean losses of the last steps, of this process."""

@@ -17,7 +17,7 @@ from tests.data.draw_board import DEFECTS, SIZE, draw
 from tests.training.boards import write_boards
 from training.calibrate import main
 from training.calibrated import WEIGHTS, fold, write_calibrated
-from training.calibration import Platt
+from training.calibration import Platt, split_boards
 from training.data.source import read_dataset
 from training.network.checkpoint import LOG, MANIFEST, load_checkpoint
 from training.network.modeling_florence2_grounding import GroundingHead
@@ -194,6 +194,23 @@ def test_a_budget_that_the_boards_cannot_prove_leaves_the_checkpoint_alone(
     source, _ = calibrated
     assert run(monkeypatch, source, source.parent / "data", "--max-false-calls", "0.1") == 1
     assert "25 boards" in capsys.readouterr().err  # 1.1 ** 25 > 10 > 1.1 ** 24
+    assert contents(source) == contents(source.parent / "original")
+
+
+def test_thresholds_under_which_nothing_right_is_reported_are_no_calibration(
+    calibrated: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """On the test boards every label is of the class after its own, so that all certain boxes are wrong."""
+    source, _ = calibrated
+    data = write_drawn_boards(tmp_path / "data", 6)
+    parts = split_boards([sample.group for sample in read_dataset(data, "val").samples], 0.5, 0)
+    for index in parts.test:
+        file = data / "annotations" / f"33333{index:03d}.txt"
+        rows = [line.split() for line in file.read_text().splitlines()]
+        file.write_text("".join(" ".join([*row[:4], str(int(row[4]) % len(DEFECTS) + 1)]) + "\n" for row in rows))
+    arguments = ("--max-false-calls", "0.5", "--confidence", "0.5")  # proven by two boards without boxes: 1.5 ** 2 > 2
+    assert run(monkeypatch, source, data, *arguments) == 1
+    assert "no right box on the 2 boards" in capsys.readouterr().err
     assert contents(source) == contents(source.parent / "original")
 
 

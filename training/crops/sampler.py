@@ -27,6 +27,7 @@ BINARY_SHARE = 0.97  # of a binarised picture's pixels that are nearly black or 
 # Opens and shorts find a place half as often as the others, and are drawn twice as often.
 DRAWN_SHARES = np.array([2 if defect.id in {"open", "short"} else 1 for defect in BARE_BOARD]) / (len(BARE_BOARD) + 2)
 SHRUNK_BELOW = 0.7  # scale: warpAffine takes single pixels, so what becomes smaller is averaged before
+MARGIN = 2  # pixels around what a crop shows, of which its border is interpolated
 JPEG_QUALITY = (80, 96)  # of binarised pieces, drawn into or not
 
 
@@ -262,9 +263,10 @@ def _apply(
         wh = np.maximum(np.rint(np.array([width, height]) * scale), 1).astype(int)
         image = cv2.resize(image, wh.tolist(), interpolation=cv2.INTER_AREA).astype(np.uint8, copy=False)
         shrunk = np.diag([width, height] / wh)
-    # warpAffine places pixel centres on integers; the boxes' coordinates are pixel edges.
     warp = linear @ shrunk
-    shift = offset + warp @ np.array([0.5, 0.5]) - 0.5
+    image, corner = _cut_seen(image, warp, offset, size)
+    # warpAffine places pixel centres on integers; the boxes' coordinates are pixel edges.
+    shift = offset + warp @ (corner + 0.5) - 0.5
     piece = cv2.warpAffine(
         image,
         np.column_stack([warp, shift]),
@@ -275,13 +277,25 @@ def _apply(
     return piece.astype(np.uint8, copy=False), np.column_stack([linear, offset])
 
 
+def _cut_seen(
+    image: NDArray[np.uint8], linear: NDArray[np.float64], offset: NDArray[np.float64], size: int
+) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+    """The part of a picture that a crop shows, and its corner (2,): warpAffine takes no side of 32,767 pixels."""
+    seen = (np.array([[0, 0], [size, 0], [0, size], [size, size]]) - offset) @ np.linalg.inv(linear).T
+    wh = np.array(image.shape[1::-1])
+    low = np.clip(np.floor(seen.min(axis=0)).astype(np.int64) - MARGIN, 0, wh - 1)
+    high = np.clip(np.ceil(seen.max(axis=0)).astype(np.int64) + MARGIN, low + 1, wh)
+    return image[low[1] : high[1], low[0] : high[0]], low
+
+
 def _move_boxes(
     sample: Sample, piece: NDArray[np.uint8], matrix: NDArray[np.float64], size: int, min_visible: float
 ) -> Crop:
     corners = sample.boxes_xyxy.reshape(-1, 2, 2).astype(np.float64) @ matrix[:, :2].T + matrix[:, 2]
     boxes = np.concatenate([corners.min(axis=1), corners.max(axis=1)], axis=1)
     inside = np.clip(boxes, 0, size)
-    visible = np.prod(inside[:, 2:] - inside[:, :2], axis=1) / np.prod(boxes[:, 2:] - boxes[:, :2], axis=1)
+    most = np.minimum(boxes[:, 2:] - boxes[:, :2], size)  # of a box larger than a crop none shows more
+    visible = np.prod(inside[:, 2:] - inside[:, :2], axis=1) / np.prod(most, axis=1)
     keep = np.flatnonzero(visible >= min_visible)
     return Crop(
         piece,

@@ -40,9 +40,11 @@ def read_state(config: Config, steps: int, labels: str) -> dict[str, Any] | None
 
 
 def open_folder(config: Config) -> None:
-    """Makes the folder and records the configuration in it."""
+    """Makes the folder and records the configuration in it; a full disk leaves an earlier record."""
     config.out.mkdir(parents=True, exist_ok=True)
-    (config.out / RECORD).write_text(json.dumps(_record(config), indent=2) + "\n")
+    partial = config.out / f"{RECORD}.partial"
+    partial.write_text(json.dumps(_record(config), indent=2) + "\n")
+    partial.replace(config.out / RECORD)
 
 
 def write_state(folder: Path, state: dict[str, Any]) -> None:

@@ -40,13 +40,16 @@ class Positives:
     boxes_xyxy: Tensor  # (M, 4) fractions of the tile
     weights: Tensor  # (M,) what each counts in the losses
     descriptions: list[tuple[str, ...]]  # of the M defects
+    # By row what else the token shows: classes and sentences of defects that got few tokens since these were taken.
+    hidden: Mapping[int, frozenset[int | str]] = field(default_factory=dict)
 
 
 def assign(crops: Sequence[Crop], grid: int, size: int, size_balance: float = 0.0) -> Positives:
     """The tokens whose centre lies in the central quarter of a box; the nearest one where none does.
 
     None is farther from its centre than one and a half tokens each way, so that a large defect does not outweigh
-    small ones (the centre sampling of Tian et al., FCOS, 2019). A token inside two boxes answers for the smaller.
+    small ones (the centre sampling of Tian et al., FCOS, 2019). A token inside two boxes answers for the smaller;
+    where that leaves the larger one less than half of its tokens, the others are not taken for being without it.
     Each of a defect's n tokens counts n ** -size_balance: with 0 all tokens alike, with 1 all defects.
     """
     step = size / grid
@@ -55,22 +58,28 @@ def assign(crops: Sequence[Crop], grid: int, size: int, size_balance: float = 0.
     boxes: list[NDArray[np.float32]] = []
     weights: list[float] = []
     descriptions: list[tuple[str, ...]] = []
+    hidden: dict[int, frozenset[int | str]] = {}
     for image_id, crop in enumerate(crops):
-        taken: set[int] = set()
+        taken: dict[int, int] = {}  # the row of each token
         area = np.prod(crop.boxes_xyxy[:, 2:] - crop.boxes_xyxy[:, :2], axis=1)
         for index in np.argsort(area, kind="stable"):
             box = crop.boxes_xyxy[index]
             columns = _central(centres, box[0], box[2], CENTRE_RADIUS * step)
             lines = _central(centres, box[1], box[3], CENTRE_RADIUS * step)
-            own = [token for token in (int(y * grid + x) for y in lines for x in columns) if token not in taken]
-            taken.update(own)
+            central = [int(y * grid + x) for y in lines for x in columns]
+            own = [token for token in central if token not in taken]
+            if 2 * len(own) < len(central):
+                for row in (taken[token] for token in central if token in taken):
+                    also = {int(crop.class_ids[index]), *crop.descriptions[index]}
+                    hidden[row] = hidden.get(row, frozenset()) | also
+            taken.update(zip(own, range(len(rows), len(rows) + len(own)), strict=True))
             rows += [(image_id, token, int(crop.class_ids[index])) for token in own]
             boxes += [box / np.float32(size)] * len(own)
-            weights += [len(own) ** -size_balance] * len(own)
+            weights += [len(own) ** -size_balance for _ in own]  # which may be none
             descriptions += [crop.descriptions[index]] * len(own)
     table = torch.tensor(rows, dtype=torch.int64).reshape(-1, 3)
     placed = torch.from_numpy(np.array(boxes, np.float32)).reshape(-1, 4)
-    return Positives(table[:, 0], table[:, 1], table[:, 2], placed, torch.tensor(weights), descriptions)
+    return Positives(table[:, 0], table[:, 1], table[:, 2], placed, torch.tensor(weights), descriptions, hidden)
 
 
 def _central(centres: NDArray[np.float64], low: float, high: float, farthest: float) -> NDArray[np.int64]:
@@ -100,7 +109,7 @@ class GroundingPrompts:
         A sentence is known not to hold for a defect that has sentences of its own, and for one of a class of which
         no defect carries it; another one of the same class counts CONTRAST against it, or nothing where it has no
         sentences, since then nothing is known. Nor is it of any such defect where no class is known to be meant, as
-        with most sparse labels.
+        with most sparse labels. Nothing is known of what a token shows beside its defect: see `Positives.hidden`.
         """
         classes = found.class_ids.tolist()
         answers = torch.zeros(len(classes), len(self.asked))
@@ -125,7 +134,15 @@ class GroundingPrompts:
                     counts[row, column] = float(bool(texts))
                 elif class_id in alike:
                     counts[row, column] = CONTRAST if texts else 0
+        for row, also in found.hidden.items():
+            for column, asked in enumerate(self.asked):
+                if not answers[row, column] and also & {asked, *self._meant(asked)}:
+                    counts[row, column] = 0
         return answers, counts
+
+    def _meant(self, asked: int | str) -> frozenset[int]:
+        """Other classes that may answer: those called alike, or those that a sentence describes as a whole."""
+        return self.unsure.get(asked, frozenset()) if isinstance(asked, int) else self.said.get(asked, frozenset())
 
 
 def draw_grounding_prompts(

@@ -142,6 +142,57 @@ def test_the_defect_that_is_aimed_at_is_shown_however_large(scale: float, x: int
     assert all(len(crops.draw(64, False, rng).boxes_xyxy) == 1 for _ in range(30))
 
 
+@pytest.mark.parametrize("box", [(20, 20, 580, 580), (20, 290, 580, 310)])
+def test_a_defect_larger_than_a_crop_is_no_sound_board(box: tuple[int, int, int, int], tmp_path: Path) -> None:
+    Image.new("RGB", (600, 600)).save(tmp_path / "large.png")
+    boxes = np.array([box], np.float32)
+    large = Sample(tmp_path / "large.png", (600, 600), boxes, np.zeros(1, np.int64), ((),), ((),))
+    crops = CropSampler(Dataset((BARE_BOARD[0],), (large,)), PLAIN)
+    rng = np.random.default_rng(0)
+    assert all(len(crops.draw(64, False, rng).boxes_xyxy) == 1 for _ in range(30))
+
+
+def test_a_crop_is_what_the_whole_picture_shows_there(tmp_path: Path) -> None:
+    """The picture is smooth, so that a rounded place costs less than a level."""
+    noise = cv2.GaussianBlur(np.random.default_rng(0).normal(0, 1, (200, 300)), (0, 0), 3)
+    image = np.clip(128 + 60 * noise / noise.std(), 0, 255).astype(np.uint8)
+    assert not is_binarised(image)
+    Image.fromarray(image).save(tmp_path / "smooth.png")
+    box = np.array([[140, 90, 150, 98]], np.float32)
+    sample = Sample(tmp_path / "smooth.png", (300, 200), box, np.zeros(1, np.int64), ((),), ((),))
+    upright = PLAIN.model_copy(update={"flips": False, "turns": False})
+    crops = CropSampler(Dataset((BARE_BOARD[0],), (sample,)), upright)
+    rng, seen = np.random.default_rng(0), 0
+    for _ in range(30):
+        crop = crops.draw(128, False, rng)
+        for shown in crop.boxes_xyxy.astype(np.float64):
+            if shown.min() <= 0 or shown.max() >= 128:
+                continue
+            scale = (shown[2:] - shown[:2]) / (box[0, 2:] - box[0, :2])
+            offset = shown[:2] - scale * box[0, :2] + scale / 2 - 0.5  # between the centres of pixels
+            matrix = np.column_stack([np.diag(scale), offset])
+            wanted = cv2.warpAffine(image, matrix, (128, 128), borderMode=cv2.BORDER_REPLICATE)
+            np.testing.assert_allclose(crop.image[..., 0].astype(int), wanted, atol=2)
+            seen += 1
+    assert seen > 10
+
+
+@pytest.mark.parametrize("magnification", [1.0, 0.5])
+def test_a_line_scan_is_cut_however_long(magnification: float, tmp_path: Path) -> None:
+    image = Image.new("RGB", (70_000, 64), (30, 90, 40))
+    image.paste((200, 30, 30), (69_900, 20, 69_940, 50))
+    image.save(tmp_path / "long.png")
+    boxes = np.array([[69_900, 20, 69_940, 50]], np.float32)
+    sample = Sample(tmp_path / "long.png", image.size, boxes, np.zeros(1, np.int64), ((),), ((),))
+    steady = {"magnification": magnification, "scale_jitter": 1, "aspect_jitter": 1}
+    crops = CropSampler(Dataset((BARE_BOARD[0],), (sample,)), PLAIN.model_copy(update=steady))
+    rng = np.random.default_rng(0)
+    for _ in range(10):
+        crop = crops.draw(128, False, rng)
+        ((x1, y1, x2, y2),) = crop.boxes_xyxy
+        assert crop.image[int(y1 + y2) // 2, int(x1 + x2) // 2].tolist() == [200, 30, 30]
+
+
 def test_the_sound_twin_of_a_defect_is_shown(tmp_path: Path) -> None:
     """A board that is copper only where the picture has its defect: of the template that place is cut out."""
     flawless = np.full((600, 600), 255, np.uint8)

@@ -106,6 +106,27 @@ def test_a_run_that_stops_early_keeps_its_best_and_a_killed_one_decides_alike(da
     assert max(int(str(entry["step"])) for entry in entries(whole.out)) == 4
 
 
+def test_a_run_killed_in_the_decoders_stage_goes_on_from_the_best_weights_of_the_stages_before(
+    data: Path, tmp_path: Path
+) -> None:
+    """Its validation at step 3 writes over the best checkpoint, which is of step 2."""
+    whole, parts = (
+        read_config(CONFIG, [*settings(data, tmp_path / name), "train.validate_every=1", "train.save_every=5", PATIENT])
+        for name in ("whole", "parts")
+    )
+    Judged(whole).train()
+    with pytest.raises(KeyboardInterrupt):
+        Killed(parts).train()
+    assert load_checkpoint(parts.out / "checkpoint")[2]["training"]["steps"] == 3
+    resumed = Judged(parts)
+    resumed.train()
+    assert list(resumed.judged) == [3, 4]
+    wanted, got = (torch.load(config.out / "state.pt", weights_only=True) for config in (whole, parts))
+    for kind in ("network", "average"):
+        for name, weight in wanted[kind].items():
+            assert torch.equal(weight, got[kind][name]), (kind, name)
+
+
 def test_tensorboard_shows_the_curves_and_goes_on_after_a_resume(data: Path, tmp_path: Path) -> None:
     overrides = [*settings(data, tmp_path / "run", steps=8), "train.validate_every=1", "train.save_every=3", ALL_LEARNS]
     config = read_config(CONFIG, overrides)

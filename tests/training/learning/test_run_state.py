@@ -1,4 +1,5 @@
 import json
+import resource
 from pathlib import Path
 
 import pytest
@@ -36,6 +37,17 @@ def test_a_record_older_than_a_field_says_its_default(config: Config) -> None:
     upright = config.model_copy(update={"crops": config.crops.model_copy(update={"flips": False})})
     with pytest.raises(ConfigError, match="another configuration"):
         read_state(upright, 4, "a")
+
+
+def test_a_full_disk_leaves_the_record_of_a_run_whole(config: Config) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (16, hard))  # bytes a file
+    try:
+        with pytest.raises(OSError, match="too large"):
+            open_folder(config)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert read_state(config, 4, "a") is not None
 
 
 @pytest.mark.parametrize("crops", [{"near_defect": 0.123}, {"cut_in_squares": 1}])

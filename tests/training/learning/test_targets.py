@@ -70,6 +70,12 @@ def test_assign_weighs_a_defect_by_its_own_tokens(size_balance: float, counts: l
     assert [float(found.weights[found.class_ids == 1 - index].sum()) for index in (0, 1)] == pytest.approx(counts)
 
 
+def test_assign_gives_two_defects_at_one_place_the_tokens_of_one() -> None:
+    found = assign([crop((0, 0, 64, 64, 0), (0, 0, 64, 64, 1))], GRID, SIZE, 0.5)
+    assert sorted(found.token_ids.tolist()) == [17, 18, 33, 34]
+    assert found.weights.tolist() == pytest.approx([0.5] * 4)
+
+
 def test_assign_of_empty_crops_is_empty() -> None:
     found = assign([crop()], GRID, SIZE, 0.5)
     assert (found.boxes_xyxy.shape, found.weights.shape) == ((0, 4), (0,))
@@ -111,6 +117,22 @@ def test_relevance_of_classes_and_sentences() -> None:
     assert answers.tolist() == [[1, 0, 1], [1, 0, 0], [1, 0, 0], [0, 0, 0]]
     # The second is nearly a black ring. Nobody said whether the third, of the same class but without sentences, is.
     assert counts.tolist() == [[1, 1, 1], [1, 1, CONTRAST], [1, 1, 0], [1, 1, 1]]
+
+
+def test_a_token_is_not_taught_to_be_without_a_defect_that_got_none_because_of_its_own() -> None:
+    ring = ("a black ring",)
+    crops = [
+        crop((0, 0, 64, 64, 0), (1, 1, 63, 63, 1), texts=ring),  # the second takes all tokens of the first
+        crop((0, 0, 128, 128, 0), (40, 40, 56, 56, 1), texts=ring),  # and one of nine
+    ]
+    found = assign(crops, GRID, SIZE)
+    asked = [0, 1, 2, "a black ring", "a dull joint"]
+    prompts = GroundingPrompts([""] * len(asked), asked, said={"a dull joint": frozenset({0})})
+    answers, counts = prompts.relevance(found)
+    both, small = ((found.image_ids == index) & (found.class_ids == 1) for index in (0, 1))
+    assert answers[both].tolist() == [[0, 1, 0, 0, 0]] * 4
+    assert counts[both].tolist() == [[0, 1, 1, 0, 0]] * 4
+    assert counts[small].tolist() == [[1, 1, 1, 1, 1]]
 
 
 def test_a_sentence_that_describes_a_whole_class_holds_for_all_of_it() -> None:
