@@ -33,6 +33,7 @@ from export.contract.tensors import (
 )
 from export.contract.tiles import cut_tiles
 from export.engines.candidates import quantised_detectors
+from export.engines.openvino_engine import computes_bf16
 from export.engines.targets import (
     DEFAULT_PRECISIONS,
     RANGED,
@@ -145,6 +146,13 @@ def build(
             # A quantised detector was judged when it was chosen, and on the same pictures.
             report |= report.pop("judged", None) or judge_detector(detector)
             own = precision_of(PROMPT_ENCODER, precision, target)
+            if (target, own) == ("openvino", "bf16"):
+                report["bf16_judged_in"] = "bf16" if computes_bf16() else "fp32"
+                if report["bf16_judged_in"] != own:
+                    _say(
+                        "warning: this processor has no bf16, so OpenVINO computes in fp32 here and that is what is "
+                        "judged; where a processor has bf16, build again"
+                    )
             beside = verify(checkpoint, others, pictures, limits[own], reference, tuned)
             report["models"] |= beside["models"]
             report["faults"] += beside["faults"]

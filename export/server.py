@@ -41,6 +41,7 @@ INSTANCE_CHECK_S = 1.0
 LOG_LINES_KEPT = 40
 LOG_END_TIMEOUT_S = 2.0  # for the last lines of a process that has ended
 FOLDER_PREFIX, LOCK = "tritonserver-", "lock"
+STUB = "triton_python_backend_stub"
 PR_SET_PDEATHSIG = 1
 SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 - of the Python backend
 UNASKED_TRACES_RATE = 2**31 - 1  # one in so many requests without a trace context
@@ -367,17 +368,32 @@ def _backend_folder(wheel: Path) -> Iterator[Path]:
 
 
 def _delete_orphans() -> None:
-    """Deletes the folders of launchers that were killed: they have a lock, which nobody holds, and a backend."""
+    """Of launchers that were killed: ends their instances, deletes their folders, whose lock nobody holds."""
     for backend in Path(tempfile.gettempdir()).glob(f"{FOLDER_PREFIX}*/python"):
         with contextlib.suppress(OSError), (backend.parent / LOCK).open("r+") as lock:  # held, or another user's
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            _kill_instances(backend / STUB)
             shutil.rmtree(backend.parent)
+
+
+def _kill_instances(stub: Path) -> None:
+    """Kills the instances that run this stub.
+
+    They end by themselves when Triton's process is gone; as a zombie that nobody reaps it never is.
+    """
+    for program in Path("/proc").glob("[0-9]*/exe"):
+        with contextlib.suppress(OSError):  # it has ended, or is another user's
+            if program.readlink() == stub.resolve():
+                command = (program.parent / "cmdline").read_bytes().split(b"\0")
+                os.kill(int(program.parent.name), signal.SIGKILL)
+                for region in command[2:3]:  # none of one that ended meanwhile
+                    (SHARED_MEMORY / os.fsdecode(region)).unlink(missing_ok=True)
 
 
 def _lay_out_python_backend(wheel: Path, folder: Path) -> None:
     version = f"{sys.version_info.major}.{sys.version_info.minor}"
     stubs = wheel / "pytriton/tritonserver/python_backend_stubs"
-    stub = stubs / version / "triton_python_backend_stub"
+    stub = stubs / version / STUB
     if not stub.is_file():
         known = ", ".join(sorted(path.name for path in stubs.iterdir()))
         raise ServerError(f"Triton's Python backend has no stub for Python {version}; use one of {known}")

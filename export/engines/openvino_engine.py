@@ -49,6 +49,13 @@ def build(
     return {"kept": list(keep), "quantized_tensors": kinds.count("FakeQuantize")}
 
 
+def computes_bf16() -> bool:
+    """Whether OpenVINO computes in bf16 here; on a processor that has none it takes fp32 and does not say so."""
+    empty = openvino.op.Parameter(openvino.Type.f32, openvino.Shape([1]))
+    compiled = openvino.compile_model(openvino.Model([empty], [empty]), "CPU", {"INFERENCE_PRECISION_HINT": BF16})
+    return bool(compiled.get_property("INFERENCE_PRECISION_HINT") == openvino.Type.bf16)
+
+
 def _quantized(model: Any, calibration: Calibration | None, method: str, keep: Sequence[str]) -> Any:  # noqa: ANN401
     import nncf
 

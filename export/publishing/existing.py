@@ -12,6 +12,7 @@ from typing import Any
 from export.contract.promotion import CONFIG, RepositoryError, read_promoted
 from export.contract.tensors import DETECTOR, MODELS
 from export.contract.versions import check_whole, published, read_manifest
+from export.engines.openvino_engine import computes_bf16
 from export.engines.targets import tool_version
 from export.graphs.checkpoint import Checkpoint
 from export.graphs.onnx_graphs import EXPORT_FORMAT
@@ -74,7 +75,10 @@ def promote_where_needed(repository: Path, version: int, target: str) -> None:
 
 
 def _runs_here(repository: Path, version: int, target: str) -> bool:
-    """Whether a version is whole, of the target and the library that is here, and of a GPU whose plans run on this."""
+    """Whether a version is whole, of the target and the library that is here, and of a GPU whose plans run on this.
+
+    One that was judged in fp32 for want of bf16 was not judged in what a processor with bf16 computes.
+    """
     try:
         check_whole(repository, version)
     except RepositoryError:
@@ -85,6 +89,7 @@ def _runs_here(repository: Path, version: int, target: str) -> bool:
     return (
         manifest.get("target") == target
         and manifest.get("tools", {}).get(target) == machine.tool
+        and not (manifest.get("bf16_judged_in") == "fp32" and computes_bf16())
         and (of_any_gpu or built.get("gpu") == machine.gpu)
     )
 

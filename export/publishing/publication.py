@@ -29,6 +29,7 @@ def publish_verified(checkpoint: Checkpoint, repository: Path, staging: Path, re
         **_origin(checkpoint),
         "export_format": EXPORT_FORMAT,
         "precision": precision,
+        "bf16_judged_in": report.get("bf16_judged_in"),  # fp32 on a processor without bf16
         "target": target,
         "tools": {target: tool},
         "dimensions": vars(checkpoint.dimensions),

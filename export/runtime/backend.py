@@ -13,7 +13,7 @@ import triton_python_backend_utils as pb_utils
 from numpy.typing import NDArray
 
 from export.contract.tensors import GENERATOR, MODELS
-from export.runtime.engine import Engine, check_inputs, load_engine
+from export.runtime.engine import Engine, check_inputs, load_engine, select_gpu
 from export.runtime.generator import load_generator
 
 
@@ -24,6 +24,8 @@ class TritonPythonModel:
         """Loads the engine that lies beside model.py; the warm-up in config.pbtxt runs it before any request does."""
         self.spec = next(spec for spec in MODELS if spec.name == args["model_name"])
         folder = Path(args["model_repository"]) / args["model_version"]
+        if args["model_instance_kind"] == "GPU":  # Triton puts instances on every GPU, and says which, no more
+            select_gpu(int(args["model_instance_device_id"]))
         self.engine: Engine = load_generator(folder) if self.spec is GENERATOR else load_engine(folder)
 
     def execute(self, requests: list[Any]) -> list[Any]:

@@ -83,6 +83,17 @@ def _tensorrt_engine(path: Path, threads: int) -> Engine:
     return TensorRtEngine(path, threads)
 
 
+def select_gpu(number: int) -> None:
+    """Makes a GPU, by its number among those visible, the one that this thread loads plans on.
+
+    Raises:
+        EngineError: there is none of that number, or no cuda-bindings.
+    """
+    from export.tensorrt import engine  # only where there is a GPU
+
+    engine.select_gpu(number)
+
+
 ENGINES: dict[str, Callable[[Path, int], Engine]] = {
     ".xml": OpenVinoEngine,
     ".onnx": OnnxRuntimeEngine,

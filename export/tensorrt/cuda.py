@@ -36,7 +36,7 @@ def call(result: tuple[Any, ...]) -> Any:  # noqa: ANN401
 
 
 def device() -> dict[str, str]:
-    """Name and compute capability of the first GPU, as the manifest states them.
+    """Name and compute capability of the selected GPU, the first unless another is, as the manifest states them.
 
     Raises:
         EngineError: there is none, or its driver is older than this CUDA.
@@ -44,5 +44,5 @@ def device() -> dict[str, str]:
     cuda = runtime()
     if not call(cuda.cudaGetDeviceCount()):
         raise EngineError(f"no GPU is visible; {REMEDY}")
-    properties = call(cuda.cudaGetDeviceProperties(0))
+    properties = call(cuda.cudaGetDeviceProperties(call(cuda.cudaGetDevice())))
     return {"gpu": properties.name.decode(), "compute_capability": f"{properties.major}.{properties.minor}"}

@@ -14,8 +14,17 @@ from export.runtime.error import EngineError
 from export.tensorrt.cuda import call, device, runtime
 
 
+def select_gpu(number: int) -> None:
+    """Makes a GPU, by its number among those visible, the one that this thread loads plans on.
+
+    Raises:
+        EngineError: there is none of that number, or no cuda-bindings.
+    """
+    call(runtime().cudaSetDevice(number))
+
+
 class TensorRtEngine:
-    """A plan on the first GPU; needs the TensorRT version that built it."""
+    """A plan on the GPU that is selected when it is loaded; needs the TensorRT version that built it."""
 
     def __init__(self, path: Path, threads: int) -> None:
         """Loads a plan; `threads` is the CPU engines' matter and changes nothing here.
@@ -31,6 +40,7 @@ class TensorRtEngine:
             ) from error
         machine = device()
         self._cuda = runtime()
+        self._device = int(call(self._cuda.cudaGetDevice()))
         loader = trt.Runtime(trt.Logger(trt.Logger.WARNING))
         if hasattr(loader, "engine_host_code_allowed"):
             loader.engine_host_code_allowed = True  # version-compatible plans carry a lean runtime; ours are trusted
@@ -55,6 +65,7 @@ class TensorRtEngine:
         Raises:
             EngineError: no profile of the plan takes these shapes, or the GPU reports a fault.
         """
+        call(self._cuda.cudaSetDevice(self._device))  # each thread selects its own
         arrays = {name: np.ascontiguousarray(inputs[name], self._dtypes[name]) for name in self._inputs}
         self._context.set_optimization_profile_async(self._profile(arrays), self._stream)
         for name, array in arrays.items():

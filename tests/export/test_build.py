@@ -111,6 +111,18 @@ def test_engine_gives_a_batch_what_it_gives_its_items(built: Path) -> None:
         np.testing.assert_allclose(together["BOXES"][item], alone["BOXES"], atol=1e-4)
 
 
+def test_the_manifest_says_that_bf16_was_judged_in_fp32_where_there_is_no_bf16(
+    tiny_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(build_module, "computes_bf16", lambda: False)
+    out = tmp_path / "models"
+    build(load_checkpoint(tiny_checkpoint), "bf16", "openvino", out, PICTURES, tmp_path / "report.json")
+    for spec in MODELS:
+        manifest = json.loads((out / spec.name / "1" / "manifest.json").read_text())
+        assert (manifest["precision"], manifest["bf16_judged_in"]) == ("bf16", "fp32")
+    assert "warning: this processor has no bf16" in capsys.readouterr().err
+
+
 def left_in(folder: Path) -> set[str]:
     """The names in a folder but for the locks of a repository."""
     return {path.name for path in folder.iterdir() if path.suffix != LOCK}

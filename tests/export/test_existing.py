@@ -125,6 +125,24 @@ def test_what_another_releases_graphs_are_of_is_built_anew(
 
 
 @one_target
+@pytest.mark.parametrize(
+    ("judged_in", "has_bf16", "served"), [("fp32", True, 2), ("fp32", False, 1), ("bf16", True, 1), ("bf16", False, 1)]
+)
+def test_bf16_that_was_judged_in_fp32_is_not_served_where_it_computes_in_bf16(
+    judged_in: str,
+    has_bf16: bool,
+    served: int,
+    repository: Path,
+    tiny_checkpoint: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(existing, "computes_bf16", lambda: has_bf16)
+    edit_manifests(repository, 1, {"bf16_judged_in": judged_in})
+    build_again(repository, tiny_checkpoint, target_of(repository))
+    assert read_promoted(repository)[-1] == served
+
+
+@one_target
 def test_what_another_library_made_is_built_and_served_anew(repository: Path, tiny_checkpoint: Path) -> None:
     edit_manifests(repository, 1, {"tools": {target_of(repository): "0.1"}})
     build_again(repository, tiny_checkpoint, target_of(repository))

@@ -17,6 +17,7 @@ from export.build import build
 from export.contract.boxes import Detections
 from export.contract.tensors import DETECTOR, GENERATOR, MODELS, PROMPT_ENCODER, graphs
 from export.engines.candidates import quantised_detectors
+from export.engines.openvino_engine import computes_bf16
 from export.engines.sensitivity import sweep
 from export.engines.targets import METHODS, PRECISIONS, build_engine, first_rows, pick, precision_of, size_bytes
 from export.gate.limits import read_limits
@@ -65,7 +66,7 @@ def rounded_weights(path: Path) -> int:
 def test_bf16_version_says_itself_how_it_runs(
     graph: Path, rows: dict[str, NDArray[Any]], expected: NDArray[np.float32], tmp_path: Path
 ) -> None:
-    precisions = []
+    precisions, answers = [], []
     for precision in ("fp32", "bf16"):
         folder = tmp_path / precision
         folder.mkdir()
@@ -73,7 +74,9 @@ def test_bf16_version_says_itself_how_it_runs(
         precisions.append(read_inference_precision(openvino.Core().read_model(folder / "model.xml")))
         best = load_engine(folder).run(first_rows(rows, 6))["SCORES"].max(axis=(1, 2))
         np.testing.assert_allclose(best, expected, atol=0.05 if precision == "bf16" else 1e-4)
+        answers.append(best)
     assert precisions == ["f32", "bf16"]
+    assert np.array_equal(*answers) != computes_bf16()
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,5 @@
 import contextlib
+import ctypes
 import io
 import os
 import select
@@ -58,6 +59,7 @@ STUCK = """class TritonPythonModel:
         print("execute does not return", flush=True)
         time.sleep(3600)
 """
+PR_SET_CHILD_SUBREAPER = 36
 SLOW = IDLE + "    def initialize(self, args):\n        import time\n\n        time.sleep(3600)\n"
 
 
@@ -365,3 +367,42 @@ def test_the_folder_of_a_killed_launcher_is_deleted_and_no_other(
         assert len(list(folders.iterdir())) == 2
     _delete_orphans()
     assert [folder.name for folder in folders.iterdir()] == ["tritonserver-of-somebody"]
+
+
+@pytest.fixture
+def nobody_reaps() -> Iterator[None]:
+    """Orphans become this process's children and stay zombies, as in a container without an init."""
+    prctl = ctypes.CDLL(None).prctl
+    prctl(PR_SET_CHILD_SUBREAPER, 1)
+    yield
+    prctl(PR_SET_CHILD_SUBREAPER, 0)
+
+
+def test_instances_that_outlive_a_killed_launcher_end_when_the_next_one_starts(
+    nobody_reaps: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They ask whether Triton's process is there, and a zombie is."""
+    repository, folders = tmp_path / "models", tmp_path / "temporary"
+    folders.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(folders))
+    model(repository, "idle", IDLE)
+    with launcher(repository, TMPDIR=str(folders)) as process:
+        read_until(process, "Started Metrics Service")
+        (triton,) = children(process.pid)
+        (stub,) = children(triton)
+        process.kill()
+        process.wait()
+    wait_until(lambda: not is_alive(triton))
+    regions = list(SHARED_MEMORY.glob(f"pcbd{process.pid}_*"))
+    ended = os.pidfd_open(stub)
+    try:
+        with embedded_triton(repository):
+            assert select.select([ended], [], [], 30)[0], "it outlived the start of the next launcher"
+        assert regions
+        assert not any(region.exists() for region in regions)
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            signal.pidfd_send_signal(ended, signal.SIGKILL)
+        os.close(ended)
+        for orphan in (triton, stub):
+            os.waitpid(orphan, 0)
