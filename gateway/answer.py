@@ -62,6 +62,7 @@ class Understood(BaseModel):
     task: Literal["detect", "segment"]
     box_colour: str | None  # #rrggbb, if the prompt names one
     mask_colour: str | None
+    usual_threshold: float  # the least score of a request that gives none, of the catalog or of the model that looked
 
 
 class ImageSize(BaseModel):

@@ -38,6 +38,7 @@ class Question:
             task=self.instruction.task,
             box_colour=self.instruction.box_colour,
             mask_colour=self.instruction.mask_colour,
+            usual_threshold=self.usual_threshold,
         )
 
 

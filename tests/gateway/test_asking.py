@@ -72,3 +72,9 @@ def test_what_was_understood_is_told() -> None:
     told = question.understood()
     assert (told.defect, told.asked, told.task) == ("spur", "spur", "segment")
     assert (told.box_colour, told.mask_colour) == ("#e6194b", "#1f77ff")
+
+
+def test_the_usual_threshold_is_told_whatever_the_request_asks() -> None:
+    strict = Catalog(2, [SEEDS[0].model_copy(update={"score_threshold": 0.9}), *SEEDS[1:]])
+    asked = questions(["open", "short", "a green spot"], 0.05, strict, SERVED, lambda _: True)
+    assert [question.understood().usual_threshold for question in asked] == [0.9, 0.4, 0.4]

@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 
 import httpx
@@ -266,6 +267,16 @@ def test_a_picture_is_dropped_pasted_and_taken_by_camera(page: Page, piece: Path
     expect(page.locator("#verdict-word")).to_have_text("NG")
 
 
+def test_a_picture_of_the_camera_is_named_by_the_time_there(open_page: Open) -> None:
+    page = open_page(timezone_id="Asia/Shanghai")
+    page.locator("#camera").click()
+    page.get_by_role("button", name="Take picture").click()
+    expect(page.locator("#filename")).to_contain_text("camera-")
+    named = datetime.strptime(page.locator("#filename").inner_text(), "camera-%Y-%m-%dT%H%M%S.png")
+    there = named.replace(tzinfo=timezone(timedelta(hours=8)))
+    assert abs(datetime.now(UTC) - there) < timedelta(hours=1)
+
+
 def test_cells_of_a_spreadsheet_are_text_for_the_field_that_they_are_pasted_into(page: Page, piece: Path) -> None:
     paste = """(field, bytes) => {
         const clipboardData = new DataTransfer();
@@ -401,13 +412,13 @@ def test_an_id_that_a_colleague_has_just_taken_is_left_to_them(open_page: Open, 
     page = open_page(place="#defects")
     expect(page.locator("[data-defect=spur]")).to_be_visible()  # the catalog is read
     page.get_by_role("button", name="Teach a new defect by words").click()
-    page.get_by_label("What is it called?").fill("test speck 7")
+    page.get_by_label("What is it called?").fill("test speck #7")  # an id that is spelled like it would be its name
     theirs = {"names": {"en": ["test, something else"]}}
     catalog.put("/defects/test_speck_7", json=theirs).raise_for_status()
     page.get_by_role("button", name="Teach it").click()
     expect(page.get_by_text("is taught")).to_be_visible()
     assert catalog.get("/defects/test_speck_7").json()["names"]["en"] == theirs["names"]["en"]
-    assert catalog.get("/defects/test_speck_7_2").json()["names"]["en"] == ["test speck 7"]
+    assert catalog.get("/defects/test_speck_7_2").json()["names"]["en"] == ["test speck #7"]
 
 
 def test_an_id_that_a_deleted_defect_had_is_not_given_again(open_page: Open, catalog: httpx.Client) -> None:
@@ -462,15 +473,77 @@ def test_a_defect_is_taught_though_the_catalog_cannot_be_read_again(open_page: O
     expect(switch).to_have_attribute("aria-checked", "false")
 
 
-def test_a_catalog_that_was_never_read_is_said_and_tried_again(open_page: Open, piece: Path) -> None:
+def test_the_verdict_is_by_the_lines_thresholds_though_the_catalog_was_never_read(
+    open_page: Open, catalog: httpx.Client, piece: Path
+) -> None:
     page = open_page(place="page/mark.svg")  # a place of the same origin, until the route is set
     page.route("**/defects", lambda route: route.fulfill(status=503, json={"title": "no database"}))
     page.goto(page.url.replace("page/mark.svg", ""))
-    give(page, piece)
-    caveat = page.get_by_text("The defect catalog could not be read yet")
-    expect(caveat).to_be_visible()
+    defects = [defect["id"] for defect in catalog.get("/defects").json()["defects"]]
+    try:
+        for name in defects:
+            catalog.patch(f"/defects/{name}", json={"score_threshold": 1.0}).raise_for_status()
+        give(page, piece)
+        expect(page.locator("#verdict-word")).to_have_text("OK")
+        expect(page.locator(".mark")).to_have_count(0)
+    finally:
+        for name in defects:
+            catalog.patch(f"/defects/{name}", json={"score_threshold": None}).raise_for_status()
     page.unroute("**/defects")
-    expect(caveat).to_have_count(0)
+    expect(page.locator("#known-words option")).to_have_count(len(defects))  # it was tried again
+
+
+def test_what_passes_a_threshold_that_the_page_did_not_know_is_asked_for(
+    open_page: Open, catalog: httpx.Client
+) -> None:
+    page = open_page()
+    expect(page.locator("#known-words option").first).to_be_attached()  # the catalog is read
+    try:
+        catalog.patch("/defects/short", json={"score_threshold": 0.01}).raise_for_status()
+        give(page, BOARD)
+        assert scores(page)[0] < 0.05
+    finally:
+        catalog.patch("/defects/short", json={"score_threshold": None}).raise_for_status()
+
+
+def test_a_trial_counts_by_the_threshold_that_would_be_saved(open_page: Open, catalog: httpx.Client) -> None:
+    plain = catalog.post("/detect", files={"image": BOARD.read_bytes()}, data={"prompt": "short circuit"}).json()
+    try:
+        catalog.patch("/defects/short", json={"score_threshold": 1.0}).raise_for_status()
+        page = open_page()
+        look_for(page, "short circuit")
+        give(page, BOARD)
+        expect(page.locator("#verdict-word")).to_have_text("OK")
+        page.goto(page.url + "#defects/short")
+        page.get_by_label("as the checkpoint sets it").check()
+        page.get_by_role("button", name="Try on this picture").click()
+        expect(page.locator("#form-trial li").first).to_contain_text(f"{len(plain['detections'])} found")
+        page.get_by_role("button", name="Save", exact=True).click()
+        expect(page.get_by_text("is saved")).to_be_visible()
+        page.get_by_role("tab", name="Inspect").click()
+        expect(page.locator("#findings .row")).to_have_count(len(plain["detections"]))
+        yours = page.get_by_text("By the thresholds set here")
+        expect(yours).to_have_count(0)  # the trial's has gone with it
+        page.locator("#threshold").fill("1")  # which is for Inspect
+        expect(yours).to_be_visible()
+        page.goto(page.url.replace("#inspect", "#defects/short"))
+        page.get_by_role("button", name="Try on this picture").click()
+        expect(page.locator("#form-trial li").first).to_contain_text(f"{len(plain['detections'])} found")
+    finally:
+        catalog.patch("/defects/short", json={"score_threshold": None}).raise_for_status()
+
+
+def test_an_answer_that_no_longer_holds_is_not_there_to_be_copied(open_page: Open, piece: Path) -> None:
+    page = open_page()
+    give(page, piece)
+    page.get_by_text("Answer of the service (JSON)").click()
+    expect(page.locator("#raw-json")).to_contain_text("understood")
+    page.route("**/detect", lambda route: route.fulfill(status=503, json={}))
+    page.get_by_label("Look at the board").select_option("[0.6,1.25]")
+    expect(page.get_by_role("alert")).to_contain_text("Next try in")
+    expect(page.get_by_role("button", name="Copy")).to_be_hidden()
+    page.unroute("**/detect")
+    expect(page.locator("#raw-json")).to_contain_text("understood")
 
 
 def test_a_file_is_asked_about_as_it_was_when_it_was_chosen(page: Page, piece: Path, tmp_path: Path) -> None:

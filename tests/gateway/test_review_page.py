@@ -210,6 +210,87 @@ def test_what_is_said_while_a_save_is_tried_again_is_sent(
     expect(page).to_have_url(re.compile("#inspect$"))  # nobody is called back
 
 
+def test_who_goes_on_while_a_save_is_tried_is_told_and_led_back(
+    open_review: Open, inspect: Inspect, service: httpx.Client
+) -> None:
+    answer = inspect()
+    page = open_review(answer)
+    page.route("**/feedback", lambda route: route.fulfill(status=503, headers={"Retry-After": "9"}, json={}))
+    page.keyboard.press("r")
+    page.keyboard.press("Enter")
+    notice = page.get_by_role("alert")
+    expect(notice).to_contain_text("Next try in")
+    page.route(re.compile(r"/inspections\?"), lambda route: route.fulfill(status=503, json={}), times=1)
+    page.keyboard.press("Escape")
+    notice.get_by_role("button", name="Try again").click()  # a problem of the list does not hide it for good
+    expect(notice).to_contain_text(answer["request_id"])
+    page.unroute("**/feedback")
+    notice.get_by_role("button", name="Back to it").click()
+    expect(page.locator(BOXES).first).to_have_attribute("data-judgement", "right")
+    expect(notice).to_be_hidden()
+    page.keyboard.press("Enter")
+    wait_until(lambda: feedback(service, answer) is not None)
+
+
+def test_a_review_is_signed_with_the_name_that_its_form_shows(
+    open_review: Open, inspect: Inspect, service: httpx.Client
+) -> None:
+    answer = inspect()
+    page = open_review(answer)
+    page.get_by_label("Your name").fill("王工")
+    page.goto(page.url.partition("#")[0] + "#defects/new")
+    expect(page.locator("#form-actor")).to_have_value("王工")
+    page.locator("#form-actor").fill("李工")
+    page.get_by_role("tab", name="Review").click()
+    expect(page.locator("#review-actor")).to_have_value("李工")
+    other = open_review(answer)  # another tab of the same computer
+    other.get_by_label("Your name").fill("张工")
+    page.reload()
+    expect(page.locator("#review-actor")).to_have_value("李工")
+    page.get_by_label("Comment").fill("signed")
+    page.get_by_role("button", name="Save and go on").click()
+    wait_until(lambda: feedback(service, answer) is not None)
+    assert feedback(service, answer)["actor"] == "李工"
+
+
+def test_a_class_that_was_taught_meanwhile_can_be_chosen(
+    open_review: Open, inspect: Inspect, service: httpx.Client
+) -> None:
+    older, newer = inspect(), inspect()
+    page = open_review(newer)
+    expect(page.get_by_role("button", name="Draw a missed defect")).to_be_enabled()  # the catalog is read
+    try:
+        service.put("/defects/test_late", json={"names": {"en": ["test late"]}}).raise_for_status()
+        page.goto(page.url.replace(newer["request_id"], older["request_id"]))
+        expect(page.locator("#review-name")).to_have_text(older["request_id"])
+        page.keyboard.press("m")
+        page.keyboard.press("Enter")
+        page.get_by_label("Class of the missed defect").select_option("test_late")
+        page.keyboard.press("Escape")
+        page.keyboard.press("Escape")
+        expect(page.locator("#review-defect option[value=test_late]")).to_be_attached()
+    finally:
+        service.delete("/defects/test_late").raise_for_status()
+
+
+def test_what_is_being_typed_into_a_filter_stays(
+    open_review: Open, inspect: Inspect, request: pytest.FixtureRequest
+) -> None:
+    inspect()
+    page = open_review()
+    choose_recipe(page, request.node.name[:64])
+    expect(page.locator(INSPECTIONS)).to_have_count(1)
+    held: list[Route] = []
+    page.route(re.compile(r"/inspections\?"), lambda route: held.append(route), times=1)
+    with page.expect_request(re.compile(r"/inspections\?")):
+        page.locator("#review-state").select_option("reviewed")
+    recipe = page.get_by_label("Recipe")
+    recipe.fill("A7")
+    held[0].continue_()
+    expect(page.locator(INSPECTIONS)).to_have_count(0)
+    expect(recipe).to_have_value("A7")
+
+
 def test_what_is_said_while_a_save_is_under_way_stays(
     open_review: Open, inspect: Inspect, service: httpx.Client
 ) -> None:

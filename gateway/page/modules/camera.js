@@ -73,7 +73,9 @@ export function startCamera(onPicture) {
     canvas.getContext("2d").drawImage(video, 0, 0);
     const blob = await canvas.convertToBlob({ type: "image/png" });
     dialog.close();
-    onPicture(blob, `camera-${new Date().toISOString().slice(0, 19).replaceAll(":", "")}.png`);
+    const now = new Date();
+    const local = new Date(now - now.getTimezoneOffset() * 60_000); // toISOString writes UTC
+    onPicture(blob, `camera-${local.toISOString().slice(0, 19).replaceAll(":", "")}.png`);
   }
 
   byId("camera").addEventListener("click", open);

@@ -2,7 +2,7 @@
  * The form that teaches a defect by words, or changes one. Nothing typed is lost by a fault or by a colleague's change.
  */
 
-import { actor, setActor } from "./actor.js";
+import { makeSigned } from "./actor.js";
 import { nameOf } from "./catalog.js";
 import { makeTrial } from "./defect_trial.js";
 import { makeHistory, differences } from "./defect_history.js";
@@ -59,7 +59,7 @@ export function openForm({ catalog, inspection, findings, readiness, id, defect,
     value: id ?? "",
     class: "figure",
   });
-  const signed = element("input", { id: "form-actor", maxlength: 100, value: actor(), autocomplete: "name" });
+  const signed = makeSigned("form-actor", closed);
   const usual = () => (readiness.served ? readiness.threshold(id) : 0.5);
   const trial = makeTrial({ inspection, findings, words: () => askedFor(), usual, closed });
 
@@ -129,7 +129,7 @@ export function openForm({ catalog, inspection, findings, readiness, id, defect,
       onClose();
       const undo = { label: t("form.undo"), run: () => undoSave(stored, before) };
       showNote(t(before ? "form.saved" : "form.taught", { name: nameOf(stored), version: stored.version }), [undo]);
-      if (inspection.picture && !inspection.prompts.length) inspection.run(); // the new words count from now on
+      inspection.run(); // words and threshold count from now on
     } catch (error) {
       await refused(error, written, (theirs) => {
         const keep = { label: t("form.keep_mine"), run: () => ((base = theirs), save()) };
@@ -143,6 +143,7 @@ export function openForm({ catalog, inspection, findings, readiness, id, defect,
 
   async function undoSave(stored, before) {
     await told(before ? catalog.write(before, stored.version) : catalog.remove(stored));
+    inspection.run();
   }
 
   async function remove() {
@@ -234,7 +235,6 @@ export function openForm({ catalog, inspection, findings, readiness, id, defect,
         : null,
     ),
   );
-  signed.addEventListener("input", () => setActor(signed.value));
   for (const typed of [description, names]) typed.addEventListener("input", suggest);
   fill(base ?? { ...empty, descriptions: byLanguage(words, empty.descriptions) });
   translate(form);

@@ -82,7 +82,7 @@ export function makeTrial({ inspection, findings, words, usual, closed }) {
     trial.threshold = value;
     for (const key of applied) findings.setSingle(key, null); // a trial's threshold is for the trial
     applied = tried().map(({ key }) => key);
-    for (const key of applied) findings.setSingle(key, value);
+    for (const key of applied) findings.setSingle(key, value ?? usual()); // not the catalog's, nor that of Inspect
     writeReport();
   }
 

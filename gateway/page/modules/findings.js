@@ -33,7 +33,7 @@ const DASHES = ["", "7 3", "2 3", "10 3 2 3", "14 4", "5 5"];
  * @param {Object} answer of POST /detect
  * @param {string[]} prompts that were asked for; none: the whole catalog
  * @param {import("./catalog.js").Catalog} catalog
- * @param {(defect: string|null, index: number) => number} own threshold of the service for an entry of `understood`
+ * @param {(index: number) => number} own threshold of the service for an entry of `understood`
  * @returns {Group[]} in the order of the prompts, or of the catalog
  */
 export function groupsOf(answer, prompts, catalog, own) {
@@ -53,7 +53,7 @@ export function groupsOf(answer, prompts, catalog, own) {
       fill: mask ?? colour,
       dash: DASHES[index % DASHES.length],
       severity: known?.severity ?? null,
-      own: own(defect, index),
+      own: own(index),
       minimumSize: known?.minimum_size_px ?? 0,
       candidates: [],
     };

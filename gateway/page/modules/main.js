@@ -44,9 +44,9 @@ let isPictureNoted = false; // whether the notice tells of how a picture was giv
 // ---- what was found ----
 
 function showGroups() {
-  const complete = inspection.answer && readiness.served; // the thresholds may come after the answer
-  const own = (defect) => catalog.find(defect)?.score_threshold ?? readiness.threshold(defect);
-  findings.show(complete ? groupsOf(inspection.answer, inspection.asked, catalog, own) : []);
+  const { answer, asked } = inspection;
+  const own = (index) => answer.understood[index].usual_threshold; // of the version that looked, which may be a canary
+  findings.show(answer ? groupsOf(answer, asked, catalog, own) : []);
 }
 
 function marks() {
@@ -70,13 +70,11 @@ function marks() {
 function showPassing() {
   const passing = marks();
   stage.setMarks(passing);
-  const { busy, problem, roundTripMs } = inspection;
-  const answer = readiness.served && inspection.answer;
+  const { answer, busy, problem, roundTripMs } = inspection;
   const judged = passing.length ? "ng" : "ok";
   const state = answer ? judged : busy ? "busy" : problem ? "failed" : "none";
   const spent = answer ? { timings: answer.timings_ms, roundTripMs } : null;
-  const caveats = [!findings.areOwn && "verdict.yours", !catalog.loaded && "verdict.no_catalog"].filter(Boolean);
-  writeVerdict(state, passing.length, caveats, spent);
+  writeVerdict(state, passing.length, !findings.areOwn, spent);
   byId("download").disabled = !answer || !inspection.picture.bitmap;
   byId("judge").hidden = !answer;
   if (answer) byId("judge").firstElementChild.href = `#review/${encodeURIComponent(answer.request_id)}`;
@@ -112,7 +110,7 @@ for (const name of ["groups", "threshold"]) findings.addEventListener(name, show
 catalog.addEventListener("change", showGroups);
 readiness.addEventListener("change", () => {
   if (readiness.state !== "ready") return;
-  showGroups();
+  showGroups(); // a trial counts by the checkpoint's thresholds
   loadCatalog();
 });
 languages.addEventListener("change", showGroups);

@@ -20,6 +20,9 @@ export function startRaw(inspection) {
   raw.addEventListener("toggle", write);
   inspection.addEventListener("answer", write);
   inspection.addEventListener("picture", write);
+  inspection.addEventListener("progress", () => {
+    if (!inspection.answer) write(); // the one before no longer holds
+  });
   byId("raw-copy").addEventListener("click", async () => {
     if (navigator.clipboard) await navigator.clipboard.writeText(text());
     else getSelection().selectAllChildren(json); // outside https and localhost: ready for Ctrl+C

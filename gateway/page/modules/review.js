@@ -119,7 +119,7 @@ export class Review extends EventTarget {
   /** Every box with its group, the best first. */
   get boxes() {
     const { answer, thresholds } = this.current; // as they were then
-    const groups = groupsOf(answer, [], this.#catalog, (_, index) => thresholds[index]);
+    const groups = groupsOf(answer, [], this.#catalog, (index) => thresholds[index]);
     const boxes = groups.flatMap((group) => group.candidates.map((candidate) => ({ ...candidate, group })));
     return boxes.sort((one, other) => one.number - other.number);
   }

@@ -2,7 +2,7 @@
  * One inspection under review: its boxes to be called right or false, what was missed, and the rest that is said of it.
  */
 
-import { actor, setActor } from "./actor.js";
+import { makeSigned } from "./actor.js";
 import { nameOf } from "./catalog.js";
 import { element, paint } from "./dom.js";
 import { t, translate } from "./language.js";
@@ -34,7 +34,7 @@ export function openReviewForm({ review, catalog, onSave, onSkip, onKeys, onSele
   const below = element("button", { type: "button", onclick: () => review.showAll() });
   const complete = element("input", { type: "checkbox", id: "review-complete" });
   const comment = element("textarea", { id: "review-comment", rows: 2, maxlength: 2000 });
-  const signed = element("input", { id: "review-actor", maxlength: 100, value: actor(), autocomplete: "name" });
+  const signed = makeSigned("review-actor", closed);
   const save = element("button", { type: "submit", class: "strong", id: "review-save", "data-t": "review.save" });
   const judged = element("p", { class: "hint", id: "review-judged" });
   const progress = element("p", { class: "figure hint", id: "review-progress" });
@@ -265,7 +265,6 @@ export function openReviewForm({ review, catalog, onSave, onSkip, onKeys, onSele
   );
   complete.addEventListener("change", () => review.say({ complete: complete.checked }));
   comment.addEventListener("input", () => review.say({ comment: comment.value }));
-  signed.addEventListener("input", () => setActor(signed.value));
   review.addEventListener("boxes", writeRows, { signal: closed });
   review.addEventListener("draft", writeSaid, { signal: closed });
   translate(node);

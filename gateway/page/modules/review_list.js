@@ -31,7 +31,8 @@ export function makeReviewList(review, catalog, listed) {
     const { filter } = review;
     const names = catalog.defects.map((each) => element("option", { value: each.id }, nameOf(each)));
     defect.replaceChildren(element("option", { value: "" }, t("review.defect.any")), ...names);
-    for (const [name, field] of Object.entries({ state, reason, recipe, defect })) field.value = filter[name] ?? "";
+    for (const [name, field] of Object.entries({ state, reason, defect })) field.value = filter[name] ?? "";
+    if (recipe !== document.activeElement) recipe.value = filter.recipe ?? ""; // else it is being typed
     rows.replaceChildren(...review.inspections.map((inspection) => row(inspection, catalog)));
     nothing.hidden = review.inspections.length > 0;
     more.hidden = review.next === null;

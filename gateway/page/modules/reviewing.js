@@ -34,6 +34,7 @@ export function startReviewing({ catalog }) {
   let closing = new AbortController(); // of the inspection
   let formClosing = new AbortController(); // it is written again for another language
   let troubled = false; // whether the notice tells of something here
+  const unsent = new Set(); // inspections that were left while they were being saved, until they are opened again
   byId("review").append(list);
 
   // ---- what is open ----
@@ -47,7 +48,7 @@ export function startReviewing({ catalog }) {
     if (id === review.current?.request_id) return; // as it was left
     close();
     if (id === null) {
-      await listed(() => review.load());
+      await listed(load);
       return;
     }
     await told(open(id, closing.signal), { label: t("problem.again"), run: () => (close(), show()) });
@@ -55,6 +56,20 @@ export function startReviewing({ catalog }) {
 
   async function listed(question) {
     await told(question(), { label: t("problem.again"), run: () => listed(question) });
+  }
+
+  async function load() {
+    await review.load();
+    readCatalog();
+  }
+
+  /** A class may have been taught since; where it cannot be read, the one that is held has to do. */
+  async function readCatalog() {
+    try {
+      await catalog.load();
+    } catch (error) {
+      if (!(error instanceof Problem)) throw error;
+    }
   }
 
   function close() {
@@ -66,6 +81,8 @@ export function startReviewing({ catalog }) {
 
   async function open(id, signal) {
     await review.open(id, signal);
+    readCatalog();
+    if (unsent.delete(id)) troubled = true;
     const { answer, has_image: kept } = review.current;
     stage.show({ bitmap: null, ...answer.image }); // the boxes at once, their picture when it has come
     if (!kept) return;
@@ -109,15 +126,23 @@ export function startReviewing({ catalog }) {
       troubled = true;
       return;
     }
+    const { request_id: id } = review.current;
+    const { signal: left } = closing;
     const stopping = new AbortController();
-    const signal = AbortSignal.any([closing.signal, stopping.signal]);
+    const signal = AbortSignal.any([left, stopping.signal]);
     const stop = { label: t("problem.stop"), run: () => (stopping.abort(), clearNotice()) };
     const onWait = (problem, waiting) => {
       showProblem(problem, { waiting, choices: [stop] });
       troubled = true;
     };
     const saving = review.save(signal, onWait);
-    if (!(await told(saving, { label: t("problem.again"), run: save }))) return;
+    if (!(await told(saving, { label: t("problem.again"), run: save }))) {
+      if (left.aborted) {
+        unsent.add(id);
+        clear();
+      }
+      return;
+    }
     const saved = await saving;
     if (saved === "all") {
       if (!byId("review").hidden) await told(goOn(true));
@@ -147,12 +172,22 @@ export function startReviewing({ catalog }) {
     told(goOn(false));
   }
 
+  /** Takes the notice away, or has it tell of a review that perhaps only this tab has. */
+  function clear() {
+    troubled = false;
+    const id = [...unsent].at(-1);
+    if (id === undefined) clearNotice();
+    else {
+      const back = { label: t("review.back_to_it"), run: () => goTo(`review/${encodeURIComponent(id)}`) };
+      showNote(t("review.not_sent", { id }), [back]);
+    }
+  }
+
   /** @returns {Promise<boolean>} whether it was done; a problem is told, with what can be done */
   async function told(work, ...choices) {
     try {
       await work;
-      if (troubled) clearNotice();
-      troubled = false;
+      if (troubled) clear();
       return true;
     } catch (error) {
       if (error.name === "AbortError") return false; // something else took its place

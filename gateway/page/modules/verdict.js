@@ -10,10 +10,10 @@ const SIGNS = { ok: "✓", ng: "✕", busy: "…", none: "–", failed: "?" };
 /**
  * @param {"ok"|"ng"|"busy"|"none"|"failed"} state none: there is nothing to judge; failed: the service could not
  * @param {number} found boxes that pass
- * @param {string[]} caveats keys of words: why the line may judge otherwise
+ * @param {boolean} isYours by other thresholds than the line's own
  * @param {{timings: Object<string, number>, roundTripMs: number}|null} spent milliseconds by stage
  */
-export function writeVerdict(state, found, caveats, spent) {
+export function writeVerdict(state, found, isYours, spent) {
   const judged = state === "ok" || state === "ng";
   const block = byId("verdict");
   block.dataset.state = state;
@@ -26,7 +26,7 @@ export function writeVerdict(state, found, caveats, spent) {
       element("strong", { id: "verdict-word" }, t(`verdict.${state}`)),
       element("span", { class: "meaning" }, t(`verdict.${state}.meaning`, { found })),
     ),
-    ...(judged ? caveats : []).map((caveat) => element("p", { class: "yours" }, t(caveat))),
+    judged && isYours ? element("p", { class: "yours" }, t("verdict.yours")) : null,
     spent ? timings(spent) : null,
   );
 }

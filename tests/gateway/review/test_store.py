@@ -40,6 +40,7 @@ def answer_of(request_id: str, *defects: str | None, **labels: str) -> DetectAns
             task="detect",
             box_colour=None,
             mask_colour=None,
+            usual_threshold=0.5,
         )
         for d in dict.fromkeys(defects)
     ]
