@@ -9,8 +9,9 @@
 
 Three runs: the old classes; from there the new ones alone; from there the new ones with a share of crops out of the
 first run's buffer. Of the datasets those pictures are taken whose defects are all of the classes learned, since
-others would show defects without a label. Given again, the command goes on where it was. Progress goes to stderr,
-one JSON object to stdout: mAP@0.5 of the averaged weights, classes asked for by their English names.
+others would show defects without a label; and of --val those whose group of boards --train does not have. Given again,
+the command goes on where it was. Progress goes to stderr, one JSON object to stdout: mAP@0.5 of the averaged weights,
+classes asked for by their English names.
 """
 
 import argparse
@@ -86,12 +87,12 @@ def compare(arguments: argparse.Namespace) -> dict[str, object]:
     classes = {"old": arguments.old_classes, "new": arguments.new_classes}
     judging: dict[str, Dataset] = {}
     pictures: dict[str, int] = {}
-    held: set[str] = set()  # groups that judge: none of their pictures is learned
-    for split, paths in (("val", arguments.val), ("train", arguments.train)):
+    learned: set[str] = set()  # groups of which no picture judges
+    for split, paths in (("train", arguments.train), ("val", arguments.val)):
         everything = join_datasets([read_dataset(path, split) for path in paths])
-        everything = replace(everything, samples=tuple(s for s in everything.samples if s.group not in held))
-        if split == "val":
-            held = {sample.group for sample in everything.samples} - {""}
+        everything = replace(everything, samples=tuple(s for s in everything.samples if s.group not in learned))
+        if split == "train":
+            learned = {sample.group for sample in everything.samples} - {""}
         for name, class_ids in classes.items():
             dataset = restrict(everything, class_ids)
             write_coco(dataset, out / f"{name}_{split}.json", {"description": f"{split}: {', '.join(class_ids)}"})
