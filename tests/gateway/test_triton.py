@@ -4,16 +4,14 @@ import asyncio
 import contextlib
 from dataclasses import replace
 
-import numpy as np
 import pytest
 
 from export.contract.promotion import read_promoted
-from export.contract.tensors import DETECTOR, GROUNDING, PROMPT_ENCODER, Dimensions
+from export.contract.tensors import DETECTOR, GROUNDING, Dimensions
 from export.server import TritonServer
-from gateway.errors import AwayError, OverloadError, UnavailableError
+from gateway.errors import AwayError, UnavailableError
 from gateway.models.served import Served, describe, read_score_thresholds
-from gateway.models.triton import Triton, read_config
-from gateway.request.deadline import Deadline
+from gateway.models.triton import Triton
 from tests.conftest import REPOSITORY
 
 
@@ -85,22 +83,4 @@ def test_a_model_that_is_not_ready_is_named(triton: TritonServer) -> None:
             await connection.close()
 
     with pytest.raises(AwayError, match="absent"):
-        asyncio.run(ask())
-
-
-def test_a_request_that_waits_longer_than_tritons_queue_allows_is_told_which_limit(triton: TritonServer) -> None:
-    config = read_config((REPOSITORY / PROMPT_ENCODER.name / "config.pbtxt").read_text())
-    config.dynamic_batching.default_queue_policy.default_timeout_microseconds = 1
-    inputs = {tensor.name: np.ones((1, 8), np.int64) for tensor in PROMPT_ENCODER.inputs}
-
-    async def ask() -> None:
-        connection = Triton(triton.grpc_url)
-        try:
-            await connection.load(PROMPT_ENCODER, config)
-            await connection.infer(PROMPT_ENCODER, str(read_promoted(REPOSITORY)[-1]), inputs, Deadline.within(60))
-        finally:
-            await connection.load(PROMPT_ENCODER)  # as the repository says
-            await connection.close()
-
-    with pytest.raises(OverloadError, match="default_timeout_microseconds"):
         asyncio.run(ask())
