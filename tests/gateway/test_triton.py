@@ -2,17 +2,22 @@
 
 import asyncio
 import contextlib
+import re
+import shutil
 from dataclasses import replace
+from pathlib import Path
 
+import numpy as np
 import pytest
 
 from export.contract.promotion import read_promoted
-from export.contract.tensors import DETECTOR, GROUNDING, Dimensions
+from export.contract.tensors import DETECTOR, GROUNDING, PROMPT_ENCODER, Dimensions
 from export.server import TritonServer
-from gateway.errors import AwayError, UnavailableError
+from gateway.errors import AwayError, OverloadError, UnavailableError
 from gateway.models.served import Served, describe, read_score_thresholds
 from gateway.models.triton import Triton
-from tests.conftest import REPOSITORY
+from gateway.request.deadline import Deadline
+from tests.conftest import REPOSITORY, embedded_triton
 
 
 def test_each_class_has_its_own_threshold_and_other_words_the_default() -> None:
@@ -84,3 +89,23 @@ def test_a_model_that_is_not_ready_is_named(triton: TritonServer) -> None:
 
     with pytest.raises(AwayError, match="absent"):
         asyncio.run(ask())
+
+
+def test_a_request_that_waits_longer_than_tritons_queue_allows_is_told_which_limit(tmp_path: Path) -> None:
+    model = tmp_path / PROMPT_ENCODER.name
+    shutil.copytree(REPOSITORY / PROMPT_ENCODER.name, model)
+    config = model / "config.pbtxt"
+    hurried = re.sub(r"(default_timeout_microseconds: )\d+", r"\g<1>1", config.read_text())
+    assert hurried != config.read_text()
+    config.write_text(hurried)
+    inputs = {tensor.name: np.ones((1, 8), np.int64) for tensor in PROMPT_ENCODER.inputs}
+
+    async def ask(url: str) -> None:
+        connection = Triton(url)
+        try:
+            await connection.infer(PROMPT_ENCODER, str(read_promoted(REPOSITORY)[-1]), inputs, Deadline.within(60))
+        finally:
+            await connection.close()
+
+    with embedded_triton(tmp_path) as own, pytest.raises(OverloadError, match="default_timeout_microseconds"):
+        asyncio.run(ask(own.grpc_url))
