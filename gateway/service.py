@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from functools import partial
@@ -13,9 +13,10 @@ from numpy.typing import NDArray
 
 from export.contract.boxes import Detections
 from gateway.answer import Box, DetectAnswer, Detection, ImageSize, ModelVersion, Timings
+from gateway.catalog.defect import MAX_FAULTS
 from gateway.catalog.live import LiveCatalog
 from gateway.catalog.recognition import Catalog
-from gateway.errors import OverloadError, ReplacedError
+from gateway.errors import OverloadError, ParameterError, ReplacedError, UnavailableError
 from gateway.models.acceptance import Acceptance
 from gateway.models.detector import Detector
 from gateway.models.outlines import Outline
@@ -74,6 +75,22 @@ class Service:
         if replayed:
             request.state.headers[REPLAYED_HEADER] = "true"
         return answer
+
+    def check_readable(self, texts: Iterable[tuple[str, str]]) -> None:
+        """Refuses texts, each with its place, that the served model cannot read whole; none while none is served.
+
+        Raises:
+            ParameterError: such texts cannot be asked for, and are cut where they are learned.
+        """
+        try:
+            fits = self.watch.detector().prompts.fits
+        except UnavailableError:
+            return
+        faults = [
+            f"{place}: more tokens than the model reads; say it shorter" for place, text in texts if not fits(text)
+        ]
+        if faults:
+            raise ParameterError("; ".join(faults[:MAX_FAULTS]))
 
     def check_room(self) -> None:
         """Refuses at once, before a body is read.

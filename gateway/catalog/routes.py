@@ -1,8 +1,7 @@
 """GET and PUT /defects, GET, PUT, PATCH and DELETE /defects/{id}, GET /defects/{id}/history."""
 
 import asyncio
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -14,7 +13,7 @@ from gateway.catalog.defect import ID_PATTERN, Defect, DefectFields, StoredDefec
 from gateway.catalog.document import YAML, read_document, write_document
 from gateway.catalog.precondition import Precondition, entity_tag, read_precondition
 from gateway.catalog.store import Change
-from gateway.errors import ParameterError, UnavailableError
+from gateway.errors import ParameterError
 from gateway.request.arrival import read_small
 from gateway.request.json_body import JSON, read_json
 from gateway.request.negotiation import preferred
@@ -129,7 +128,7 @@ async def put_defect(
     fault = fault_of_id(defect_id)
     fields = _validated(values, [fault] if fault else [])
     defect = Defect(id=defect_id, **dict(fields))
-    await asyncio.to_thread(_must_be_readable, service, defect)
+    await asyncio.to_thread(service.check_readable, _texts_of(defect))
     stored, created = await asyncio.to_thread(service.catalog.store.put, defect, headers.actor, headers.expected)
     response.status_code = 201 if created else 200
     return _tagged(response, stored)
@@ -157,7 +156,7 @@ async def patch_defect(
 
     def change(fields: DefectFields) -> DefectFields:
         changed = _validated(merged(fields.model_dump(mode="json"), patch), [])
-        _must_be_readable(service, Defect(id=defect_id, **dict(changed)))
+        service.check_readable(_texts_of(Defect(id=defect_id, **dict(changed))))
         return changed
 
     return _tagged(
@@ -211,22 +210,12 @@ def _validated(values: Mapping[str, Any], faults: list[str]) -> DefectFields:
     return fields
 
 
-def _must_be_readable(service: Service, defect: Defect) -> None:
-    """Refuses texts that the served model cannot read whole: they can neither be asked for nor learned.
-
-    While none is served, requests leave the defect out later.
-    """
-    with suppress(UnavailableError):
-        fits = service.watch.detector().prompts.fits
-        faults = [
-            f"{field}.{language}.{index}: more tokens than the model reads; say it shorter"
-            for field, texts in (("names", defect.names), ("descriptions", defect.descriptions))
-            for language in LANGUAGES
-            for index, text in enumerate(getattr(texts, language))
-            if not fits(text)
-        ]
-        if faults:
-            raise ParameterError("; ".join(faults))
+def _texts_of(defect: Defect) -> Iterator[tuple[str, str]]:
+    """Its names and descriptions, each behind its place."""
+    for field, texts in (("names", defect.names), ("descriptions", defect.descriptions)):
+        for language in LANGUAGES:
+            for index, text in enumerate(getattr(texts, language)):
+                yield f"{field}.{language}.{index}", text
 
 
 def _tagged(response: Response, defect: StoredDefect) -> StoredDefect:

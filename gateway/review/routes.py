@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import Mapping
-from contextlib import suppress
 from typing import Annotated, Any, TypeVar
 
 from fastapi import APIRouter, Depends, Header, Path, Request, Response
@@ -10,8 +9,7 @@ from fastapi.responses import StreamingResponse
 from pydantic import BaseModel, ValidationError
 
 from gateway.access.actor import actor_of
-from gateway.catalog.defect import MAX_FAULTS
-from gateway.errors import NotFoundError, ParameterError, UnavailableError
+from gateway.errors import NotFoundError, ParameterError
 from gateway.request.arrival import read_small
 from gateway.request.json_body import JSON, read_json
 from gateway.request.parameters import faults_of
@@ -97,23 +95,14 @@ async def give_feedback(
     catalog = await service.catalog.current()
 
     def give() -> Feedback:
-        _must_be_readable(service, given)
+        service.check_readable(
+            (f"missed.{index}.description", missed.description)
+            for index, missed in enumerate(given.missed)
+            if missed.description is not None
+        )
         return review.store.give_feedback(given, actor, catalog.by_id.keys())
 
     return await asyncio.to_thread(give)
-
-
-def _must_be_readable(service: Service, given: FeedbackRequest) -> None:
-    """Refuses descriptions that the served model cannot read whole; while none is served, training cuts them later."""
-    with suppress(UnavailableError):
-        fits = service.watch.detector().prompts.fits
-        faults = [
-            f"missed.{index}.description: more tokens than the model reads; say it shorter"
-            for index, missed in enumerate(given.missed)
-            if missed.description is not None and not fits(missed.description)
-        ]
-        if faults:
-            raise ParameterError("; ".join(faults[:MAX_FAULTS]))
 
 
 def _validated(

@@ -87,7 +87,8 @@ def soak(gateway: Gateway, seconds: float, scale: Scale, outcome: Outcome) -> No
     rate = steady_share(scale) * capacity_per_s(gateway, scale)
     Load(gateway.url).by_clients(MOST_AT_WORK, scale.number(40, 2) * MOST_AT_WORK)
     with ThreadPoolExecutor(MOST_AT_WORK) as pool:
-        list(pool.map(lambda _: gateway.status("/inspections"), range(scale.number(40, 2) * MOST_AT_WORK)))
+        lists = pool.map(lambda _: gateway.status("/inspections"), range(scale.number(40, 2) * MOST_AT_WORK))
+        outcome.same("lists_of_inspections", sorted(set(lists)), [200])
     load, began = Load(gateway.url), time.perf_counter()
     watcher = Watcher(gateway, began, min(1.0, seconds / WINDOWS / SAMPLES))
     watcher.start()
