@@ -6,7 +6,7 @@ from typing import Any
 
 import httpx
 import pytest
-from playwright.sync_api import Page, Route, expect
+from playwright.sync_api import Locator, Page, Route, expect
 
 from export.server import TritonServer
 from gateway.review.coco import confirmed
@@ -83,6 +83,17 @@ def draw(page: Page) -> None:
     page.mouse.down()
     page.mouse.move(*far, steps=3)
     page.mouse.up()
+
+
+def save_in_vain(page: Page, retry_after_s: int) -> Locator:
+    """Says that all is right; the service is asked again and again, until `page.unroute`. What tells of it."""
+    headers = {"Retry-After": str(retry_after_s)}
+    page.route("**/feedback", lambda route: route.fulfill(status=503, headers=headers, json={}))
+    page.keyboard.press("r")
+    page.get_by_role("button", name="Save and go on").click()
+    notice = page.get_by_role("alert")
+    expect(notice).to_contain_text("Next try in")
+    return notice
 
 
 def test_a_quality_engineer_goes_through_the_list_by_keyboard(
@@ -197,10 +208,7 @@ def test_what_is_said_while_a_save_is_tried_again_is_sent(
 ) -> None:
     answer = inspect()
     page = open_review(answer)
-    page.route("**/feedback", lambda route: route.fulfill(status=503, headers={"Retry-After": "1"}, json={}))
-    page.keyboard.press("r")
-    page.get_by_role("button", name="Save and go on").click()
-    expect(page.get_by_role("alert")).to_contain_text("Next try in")
+    save_in_vain(page, retry_after_s=1)
     page.get_by_label("Comment").fill("said later")
     page.get_by_role("tab", name="Inspect").click()
     page.unroute("**/feedback")
@@ -215,11 +223,7 @@ def test_who_goes_on_while_a_save_is_tried_is_told_and_led_back(
 ) -> None:
     answer = inspect()
     page = open_review(answer)
-    page.route("**/feedback", lambda route: route.fulfill(status=503, headers={"Retry-After": "9"}, json={}))
-    page.keyboard.press("r")
-    page.keyboard.press("Enter")
-    notice = page.get_by_role("alert")
-    expect(notice).to_contain_text("Next try in")
+    notice = save_in_vain(page, retry_after_s=9)
     page.route(re.compile(r"/inspections\?"), lambda route: route.fulfill(status=503, json={}), times=1)
     page.keyboard.press("Escape")
     notice.get_by_role("button", name="Try again").click()  # a problem of the list does not hide it for good
